@@ -1,0 +1,2 @@
+//! The `weald` program.
+fn main() {}
