@@ -9,6 +9,8 @@ pub(crate) mod encoder;
 mod huffman;
 pub(crate) mod instructions;
 mod integer;
+#[cfg(test)]
+mod interop_tests;
 mod static_table;
 
 /// Why bytes are not QPACK: a phrase that completes "the peer sent ...".
