@@ -86,9 +86,13 @@ struct Transfer {
 /// URLs of one host and port.
 struct Origin {
     host: String,
-    address: SocketAddr,
+    /// In the resolver's order of preference; at least one.
+    addresses: Vec<SocketAddr>,
     urls: Vec<Url>,
 }
+
+/// How long one address may keep silent before the next is tried beside it (RFC 8305 section 5).
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let origins = origins(&arguments.urls)?;
@@ -130,9 +134,10 @@ fn origins(urls: &[Url]) -> Result<Vec<Origin>> {
         origins.entry((host, port)).or_insert_with(Vec::new).push(url.clone());
     }
     let resolve = |((host, port), urls): ((String, u16), Vec<Url>)| {
-        let mut addresses = (host.as_str(), port).to_socket_addrs().with_context(|| format!("cannot find the host {host}; check its name"))?;
-        let address = addresses.next().with_context(|| format!("the host {host} has no address"))?;
-        Ok(Origin { host, address, urls })
+        let addresses = (host.as_str(), port).to_socket_addrs().with_context(|| format!("cannot find the host {host}; check its name"))?;
+        let addresses: Vec<SocketAddr> = addresses.collect();
+        ensure!(!addresses.is_empty(), "the host {host} has no address");
+        Ok(Origin { host, addresses, urls })
     };
     origins.into_iter().map(resolve).collect()
 }
@@ -145,12 +150,8 @@ fn fetch_all(arguments: &Arguments, config: ClientConfig, origins: Vec<Origin>) 
     });
     let mut report = Report { connections: Vec::new(), transfers: Vec::new() };
     for origin in origins {
-        let local: IpAddr = if origin.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let endpoint = Endpoint::client(SocketAddr::new(local, 0)).context("cannot open a UDP socket")?;
         let started = Instant::now();
-        let connection = endpoint.connect_with(config.clone(), origin.address, &origin.host).with_context(|| {
-            format!("cannot connect to {} at {}; is a QUIC server running there, and is its certificate for this host?", origin.host, origin.address)
-        })?;
+        let (endpoint, connection) = connect(&config, &origin)?;
         report.connections.push(describe(&connection, started.elapsed()));
 
         let fetch = Fetch::new(connection.clone())?;
@@ -173,6 +174,35 @@ fn fetch_all(arguments: &Arguments, config: ClientConfig, origins: Vec<Origin>) 
         endpoint.wait_idle();
     }
     Ok(report)
+}
+
+/// Connects to the first of the host's addresses that answers.
+fn connect(config: &ClientConfig, origin: &Origin) -> Result<(Endpoint, Connection)> {
+    let (attempts, results) = weald_runtime::channel::unbounded();
+    for (turn, &address) in (0..).zip(&origin.addresses) {
+        let (attempts, config, host) = (attempts.clone(), config.clone(), origin.host.clone());
+        drop(weald_runtime::spawn(move || {
+            weald_runtime::sleep(NEXT_ADDRESS_AFTER * turn);
+            // Nobody listens any more once another address has answered; the connection then closes with its last handle.
+            let _ = attempts.send(connect_to(config, address, &host));
+        }));
+    }
+    drop(attempts);
+    let mut failures = Vec::new();
+    while let Ok(attempt) = results.recv() {
+        match attempt {
+            Ok(connected) => return Ok(connected),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    bail!("cannot connect to {}: {}", origin.host, failures.join("; "))
+}
+
+fn connect_to(config: ClientConfig, address: SocketAddr, host: &str) -> Result<(Endpoint, Connection)> {
+    let local: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let endpoint = Endpoint::client(SocketAddr::new(local, 0)).context("cannot open a UDP socket")?;
+    let connection = endpoint.connect_with(config, address, host).with_context(|| format!("at {address}"))?;
+    Ok((endpoint, connection))
 }
 
 fn describe(connection: &Connection, handshake: Duration) -> ConnectionReport {
