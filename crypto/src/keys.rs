@@ -20,7 +20,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::{CipherSuite, OpenError, Version};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// The length of the tag that sealing adds, in bytes. It is the same for every suite.
 pub const TAG_LEN: usize = 16;
@@ -149,18 +149,11 @@ impl PacketKey {
     /// # Panics
     ///
     /// Panics if `out` is shorter than the payload: `ciphertext_and_tag.len() - TAG_LEN`.
-    pub fn open(
-        &self,
-        packet_number: u64,
-        header: &[u8],
-        ciphertext_and_tag: &[u8],
-        out: &mut [u8],
-    ) -> Result<usize, OpenError> {
+    pub fn open(&self, packet_number: u64, header: &[u8], ciphertext_and_tag: &[u8], out: &mut [u8]) -> Result<usize, OpenError> {
         let len = ciphertext_and_tag.len().checked_sub(TAG_LEN).ok_or(OpenError)?;
         let (ciphertext, tag) = ciphertext_and_tag.split_at(len);
         let Expanded { key, iv } = self.expanded();
-        key.open_separate_gather(nonce(iv, packet_number), Aad::from(header), ciphertext, tag, &mut out[..len])
-            .map_err(|_| OpenError)?;
+        key.open_separate_gather(nonce(iv, packet_number), Aad::from(header), ciphertext, tag, &mut out[..len]).map_err(|_| OpenError)?;
         Ok(len)
     }
 
@@ -273,10 +266,7 @@ pub struct Keys {
 
 impl Keys {
     pub(crate) fn new(version: Version, suite: CipherSuite, local: Secret, remote: Secret) -> Self {
-        Self {
-            local: DirectionKeys::new(version, suite, local),
-            remote: DirectionKeys::new(version, suite, remote),
-        }
+        Self { local: DirectionKeys::new(version, suite, local), remote: DirectionKeys::new(version, suite, remote) }
     }
 }
 
