@@ -110,24 +110,30 @@ fn key(suite: CipherSuite) -> PacketKey {
     PacketKey::new(Version::V1, suite, Secret::new(&vec![5; suite.secret_len()]).unwrap())
 }
 
+/// Seals `payload` in two parts, the first `split` bytes long.
+fn seal_split(key: &PacketKey, payload: &[u8], split: usize) -> Vec<u8> {
+    let mut sealed = payload.to_vec();
+    sealed.resize(payload.len() + TAG_LEN, 0xee);
+    let (head, tail) = sealed.split_at_mut(split);
+    key.seal(77, b"header", head, &payload[split..], tail);
+    sealed
+}
+
 #[test]
 fn every_split_seals_alike() {
-    let payload: Vec<u8> = (0..200u32).map(|i| (i * 7) as u8).collect();
+    let payload: Vec<u8> = (0..3000u32).map(|i| (i * 7) as u8).collect();
     for suite in CipherSuite::ALL {
         let key = key(suite);
-        let seal = |split: usize| {
-            let mut sealed = payload.clone();
-            sealed.resize(payload.len() + TAG_LEN, 0xee);
-            let (head, tail) = sealed.split_at_mut(split);
-            key.seal(77, b"header", head, &payload[split..], tail);
-            sealed
-        };
-        let whole = seal(payload.len());
-        let mut out = vec![0; payload.len()];
-        assert_eq!(key.open(77, b"header", &whole, &mut out), Ok(payload.len()));
-        assert_eq!(out, payload);
-        for split in 0..payload.len() {
-            assert_eq!(seal(split), whole, "{suite}, split at {split}");
+        // Lengths around those at which ciphers change their ways.
+        for len in [1, 15, 16, 17, 200, 1200, super::JOINED_LEN, super::JOINED_LEN + 1, 3000] {
+            let payload = &payload[..len];
+            let whole = seal_split(&key, payload, len);
+            let mut out = vec![0; len];
+            assert_eq!(key.open(77, b"header", &whole, &mut out), Ok(len));
+            assert_eq!(out, payload);
+            for split in 0..len {
+                assert_eq!(seal_split(&key, payload, split), whole, "{suite}, {len} bytes split at {split}");
+            }
         }
     }
 }
