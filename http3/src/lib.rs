@@ -26,6 +26,8 @@ pub mod client;
 mod connection;
 mod error;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod headers;
 mod qpack;
 mod reader;
