@@ -37,6 +37,7 @@
 
 #[cfg(not(loom))]
 mod builder;
+pub mod channel;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod coroutine;
@@ -44,15 +45,27 @@ mod coroutine;
 mod hook;
 mod park;
 mod primitive;
+#[cfg(not(loom))]
+mod reactor;
 #[allow(unsafe_code)]
 mod scheduler;
 #[cfg(not(loom))]
 mod spawn;
+#[allow(unsafe_code)]
+mod spin_lock;
+pub mod sync;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod sys;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod task;
 mod task_state;
 pub mod time;
+#[cfg(not(loom))]
+mod timer_wheel;
+#[allow(unsafe_code)]
+mod wait_list;
 
 #[cfg(not(loom))]
 pub use self::builder::{Handle, Runtime, RuntimeBuilder, run};
