@@ -53,6 +53,7 @@ mod scheduler;
 mod spawn;
 #[allow(unsafe_code)]
 mod spin_lock;
+#[allow(unsafe_code)]
 pub mod sync;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
