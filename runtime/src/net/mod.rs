@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 
 use crate::reactor::ReactorHandle;
+use crate::scheduler::current;
 use crate::sim::network::Network;
 
 /// A congestion mark of an IP packet, RFC 3168 section 5. Its absence (Not-ECT) is `None` where this type is used.
@@ -56,6 +57,21 @@ pub(crate) enum Io {
     Reactor(ReactorHandle),
     /// A simulation's network.
     Network(Network),
+}
+
+impl Io {
+    /// What the calling thread's sockets use: its simulation's network, or its worker's reactor.
+    ///
+    /// # Errors
+    /// `Unsupported` on a thread that is neither a simulation's nor a worker: nobody would wake who waits on a socket.
+    pub(crate) fn current() -> io::Result<Io> {
+        if let Some(network) = Network::current() {
+            return Ok(Io::Network(network));
+        }
+        let reactor = current::with(|local| local?.worker.reactor.as_ref().map(|(reactor, _)| reactor.clone()));
+        let outside = || io::Error::new(io::ErrorKind::Unsupported, "not on a Weald runtime; bind inside of weald_runtime::run");
+        reactor.map(Io::Reactor).ok_or_else(outside)
+    }
 }
 
 /// Inside an [`io::Error`] (`error.get_ref()`): the runtime's shutdown ended a blocking call.

@@ -188,9 +188,7 @@ impl UdpSocket {
     pub fn offloads(&self) -> Offloads {
         match &self.inner {
             Inner::System(socket) => socket.offloads(),
-            Inner::Simulated(_) => {
-                Offloads { gso_max_segments: SIMULATED_SEGMENTS, gro: false, ecn: true, pktinfo: true }
-            }
+            Inner::Simulated(_) => Offloads { gso_max_segments: SIMULATED_SEGMENTS, gro: false, ecn: true, pktinfo: true },
         }
     }
 
@@ -389,12 +387,7 @@ impl UdpSocket {
     }
 
     #[track_caller]
-    fn blocking<T>(
-        &self,
-        direction: Direction,
-        deadline: Option<Instant>,
-        mut operation: impl FnMut() -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn blocking<T>(&self, direction: Direction, deadline: Option<Instant>, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
             match operation() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -510,12 +503,7 @@ impl SystemSocket {
         Ok(done)
     }
 
-    fn send_messages(
-        &self,
-        queue: &Queue,
-        messages: &mut Messages,
-        max_segments: usize,
-    ) -> io::Result<(usize, Drained)> {
+    fn send_messages(&self, queue: &Queue, messages: &mut Messages, max_segments: usize) -> io::Result<(usize, Drained)> {
         let count = messages.send(&self.descriptor, self.ipv6, queue.messages(max_segments))?;
         Ok((count, Drained(false)))
     }

@@ -12,6 +12,7 @@
 //! - Datagrams of one link arrive in the order in which they were sent, unless they were chosen to be reordered.
 //! - Sockets are marked ready with the network unlocked.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -31,6 +32,11 @@ const DATAGRAM_OVERHEAD: usize = 512;
 const FIRST_EPHEMERAL_PORT: u16 = 49_152;
 /// The longest UDP payload over IPv4.
 const LONGEST_DATAGRAM: usize = 65_507;
+
+thread_local! {
+    /// The network of the simulation that this thread drives.
+    static CURRENT: RefCell<Option<Network>> = const { RefCell::new(None) };
+}
 
 /// What one direction between two addresses does to datagrams. The default is a perfect link with a delay of 1 ms.
 #[derive(Clone, Debug, PartialEq)]
@@ -211,6 +217,16 @@ impl Network {
         Network { state: Arc::new(Mutex::new(state)) }
     }
 
+    /// The network of the simulation that the calling thread drives.
+    pub(crate) fn current() -> Option<Network> {
+        CURRENT.with_borrow(Option::clone)
+    }
+
+    /// Sockets that this thread binds are this network's, until the guard is dropped.
+    pub(crate) fn enter(&self) -> Entered {
+        Entered { former: CURRENT.replace(Some(self.clone())) }
+    }
+
     /// From now on datagrams from one address to the other (this direction only) meet `config`. Those in flight do not.
     pub fn set_link(&self, from: IpAddr, to: IpAddr, config: LinkConfig) {
         self.lock().links.entry((from, to)).or_default().config = Some(config);
@@ -276,6 +292,17 @@ impl Network {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+}
+
+/// Ends [`Network::enter`].
+pub(crate) struct Entered {
+    former: Option<Network>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.former.take());
     }
 }
 
@@ -512,9 +539,7 @@ fn hash(address: SocketAddr) -> u64 {
         }
     };
     let bytes = octets.iter().copied().chain(address.port().to_be_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     // The low bits of FNV are weak, and the remainder takes those.
     hash ^ (hash >> 32)
 }

@@ -84,9 +84,7 @@ impl Messages {
         let (descriptor, headers) = (socket.as_fd().as_raw_fd(), self.headers.as_mut_ptr());
         // SAFETY: the first `count` headers point to this value's arrays and to disjoint parts of `buffer`, all borrowed
         // mutably for the call, with their true lengths.
-        let received = unsafe {
-            libc::recvmmsg(descriptor, headers, count as libc::c_uint, libc::MSG_DONTWAIT as _, ptr::null_mut())
-        };
+        let received = unsafe { libc::recvmmsg(descriptor, headers, count as libc::c_uint, libc::MSG_DONTWAIT as _, ptr::null_mut()) };
         Ok(check(received)? as usize)
     }
 

@@ -85,8 +85,7 @@ pub(crate) fn set_option(socket: impl AsFd, option: SocketOption, value: i32) ->
     let (level, name) = option.name();
     let len = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the kernel reads `len` bytes of `value`.
-    let returned =
-        unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw const value).cast(), len) };
+    let returned = unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw const value).cast(), len) };
     check(returned)?;
     Ok(())
 }
@@ -96,9 +95,7 @@ pub(crate) fn option(socket: impl AsFd, option: SocketOption) -> io::Result<i32>
     let mut value = 0i32;
     let mut len = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `value`, and the length back.
-    let returned = unsafe {
-        libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len)
-    };
+    let returned = unsafe { libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) };
     check(returned)?;
     Ok(value)
 }
@@ -109,9 +106,7 @@ pub(crate) fn send_to(socket: impl AsFd, bytes: &[u8], remote: SocketAddr, ipv6_
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel reads `bytes.len()` bytes of `bytes` and `len` of `raw` during the call.
-    check_len(unsafe {
-        libc::sendto(descriptor, bytes.as_ptr().cast(), bytes.len(), flags, raw.as_ptr(), len)
-    })
+    check_len(unsafe { libc::sendto(descriptor, bytes.as_ptr().cast(), bytes.len(), flags, raw.as_ptr(), len) })
 }
 
 /// Receives one datagram; what does not fit is cut off, as everywhere with UDP.
@@ -121,14 +116,7 @@ pub(crate) fn receive_from(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(u
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel writes at most `bytes.len()` bytes to `bytes`, `raw_len` to `raw`, and that length back.
     let len = check_len(unsafe {
-        libc::recvfrom(
-            descriptor,
-            bytes.as_mut_ptr().cast(),
-            bytes.len(),
-            libc::MSG_DONTWAIT,
-            raw.as_mut_ptr(),
-            &raw mut raw_len,
-        )
+        libc::recvfrom(descriptor, bytes.as_mut_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT, raw.as_mut_ptr(), &raw mut raw_len)
     })?;
     let remote = raw.decode().ok_or_else(|| io::Error::other("a datagram from an address of no IP family"))?;
     Ok((len, remote))
@@ -142,7 +130,18 @@ pub(crate) fn is_too_long(error: &io::Error) -> bool {
 /// Whether an error is news about an earlier datagram (an ICMP message), not about the present call. On a socket that
 /// serves many peers it concerns one of them, and anybody can forge it.
 pub(crate) fn is_about_earlier_datagram(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::EHOSTUNREACH | libc::EHOSTDOWN | libc::ENETUNREACH | libc::EPROTO | libc::ENOPROTOOPT))
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::ECONNRESET
+                | libc::EHOSTUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENETUNREACH
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+        )
+    )
 }
 
 /// Whether a segmentation send was refused for what it is: EIO where the interface lacks checksum offload, EOPNOTSUPP or

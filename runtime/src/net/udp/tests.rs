@@ -235,8 +235,7 @@ fn a_blocked_receive_is_woken_and_all_waiters_are_served() {
             for byte in 0..READERS as u8 {
                 sender.send_to(&[byte], receiver.local_addr()).expect("send");
             }
-            let mut got: Vec<_> =
-                readers.into_iter().map(|reader| reader.join().expect("reader").expect("a datagram")).collect();
+            let mut got: Vec<_> = readers.into_iter().map(|reader| reader.join().expect("reader").expect("a datagram")).collect();
             got.sort_unstable();
             assert_eq!(got, (0..READERS as u8).map(|byte| (1, byte)).collect::<Vec<_>>());
         });
@@ -339,8 +338,7 @@ fn a_full_send_queue_keeps_the_rest_of_the_batch() {
         let receiver = bind(io, &UdpSocketOptions::default().receive_buffer(8 << 20), V4);
         let mut batch = SendBatch::new();
         let mut rng = fastrand::Rng::with_seed(1);
-        let sent: Vec<_> =
-            (0..150).map(|_| commit(&mut batch, &mut rng, transmit(receiver.local_addr(), 1000, None))).collect();
+        let sent: Vec<_> = (0..150).map(|_| commit(&mut batch, &mut rng, transmit(receiver.local_addr(), 1000, None))).collect();
         let got = std::thread::scope(|scope| {
             let receiving = scope.spawn(|| receive(&receiver, sent.len()));
             sender.send_batch(&mut batch).expect("send");
@@ -391,5 +389,73 @@ fn sharers_of_a_port_get_every_datagram_once() {
                 }
             }
         }
+    });
+}
+
+fn loopback() -> UdpSocket {
+    UdpSocket::bind(SocketAddr::new(V4, 0)).expect("bind")
+}
+
+#[test]
+fn coroutines_block_on_sockets_of_their_runtime() {
+    const CLIENTS: usize = 20;
+    const ROUNDS: usize = 50;
+    let runtime = crate::Runtime::builder().workers(2).build().expect("runtime");
+    runtime.run(|| {
+        let server = std::sync::Arc::new(loopback());
+        let address = server.local_addr();
+        // Two coroutines, perhaps of different workers, answer on one socket.
+        for worker in 0..2 {
+            let server = std::sync::Arc::clone(&server);
+            let _ = crate::spawn_on(worker, move || {
+                let mut buffer = [0; 16];
+                while let Ok((len, from)) = server.recv_from(&mut buffer) {
+                    server.send_to(&buffer[..len], from).expect("answer");
+                }
+            });
+        }
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                crate::spawn(move || {
+                    let socket = loopback();
+                    let mut buffer = [0; 16];
+                    for round in 0..ROUNDS {
+                        let question = round.to_be_bytes();
+                        socket.send_to(&question, address).expect("ask");
+                        let (len, from) = socket.recv_from(&mut buffer).expect("answer");
+                        assert_eq!((&buffer[..len], from), (&question[..], address));
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.join().expect("client");
+        }
+    });
+    // The two servers are still blocked: the shutdown ends them with an error.
+    let report = runtime.shutdown(Duration::from_secs(10));
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[test]
+fn a_coroutine_times_out_and_a_plain_thread_may_wait() {
+    crate::run(|| {
+        let socket = loopback();
+        socket.set_read_timeout(Some(Duration::from_millis(2))).expect("timeout");
+        assert_eq!(socket.recv_from(&mut [0; 8]).expect_err("nothing comes").kind(), ErrorKind::TimedOut);
+        socket.set_read_timeout(None).expect("no timeout");
+        let address = socket.local_addr();
+        let thread = std::thread::Builder::new()
+            .spawn(move || {
+                let mut buffer = [0; 8];
+                socket.recv_from(&mut buffer).map(|(len, _)| buffer[..len].to_vec())
+            })
+            .expect("thread");
+        crate::sleep(Duration::from_millis(1));
+        loopback().send_to(b"hello", address).expect("send");
+        while !thread.is_finished() {
+            crate::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(thread.join().expect("thread").expect("datagram"), b"hello");
     });
 }

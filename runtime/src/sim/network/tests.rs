@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{LinkConfig, Network, NetworkConfig, TraceEntry, Verdict};
-use crate::net::{Ecn, UdpSocketOptions};
+use crate::net::{Ecn, RecvBatch, SendBatch, Transmit, UdpSocketOptions};
 use crate::reactor::Direction;
 use crate::sim::network::SimulatedSocket;
 use crate::sys::control::Ancillary;
@@ -253,4 +253,34 @@ fn a_trace_that_is_not_wanted_is_not_kept() {
     send(&socket, 0, socket.local_address(), b"x");
     assert_eq!(network.advance(at(u64::MAX)), 1);
     assert!(network.trace().is_empty());
+}
+
+#[test]
+fn sockets_of_an_entered_network_are_simulated() {
+    let network = network(LinkConfig::default(), 1);
+    let entered = network.enter();
+    let options = UdpSocketOptions::default();
+    let receiver = options.bind("203.0.113.7:443".parse().expect("an address")).expect("an address that no host here has");
+    let sender = options.bind("0.0.0.0:0".parse().expect("an address")).expect("bind");
+    let mut batch = SendBatch::new();
+    batch.reserve()[..250].fill(7);
+    let local = Some("203.0.113.9".parse().expect("an address"));
+    batch.commit(Transmit { remote: receiver.local_addr(), local, ecn: Some(Ecn::Ce), len: 250, segment_size: Some(100) });
+    assert_eq!(sender.try_send_batch(&mut batch).expect("send"), 1);
+    assert!(batch.is_empty());
+    let mut received = RecvBatch::with_slots(2, 2_048);
+    assert!(receiver.try_recv_batch(&mut received).is_err(), "it flies");
+    assert!(!receiver.is_readable());
+    network.advance(network.next_deadline().expect("in flight"));
+    assert!(receiver.is_readable());
+    assert_eq!(receiver.try_recv_batch(&mut received).expect("two of three"), 2);
+    let first = received.iter().next().expect("a datagram");
+    assert_eq!((first.bytes.len(), first.segment_size, first.ecn), (100, 100, Some(Ecn::Ce)), "a train is cut");
+    assert_eq!(first.remote.ip(), local.expect("chosen"));
+    let mut buffer = [0; 100];
+    let (len, _) = receiver.recv_from(&mut buffer).expect("the last");
+    assert_eq!(len, 50);
+    drop(entered);
+    let error = options.bind("203.0.113.7:443".parse().expect("an address")).expect_err("no runtime here");
+    assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
 }
