@@ -57,6 +57,7 @@ pub mod sim;
 mod spawn;
 #[allow(unsafe_code)]
 mod spin_lock;
+#[allow(unsafe_code)]
 pub mod sync;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]

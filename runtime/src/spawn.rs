@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use crate::builder::Handle;
 use crate::park;
 use crate::park::Unparked;
 use crate::scheduler::Phase;

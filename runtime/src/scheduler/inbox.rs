@@ -14,7 +14,7 @@ use crate::primitive::atomic::{AtomicPtr, Ordering};
 /// # Safety
 ///
 /// `link` always returns the same field of the node, and while the node is in a queue nobody else uses that field.
-pub(crate) unsafe trait Node {
+pub(crate) unsafe trait Node: Sized {
     /// The field that links the node to the next.
     fn link(&self) -> &AtomicPtr<Self>;
 }

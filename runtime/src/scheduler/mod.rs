@@ -19,6 +19,6 @@ pub(crate) mod spawn_queue;
 pub(crate) mod worker;
 
 #[cfg(not(loom))]
-pub(crate) use self::shared::{Command, Phase, Shared, WorkerShared};
+pub(crate) use self::shared::{Phase, Shared, WorkerShared};
 #[cfg(not(loom))]
 mod shared;

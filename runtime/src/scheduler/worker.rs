@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::current::{self, Local};
-use super::shared::{Command, Phase, Shared, WorkerShared};
+use super::shared::{Command, Phase, Shared};
 use super::spawn_queue::SpawnQueue;
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::{Resumed, Suspend};
