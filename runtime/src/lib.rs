@@ -43,12 +43,16 @@ pub mod channel;
 mod coroutine;
 #[cfg(not(loom))]
 mod hook;
+#[cfg(not(loom))]
+pub mod net;
 mod park;
 mod primitive;
 #[cfg(not(loom))]
 mod reactor;
 #[allow(unsafe_code)]
 mod scheduler;
+#[cfg(not(loom))]
+pub mod sim;
 #[cfg(not(loom))]
 mod spawn;
 #[allow(unsafe_code)]

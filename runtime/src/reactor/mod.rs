@@ -89,11 +89,7 @@ impl Source {
 
     /// Runs a non-blocking operation if the direction counts as ready, and fails with `WouldBlock` without running it
     /// otherwise. With its value the operation says whether the next one would block.
-    pub(crate) fn try_io<T>(
-        &self,
-        direction: Direction,
-        mut operation: impl FnMut() -> io::Result<(T, Drained)>,
-    ) -> io::Result<T> {
+    pub(crate) fn try_io<T>(&self, direction: Direction, mut operation: impl FnMut() -> io::Result<(T, Drained)>) -> io::Result<T> {
         let half = self.half(direction);
         loop {
             // Acquire pairs with the Release of set_ready.
@@ -140,9 +136,7 @@ impl Source {
     pub(crate) fn set_ready(&self, direction: Direction) {
         let half = self.half(direction);
         // Release pairs with the Acquire loads of try_io and is_ready. The order against the waiters comes from their lock.
-        let _ = half.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
-            Some(state.wrapping_add(ONE_EDGE) | READY)
-        });
+        let _ = half.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |state| Some(state.wrapping_add(ONE_EDGE) | READY));
         let woken = {
             let mut waiters = half.waiters.lock();
             // The common edge finds nobody: a hook polls its socket.

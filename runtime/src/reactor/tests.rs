@@ -88,12 +88,14 @@ fn every_waiter_on_one_source_is_served() {
     let mut bytes = std::thread::scope(|scope| {
         let readers: Vec<_> = (0..READERS)
             .map(|_| {
-                scope.spawn(|| loop {
-                    match read_byte(&source, &near) {
-                        Ok(byte) => return byte,
-                        Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                scope.spawn(|| {
+                    loop {
+                        match read_byte(&source, &near) {
+                            Ok(byte) => return byte,
+                            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                        }
+                        source.wait(Direction::Read, None).expect("nobody cancels");
                     }
-                    source.wait(Direction::Read, None).expect("nobody cancels");
                 })
             })
             .collect();

@@ -129,13 +129,10 @@ impl Epoll {
 
     fn wait_milliseconds(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
         // Rounded up: a wait that ends early would be followed by a burst of empty ones.
-        let limit = timeout.map_or(-1, |timeout| {
-            libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
-        });
+        let limit = timeout.map_or(-1, |timeout| libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX));
         let capacity = events.list.capacity() as libc::c_int;
         // SAFETY: the list has room for `capacity` events.
-        let returned =
-            unsafe { libc::epoll_wait(self.descriptor.as_raw_fd(), events.list.as_mut_ptr(), capacity, limit) };
+        let returned = unsafe { libc::epoll_wait(self.descriptor.as_raw_fd(), events.list.as_mut_ptr(), capacity, limit) };
         Ok(check(returned)? as usize)
     }
 }

@@ -3,8 +3,12 @@
 //! Owns the translation between Rust values and the kernel's structures. Does not own policy: no retry, no fallback, no
 //! state beyond the scratch arrays that a call needs. `unsafe` stands here so that it stands nowhere above.
 
+pub(crate) mod address;
+pub(crate) mod control;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
+pub(crate) mod message;
+pub(crate) mod socket;
 
 use std::io;
 
