@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::primitive::{Arc, Condvar, Mutex, thread_local};
 #[cfg(not(loom))]
-use crate::scheduler::current;
+use crate::scheduler::current::{self, Cancellation, Place};
 #[cfg(not(loom))]
 use crate::task::TaskRef;
 use crate::time::Instant;
@@ -58,10 +58,10 @@ impl Waiter {
     #[track_caller]
     pub(crate) fn current() -> Self {
         #[cfg(not(loom))]
-        match current::running() {
-            current::Running::Coroutine(task) => return Self(Kind::Coroutine(task)),
-            current::Running::WorkerStack => refuse_worker_stack(),
-            current::Running::Thread => {}
+        match current::place() {
+            Place::Coroutine => return Self(Kind::Coroutine(current::task())),
+            Place::WorkerStack => refuse_worker_stack(),
+            Place::Thread => {}
         }
         Self(Kind::Thread(PARKER.with(Arc::clone)))
     }
@@ -105,10 +105,10 @@ impl fmt::Debug for Waiter {
 #[track_caller]
 pub(crate) fn park_until(deadline: Option<Instant>) -> Unparked {
     #[cfg(not(loom))]
-    match current::running() {
-        current::Running::Coroutine(task) => return task.park(deadline, crate::task::Cancellation::Returns),
-        current::Running::WorkerStack => refuse_worker_stack(),
-        current::Running::Thread => {}
+    match current::place() {
+        Place::Coroutine => return current::park(deadline, Cancellation::Returns),
+        Place::WorkerStack => refuse_worker_stack(),
+        Place::Thread => {}
     }
     PARKER.with(|parker| parker.park_until(deadline))
 }
@@ -123,12 +123,18 @@ pub(crate) fn park_until(deadline: Option<Instant>) -> Unparked {
 #[track_caller]
 pub(crate) fn park_shielded_until(deadline: Option<Instant>) -> Unparked {
     #[cfg(not(loom))]
-    match current::running() {
-        current::Running::Coroutine(task) => return task.park(deadline, crate::task::Cancellation::Shielded),
-        current::Running::WorkerStack => refuse_worker_stack(),
-        current::Running::Thread => {}
+    match current::place() {
+        Place::Coroutine => return current::park(deadline, Cancellation::Shielded),
+        Place::WorkerStack => refuse_worker_stack(),
+        Place::Thread => {}
     }
     PARKER.with(|parker| parker.park_until(deadline))
+}
+
+/// Gives the caller a token, for a wait that consumed one which was not its own.
+#[cfg(not(loom))]
+pub(crate) fn restore_token() {
+    Waiter::current().unpark();
 }
 
 /// Blocks the calling coroutine (or plain thread) until its token is available, and consumes it; as `std::thread::park`.
