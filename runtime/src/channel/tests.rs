@@ -295,3 +295,89 @@ fn oneshot_hands_over_to_a_parked_receiver() {
         });
     }
 }
+
+/// Coroutines on two workers and a plain thread, all on the same channels.
+#[test]
+fn coroutines_and_threads_share_channels() {
+    let runtime = crate::Runtime::builder().workers(2).build().expect("a runtime");
+    let (requests, inbox) = bounded::<(u64, oneshot::Sender<u64>)>(4);
+    let client = move |start: u64| {
+        for number in start..start + 2_000 {
+            let (answer, response) = oneshot::channel();
+            requests.send((number, answer)).unwrap();
+            assert_eq!(response.recv(), Ok(number * 2));
+        }
+    };
+    thread::scope(|scope| {
+        let from_thread = client.clone();
+        scope.spawn(move || from_thread(0));
+        runtime.run(move || {
+            let servers = [(); 2].map(|()| {
+                let inbox = inbox.clone();
+                crate::spawn(move || inbox.iter().map(|(number, answer)| answer.send(number * 2).unwrap()).count())
+            });
+            drop(inbox);
+            let clients = [10_000, 20_000, 30_000].map(|start| {
+                let client = client.clone();
+                crate::spawn(move || client(start))
+            });
+            drop(client);
+            clients.into_iter().for_each(|client| client.join().expect("no panic"));
+            let served = servers.into_iter().map(|server| server.join().expect("no panic")).sum::<usize>();
+            assert_eq!(served, 4 * 2_000);
+        });
+    });
+}
+
+/// Handing a message to a coroutine that waits with a deadline must not depend on which comes first.
+#[test]
+fn coroutine_deadlines_lose_nothing() {
+    let runtime = crate::Runtime::builder().workers(2).build().expect("a runtime");
+    runtime.run(|| {
+        let (sender, receiver) = bounded(0);
+        let producer = crate::spawn(move || {
+            let mut random = fastrand::Rng::with_seed(0xdead);
+            let mut sent = 0u64;
+            while sent < 300 {
+                let timeout = Duration::from_micros(random.u64(..400));
+                if sender.send_timeout(sent, timeout).is_ok() {
+                    sent += 1;
+                }
+            }
+        });
+        let mut random = fastrand::Rng::with_seed(0xbeef);
+        let mut expected = 0;
+        loop {
+            match receiver.recv_timeout(Duration::from_micros(random.u64(..400))) {
+                Ok(number) => {
+                    assert_eq!(number, expected);
+                    expected += 1;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Cancelled) => panic!("nobody shuts down"),
+            }
+        }
+        assert_eq!(expected, 300);
+        producer.join().expect("no panic");
+    });
+}
+
+/// A shutdown ends a blocking call with an error of its own, and the message comes back.
+#[test]
+fn shutdown_cancels_blocked_ends() {
+    let runtime = crate::Runtime::builder().workers(1).build().expect("a runtime");
+    let (full, keep_receiver) = bounded(0);
+    let (keep_sender, empty) = unbounded::<u8>();
+    let sending = runtime.handle().spawn({
+        let full = full.clone();
+        move || full.send(7)
+    });
+    let receiving = runtime.handle().spawn(move || empty.recv());
+    await_parked(&full.channel, true, false);
+    await_parked(&keep_sender.channel, false, true);
+    let _ = runtime.shutdown(Duration::from_secs(5));
+    assert_eq!(sending.join().expect("no panic"), Err(SendError::Cancelled(7)));
+    assert_eq!(receiving.join().expect("no panic"), Err(RecvError::Cancelled));
+    drop(keep_receiver);
+}

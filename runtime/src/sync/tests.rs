@@ -206,3 +206,64 @@ fn cancelled_gives_back_and_explains() {
     assert_eq!(waited_for_ever(waited(Outcome::Cancelled)), Err(Cancelled::new(())));
     assert_eq!(waited(Outcome::TimedOut), Err(WaitError::Timeout));
 }
+
+/// A contended lock held over a park stops neither the worker nor the other coroutines on it.
+#[test]
+fn coroutines_share_locks_on_one_worker() {
+    let runtime = crate::Runtime::builder().workers(1).build().expect("a runtime");
+    runtime.run(|| {
+        let shared = std::sync::Arc::new((Mutex::new(0), Condvar::new(), Semaphore::new(2)));
+        let adders = [(); 8].map(|()| {
+            let shared = shared.clone();
+            crate::spawn(move || {
+                for _ in 0..100 {
+                    shared.2.acquire(1).unwrap();
+                    let mut count = shared.0.lock();
+                    let before = *count;
+                    crate::yield_now();
+                    *count = before + 1;
+                    drop(count);
+                    shared.2.release(1);
+                    shared.1.notify_all();
+                }
+            })
+        });
+        let count = shared.1.wait_while(shared.0.lock(), |count| *count < 800).unwrap();
+        assert_eq!(*count, 800);
+        drop(count);
+        adders.into_iter().for_each(|adder| adder.join().expect("no panic"));
+    });
+}
+
+#[test]
+fn shutdown_cancels_waits_but_not_locks() {
+    let runtime = crate::Runtime::builder().workers(1).build().expect("a runtime");
+    let shared = std::sync::Arc::new((Mutex::new(0), Condvar::new(), Notify::new(), Semaphore::new(0)));
+    let (ready, started) = crate::channel::bounded(8);
+    let waiter = |wait: fn(&(Mutex<i32>, Condvar, Notify, Semaphore)) -> bool| {
+        let (shared, ready) = (shared.clone(), ready.clone());
+        runtime.handle().spawn(move || {
+            ready.send(()).unwrap();
+            wait(&shared)
+        })
+    };
+    let waiters = [
+        waiter(|shared| shared.2.wait().is_err()),
+        waiter(|shared| shared.3.acquire(1).is_err()),
+        waiter(|shared| match shared.1.wait(shared.0.lock()) {
+            Ok(_) => false,
+            Err(cancelled) => {
+                // Blocking although cancelled: the lock is not given up.
+                *cancelled.into_inner() += 1;
+                *shared.0.lock() += 1;
+                true
+            }
+        }),
+    ];
+    (0..3).for_each(|_| started.recv().unwrap());
+    let _ = runtime.shutdown(Duration::from_secs(5));
+    for waiter in waiters {
+        assert!(waiter.join().expect("no panic"), "each wait reports the cancellation");
+    }
+    assert_eq!(*shared.0.lock(), 2);
+}
