@@ -405,13 +405,36 @@ pub(crate) fn run_borrowed<'a, T: Send + 'a>(
     let place = &mut result;
     let closure: Box<dyn FnOnce() + Send + '_> = Box::new(move || *place = Some(f()));
     // SAFETY: only the lifetime changes. The closure is gone when `join` below has returned, because done is published after
-    // the closure was consumed or dropped and its stack left; and `join` on a plain thread returns only when it was. A panic
-    // in `spawn` before it took the closure drops it there.
-    let closure = unsafe {
-        mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(closure)
-    };
+    // the closure was consumed or dropped and its stack left; and on a plain thread, whose waits are never cancelled, `join`
+    // returns only when it was. A panic in `spawn` drops the closure or leaves it where it can never run.
+    let closure =
+        unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(closure) };
+    spawn(closure).join()?;
+    result.ok_or(JoinError::Cancelled)
+}
+
+/// As [`run_borrowed`] for a simulation, whose task runs on the calling thread while `drive` does.
+///
+/// # Aborts
+///
+/// If the task has not ended when `drive` returns or panics: its stack holds the borrows.
+pub(crate) fn run_borrowed_here<'a, T: 'a>(
+    f: impl FnOnce() -> T + 'a,
+    spawn: impl FnOnce(Box<dyn FnOnce() + 'static>) -> JoinHandle<()>,
+    drive: impl FnOnce(&JoinHandle<()>),
+) -> Result<T, JoinError> {
+    let mut result = None;
+    let place = &mut result;
+    let closure: Box<dyn FnOnce() + '_> = Box::new(move || *place = Some(f()));
+    // SAFETY: only the lifetime changes; below it is made sure that the task has ended, and with it the closure.
+    let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + '_>, Box<dyn FnOnce() + 'static>>(closure) };
     let handle = spawn(closure);
-    // A thread's wait is never cancelled; were the impossible to happen, the borrow must not end.
+    let driven = panic::catch_unwind(AssertUnwindSafe(|| drive(&handle)));
+    if !handle.is_finished() {
+        eprintln!("fatal: the first coroutine of a simulation did not end, and borrows from its caller");
+        std::process::abort();
+    }
+    driven.map_err(JoinError::Panicked)?;
     handle.join()?;
     result.ok_or(JoinError::Cancelled)
 }
@@ -476,8 +499,14 @@ impl TaskRef {
     /// Sets the token, and enqueues the task where it lives if it is parked.
     pub(crate) fn unpark(&self) {
         let header = self.header();
+        // A task without a home has not run, and so is not parked.
+        let home = header.home.get();
+        if let Some(home) = home {
+            // Before the state changes: afterwards the wake would be lost.
+            home.refuse_foreign_thread();
+        }
         if header.state.unpark() == Wake::Enqueue
-            && let Some(home) = header.home.get()
+            && let Some(home) = home.or_else(|| header.home.get())
         {
             current::enqueue(home, self.0);
         }

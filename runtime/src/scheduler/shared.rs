@@ -131,8 +131,19 @@ impl WorkerShared {
         }
     }
 
+    /// After the end: publishes that what came too late will not run. A started task here is one that was leaked. The chain
+    /// of an inbox may be taken by anyone.
+    fn refuse_unstarted(&self) {
+        self.inbox.drain(|node| {
+            let task = TaskPtr::from_node(node);
+            if !task.is_started() {
+                task.refuse(JoinError::Cancelled);
+            }
+        });
+    }
+
     /// A simulation repeats only if nothing outside touches it.
-    fn refuse_foreign_thread(&self) {
+    pub(crate) fn refuse_foreign_thread(&self) {
         if let Some(only) = self.only_thread
             && std::thread::current().id() != only
         {
@@ -143,8 +154,7 @@ impl WorkerShared {
 
 impl Drop for WorkerShared {
     fn drop(&mut self) {
-        // Only a spawn that raced with the end of the worker can be here, and has not run.
-        self.inbox.drain(|node| TaskPtr::from_node(node).refuse(JoinError::Cancelled));
+        self.refuse_unstarted();
     }
 }
 
@@ -242,13 +252,8 @@ impl Shared {
         task.pin_to(home);
         current::enqueue(home, task.into_ptr());
         if self.phase() == Phase::Stopped {
-            // The worker may have looked for the last time already. Its inbox's chain can be taken by anyone.
-            home.inbox.drain(|node| {
-                let task = TaskPtr::from_node(node);
-                if !task.is_started() {
-                    task.refuse(JoinError::Cancelled);
-                }
-            });
+            // The worker may have looked for the last time already.
+            home.refuse_unstarted();
         }
         handle
     }

@@ -8,7 +8,6 @@
 //! - A coroutine's park is committed, and its end published, here, after its stack was left.
 //! - Coroutines, their stacks and hooks never leave the worker's thread.
 
-use std::cell::RefMut;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -323,7 +322,7 @@ impl Worker {
         let local = &self.local;
         self.hooks.retain_mut(|InstalledHook { id, hook }| {
             // A generator of the hook's own for this call: the hook may spawn, which may need the worker's.
-            let mut rng: fastrand::Rng = RefMut::map(local.rng.borrow_mut(), |rng| rng).fork();
+            let mut rng = local.rng.borrow_mut().fork();
             let mut context = RoundContext { now, rng: &mut rng, worker: local.worker.index };
             match panic::catch_unwind(AssertUnwindSafe(|| call(&mut **hook, &mut context))) {
                 Ok(progress) => {
