@@ -54,6 +54,9 @@ pub struct Runtime {
     threads: Vec<thread::JoinHandle<()>>,
 }
 
+// Nothing in a runtime is left half done by a panic: coroutines' panics are caught, and the thread handles are opaque.
+impl panic::RefUnwindSafe for Runtime {}
+
 impl Runtime {
     /// A runtime with one worker a processor.
     ///
@@ -192,10 +195,6 @@ impl Handle {
     /// Drops a hook, on its worker, in a later round.
     pub fn remove_hook(&self, id: HookId) {
         self.shared.remove_hook(id);
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
     }
 }
 

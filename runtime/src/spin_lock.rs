@@ -8,20 +8,19 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::primitive::{
-    UnsafeCell,
-    atomic::{AtomicBool, Ordering},
-    spin_loop,
-};
-
-/// Rounds of waiting in the processor before a contender yields its time slice: 2^6 pauses are about 2 us, well above any
-/// critical section here, so a lock still held after that has a preempted holder.
-#[cfg(not(loom))]
-const SPIN_ROUNDS: u32 = 6;
+use crate::primitive::UnsafeCell;
+#[cfg(loom)]
+use crate::primitive::{Mutex, MutexGuard};
 
 /// A spinning lock around `T`.
+///
+/// In models of other code its exclusion is loom's mutex, since loom has no fair scheduler and would explore spinning for
+/// ever; the spinning itself has a model of its own below.
 pub(crate) struct SpinLock<T> {
-    locked: AtomicBool,
+    #[cfg(not(loom))]
+    exclusion: spin::Exclusion,
+    #[cfg(loom)]
+    exclusion: Mutex<()>,
     value: UnsafeCell<T>,
 }
 
@@ -32,32 +31,24 @@ unsafe impl<T: Send> Sync for SpinLock<T> {}
 
 impl<T> SpinLock<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        Self {
+            #[cfg(not(loom))]
+            exclusion: spin::Exclusion::new(),
+            #[cfg(loom)]
+            exclusion: Mutex::new(()),
+            value: UnsafeCell::new(value),
+        }
     }
 
     /// Takes the lock, spinning while another thread holds it.
     #[inline]
     pub(crate) fn lock(&self) -> SpinGuard<'_, T> {
-        // Acquire pairs with the Release in `SpinGuard::drop`.
-        if self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            self.lock_contended();
-        }
-        SpinGuard { lock: self }
-    }
-
-    #[cold]
-    fn lock_contended(&self) {
-        let mut backoff = Backoff::default();
-        loop {
-            backoff.pause();
-            // Relaxed: only decides whether trying is worth taking the cache line away from the holder.
-            if self.locked.load(Ordering::Relaxed) {
-                continue;
-            }
-            // Acquire pairs with the Release in `SpinGuard::drop`.
-            if self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                return;
-            }
+        #[cfg(not(loom))]
+        self.exclusion.lock();
+        SpinGuard {
+            lock: self,
+            #[cfg(loom)]
+            _exclusion: self.exclusion.lock(),
         }
     }
 }
@@ -65,6 +56,8 @@ impl<T> SpinLock<T> {
 /// The right to use the value; gives the lock back when dropped.
 pub(crate) struct SpinGuard<'l, T> {
     lock: &'l SpinLock<T>,
+    #[cfg(loom)]
+    _exclusion: MutexGuard<'l, ()>,
 }
 
 impl<'l, T> SpinGuard<'l, T> {
@@ -92,51 +85,109 @@ impl<T> DerefMut for SpinGuard<'_, T> {
     }
 }
 
+#[cfg(not(loom))]
 impl<T> Drop for SpinGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // Release pairs with the Acquire in `SpinLock::lock`.
-        self.lock.locked.store(false, Ordering::Release);
+        self.lock.exclusion.unlock();
     }
 }
 
-#[derive(Default)]
-struct Backoff {
-    round: u32,
-}
+/// The exclusion itself.
+#[cfg(any(not(loom), test))]
+mod spin {
+    use crate::primitive::{
+        atomic::{AtomicBool, Ordering},
+        spin_loop,
+    };
 
-impl Backoff {
-    fn pause(&mut self) {
-        #[cfg(not(loom))]
-        if self.round > SPIN_ROUNDS {
+    /// Rounds of waiting in the processor before a contender yields its time slice: 2^6 pauses are about 2 us, well above
+    /// any critical section here, so a lock still held after that has a preempted holder.
+    #[cfg(not(loom))]
+    const SPIN_ROUNDS: u32 = 6;
+
+    pub(super) struct Exclusion {
+        locked: AtomicBool,
+    }
+
+    impl Exclusion {
+        pub(super) fn new() -> Self {
+            Self { locked: AtomicBool::new(false) }
+        }
+
+        #[inline]
+        pub(super) fn lock(&self) {
+            if !self.try_lock() {
+                self.lock_contended();
+            }
+        }
+
+        #[inline]
+        fn try_lock(&self) -> bool {
+            // Acquire pairs with the Release in `unlock`.
+            self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        }
+
+        #[cold]
+        fn lock_contended(&self) {
+            let mut round = 0;
+            loop {
+                pause(&mut round);
+                // Relaxed: only decides whether trying is worth taking the cache line away from the holder.
+                if !self.locked.load(Ordering::Relaxed) && self.try_lock() {
+                    return;
+                }
+            }
+        }
+
+        /// The caller holds the lock.
+        #[inline]
+        pub(super) fn unlock(&self) {
+            // Release pairs with the Acquire in `try_lock`.
+            self.locked.store(false, Ordering::Release);
+        }
+    }
+
+    #[cfg(not(loom))]
+    fn pause(round: &mut u32) {
+        if *round > SPIN_ROUNDS {
             return std::thread::yield_now();
         }
-        // Loom counts one hint as a chance for the others; more would only repeat it.
-        for _ in 0..if cfg!(loom) { 1 } else { 1u32 << self.round } {
+        for _ in 0..1u32 << *round {
             spin_loop();
         }
-        self.round += 1;
+        *round += 1;
+    }
+
+    #[cfg(loom)]
+    fn pause(_round: &mut u32) {
+        spin_loop();
     }
 }
 
 #[cfg(all(test, loom))]
 mod loom_tests {
-    use super::*;
-    use crate::primitive::Arc;
+    use super::spin::Exclusion;
+    use crate::primitive::{Arc, UnsafeCell};
 
     #[test]
     fn loom_spin_lock_excludes() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| {
-            let lock = Arc::new(SpinLock::new(0));
-            let other = {
-                let lock = lock.clone();
-                loom::thread::spawn(move || *lock.lock() += 1)
+        loom::model(|| {
+            let shared = Arc::new((Exclusion::new(), UnsafeCell::new(0)));
+            let add = |shared: &(Exclusion, UnsafeCell<u32>)| {
+                shared.0.lock();
+                // SAFETY: locked; loom reports it if not.
+                shared.1.with_mut(|value| unsafe { *value += 1 });
+                shared.0.unlock();
             };
-            *lock.lock() += 1;
+            let other = {
+                let shared = shared.clone();
+                loom::thread::spawn(move || add(&shared))
+            };
+            add(&shared);
             other.join().unwrap();
-            assert_eq!(*lock.lock(), 2);
+            // SAFETY: the other thread has ended.
+            assert_eq!(shared.1.with(|value| unsafe { *value }), 2);
         });
     }
 }

@@ -238,6 +238,9 @@ pub(crate) struct Header {
     owner: Owner,
 }
 
+// A task's panic is caught and becomes its result; what its cells hold is valid after each statement.
+impl panic::RefUnwindSafe for Header {}
+
 /// For the home worker's thread only.
 struct Owner {
     coroutine: UnsafeCell<Option<Coroutine>>,

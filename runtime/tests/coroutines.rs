@@ -44,7 +44,7 @@ fn run_inside_of_a_runtime_is_refused() {
 #[test]
 fn a_panic_is_a_join_error_and_the_worker_goes_on() {
     one_worker().run(|| {
-        let error = spawn(|| -> u32 { panic!("number {}", 7) }).join().expect_err("it panics");
+        let error = spawn(|| -> u32 { panic!("number {}", std::hint::black_box(7)) }).join().expect_err("it panics");
         assert!(error.is_panic());
         assert_eq!(error.to_string(), "the coroutine panicked: number 7");
         assert!(error.into_panic().expect("a payload").is::<String>());

@@ -54,11 +54,14 @@ fn joins_are_cancelled_and_parked_coroutines_unwound() {
 #[test]
 fn a_coroutine_that_only_yields_is_unwound() {
     let runtime = runtime();
-    let spinning = runtime.handle().spawn(|| {
+    let (started, starts) = std::sync::mpsc::channel();
+    let spinning = runtime.handle().spawn(move || {
+        started.send(()).expect("the test listens");
         loop {
             yield_now();
         }
     });
+    starts.recv().expect("it starts");
     assert!(runtime.shutdown(Duration::from_millis(10)).is_clean());
     assert!(spinning.join().map(|never: ()| never).expect_err("unwound").is_cancelled());
 }
@@ -66,7 +69,9 @@ fn a_coroutine_that_only_yields_is_unwound() {
 #[test]
 fn a_coroutine_may_end_by_itself_within_the_grace() {
     let runtime = runtime();
-    let polite = runtime.handle().spawn(|| {
+    let (started, starts) = std::sync::mpsc::channel();
+    let polite = runtime.handle().spawn(move || {
+        started.send(()).expect("the test listens");
         while !is_cancelled() {
             yield_now();
         }
@@ -74,6 +79,7 @@ fn a_coroutine_may_end_by_itself_within_the_grace() {
         sleep(Duration::from_millis(5));
         "done"
     });
+    starts.recv().expect("it starts");
     assert!(runtime.shutdown(Duration::from_secs(10)).is_clean());
     assert_eq!(polite.join().expect("it returned"), "done");
 }

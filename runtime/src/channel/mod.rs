@@ -38,6 +38,7 @@ mod unbounded;
 use std::{
     fmt,
     iter::FusedIterator,
+    marker::PhantomData,
     time::Duration,
 };
 
@@ -392,7 +393,7 @@ impl<T> Channel<T> {
         state: SpinGuard<'_, State<T>>,
         limit: Limit,
     ) -> Result<(), SendTimeoutError<T>> {
-        match wait_list::wait(&Sending(self), Some(message), state, limit) {
+        match wait_list::wait(&Sending(PhantomData), Some(message), state, limit) {
             (None, _) => Ok(()),
             (Some(message), Outcome::Claimed) => Err(SendTimeoutError::Disconnected(message)),
             (Some(message), Outcome::TimedOut) => Err(SendTimeoutError::Timeout(message)),
@@ -485,13 +486,13 @@ fn wake(waiter: Option<Waiter>) {
     }
 }
 
-/// A channel as something to wait for room in.
-struct Sending<'a, T>(&'a Channel<T>);
+/// A channel as something to wait for room in. An unwound sender has nothing to tell it, so it needs no reference.
+struct Sending<T>(PhantomData<T>);
 
 /// A channel as something to wait for messages from.
 struct Receiving<'a, T>(&'a Channel<T>);
 
-impl<T> Source for Sending<'_, T> {
+impl<T> Source for Sending<T> {
     type State = State<T>;
     type Payload = Option<T>;
 

@@ -153,9 +153,13 @@ pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unp
         }
         match task.state().take() {
             Wakeup::Token => return Unparked::Token,
-            Wakeup::Unwind => unwind(),
+            Wakeup::Unwind => {
+                task.suspend(Suspend::Yield);
+                unwind();
+            }
+            // Who ignores the answer, or swallows the unwinding, and parks again must not keep the worker from the next
+            // phase: hence the yields.
             Wakeup::Cancelled if !shielded => {
-                // Who ignores the answer and asks again must not keep the worker from the end of the grace.
                 task.suspend(Suspend::Yield);
                 if task.state().is_unwinding() {
                     unwind();
@@ -178,7 +182,6 @@ pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unp
         };
         if let Some(timer) = timer {
             let _ = local.timers.borrow_mut().cancel(timer);
-            // The timer may have fired beside a token; then its flag must not end a later park.
         }
         task.set_park(None, false);
         unparked.unwrap_or_else(|| unwind())

@@ -111,9 +111,9 @@ impl Worker {
     pub(crate) fn round(&mut self) -> Round {
         let local = Rc::clone(&self.local);
         let _entered = current::enter(&local);
-        self.obey_phase();
+        // A new phase is news: whoever polls before a sleep must return to the loop, which looks for the last one.
+        let mut round = Round { busy: self.obey_phase(), ..Round::default() };
         local.worker.answer_ring();
-        let mut round = Round::default();
         if let Some(reactor) = &mut self.reactor {
             round.busy |= poll(reactor, Some(Duration::ZERO));
         }
@@ -262,17 +262,16 @@ impl Worker {
         }
     }
 
-    /// Takes part in a new phase of a shutdown.
-    fn obey_phase(&mut self) {
+    /// Takes part in a new phase of a shutdown, and says whether there is one.
+    fn obey_phase(&mut self) -> bool {
         let phase = self.local.shared.phase();
         if phase == self.phase {
-            return;
+            return false;
         }
         self.phase = phase;
         let local = &self.local;
         let wake: fn(TaskPtr) -> Wake = match phase {
-            Phase::Running => return,
-            Phase::Cancelling => |task| task.state().cancel(),
+            Phase::Running | Phase::Cancelling => |task| task.state().cancel(),
             Phase::Unwinding | Phase::Stopped => |task| task.state().unwind(),
         };
         local.started.for_each(|task| {
@@ -280,6 +279,7 @@ impl Worker {
                 local.queue.push(task);
             }
         });
+        true
     }
 
     fn count_remaining(&self) {

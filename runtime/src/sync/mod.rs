@@ -9,6 +9,7 @@
 //! Owns the errors that these types share.
 
 mod condvar;
+#[allow(unsafe_code)]
 mod mutex;
 mod notify;
 mod semaphore;

@@ -44,9 +44,10 @@ fn at_once() -> Limit {
     Limit::At(Instant::from_nanos(0))
 }
 
+/// Checks `body` with at most four preemptions, or `LOOM_MAX_PREEMPTIONS`.
 pub(crate) fn model(body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(builder.preemption_bound.unwrap_or(2));
+    builder.preemption_bound = Some(builder.preemption_bound.unwrap_or(4));
     builder.check(body);
 }
 
