@@ -3,6 +3,7 @@
 
 pub(crate) mod frame;
 mod frame_writer;
+pub(crate) mod header;
 mod packet_number;
 mod packet_type;
 mod reader;
