@@ -12,6 +12,8 @@ mod flow_control;
 mod frame_type;
 mod new_token;
 mod path;
+#[cfg(any(test, fuzzing))]
+mod reencode;
 mod signal;
 mod stream;
 mod stream_control;
