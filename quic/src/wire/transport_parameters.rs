@@ -95,7 +95,7 @@ const MIN_ACTIVE_CONNECTION_ID_LIMIT: u64 = 2;
 
 /// The parameters of RFC 9000 section 18.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Id {
+enum Parameter {
     OriginalDestinationConnectionId,
     MaxIdleTimeout,
     StatelessResetToken,
@@ -115,30 +115,32 @@ enum Id {
     RetrySourceConnectionId,
 }
 
-impl Id {
+impl Parameter {
     /// All parameters; each stands at the index that is its number on the wire.
-    const ALL: [Id; 17] = [
-        Id::OriginalDestinationConnectionId,
-        Id::MaxIdleTimeout,
-        Id::StatelessResetToken,
-        Id::MaxUdpPayloadSize,
-        Id::InitialMaxData,
-        Id::InitialMaxStreamDataBidiLocal,
-        Id::InitialMaxStreamDataBidiRemote,
-        Id::InitialMaxStreamDataUni,
-        Id::InitialMaxStreamsBidi,
-        Id::InitialMaxStreamsUni,
-        Id::AckDelayExponent,
-        Id::MaxAckDelay,
-        Id::DisableActiveMigration,
-        Id::PreferredAddress,
-        Id::ActiveConnectionIdLimit,
-        Id::InitialSourceConnectionId,
-        Id::RetrySourceConnectionId,
+    const ALL: [Parameter; 17] = [
+        Parameter::OriginalDestinationConnectionId,
+        Parameter::MaxIdleTimeout,
+        Parameter::StatelessResetToken,
+        Parameter::MaxUdpPayloadSize,
+        Parameter::InitialMaxData,
+        Parameter::InitialMaxStreamDataBidiLocal,
+        Parameter::InitialMaxStreamDataBidiRemote,
+        Parameter::InitialMaxStreamDataUni,
+        Parameter::InitialMaxStreamsBidi,
+        Parameter::InitialMaxStreamsUni,
+        Parameter::AckDelayExponent,
+        Parameter::MaxAckDelay,
+        Parameter::DisableActiveMigration,
+        Parameter::PreferredAddress,
+        Parameter::ActiveConnectionIdLimit,
+        Parameter::InitialSourceConnectionId,
+        Parameter::RetrySourceConnectionId,
     ];
 
-    fn from_wire(number: VarInt) -> Option<Id> {
-        Id::ALL.get(usize::try_from(number.as_u64()).ok()?).copied()
+    fn from_wire(number: VarInt) -> Option<Parameter> {
+        Parameter::ALL
+            .get(usize::try_from(number.as_u64()).ok()?)
+            .copied()
     }
 
     fn to_wire(self) -> VarInt {
@@ -149,10 +151,10 @@ impl Id {
     fn is_server_only(self) -> bool {
         matches!(
             self,
-            Id::OriginalDestinationConnectionId
-                | Id::StatelessResetToken
-                | Id::PreferredAddress
-                | Id::RetrySourceConnectionId
+            Parameter::OriginalDestinationConnectionId
+                | Parameter::StatelessResetToken
+                | Parameter::PreferredAddress
+                | Parameter::RetrySourceConnectionId
         )
     }
 }
@@ -187,15 +189,15 @@ impl TransportParameters {
             let number = reader.varint()?;
             let value = reader.length_prefixed()?;
             seen.push(number);
-            let Some(id) = Id::from_wire(number) else {
+            let Some(parameter) = Parameter::from_wire(number) else {
                 continue;
             };
-            if id.is_server_only() && sender.is_client() {
+            if parameter.is_server_only() && sender.is_client() {
                 return Err(Invalid(
                     "a client sent a transport parameter that only servers send",
                 ));
             }
-            parameters.decode_one(id, Reader::new(value))?;
+            parameters.decode_one(parameter, Reader::new(value))?;
         }
         // RFC 9000 section 7.4: no parameter twice, known or not.
         seen.sort_unstable();
@@ -205,37 +207,43 @@ impl TransportParameters {
         Ok(parameters)
     }
 
-    fn decode_one(&mut self, id: Id, mut value: Reader<'_>) -> Result<(), Invalid> {
-        match id {
-            Id::OriginalDestinationConnectionId => {
+    fn decode_one(&mut self, parameter: Parameter, mut value: Reader<'_>) -> Result<(), Invalid> {
+        match parameter {
+            Parameter::OriginalDestinationConnectionId => {
                 self.original_destination_connection_id = Some(connection_id(&mut value)?);
             }
-            Id::MaxIdleTimeout => {
+            Parameter::MaxIdleTimeout => {
                 let millis = value.varint()?.as_u64();
                 self.max_idle_timeout =
                     Some(Duration::from_millis(millis)).filter(|timeout| !timeout.is_zero());
             }
-            Id::StatelessResetToken => self.stateless_reset_token = Some(reset_token(&mut value)?),
-            Id::MaxUdpPayloadSize => {
+            Parameter::StatelessResetToken => {
+                self.stateless_reset_token = Some(reset_token(&mut value)?)
+            }
+            Parameter::MaxUdpPayloadSize => {
                 self.max_udp_payload_size = value.varint()?.as_u64();
                 check(
                     self.max_udp_payload_size >= MIN_MAX_UDP_PAYLOAD_SIZE,
                     "max_udp_payload_size below 1200",
                 )?;
             }
-            Id::InitialMaxData => self.initial_max_data = value.varint()?.as_u64(),
-            Id::InitialMaxStreamDataBidiLocal => {
+            Parameter::InitialMaxData => self.initial_max_data = value.varint()?.as_u64(),
+            Parameter::InitialMaxStreamDataBidiLocal => {
                 self.initial_max_stream_data_bidi_local = value.varint()?.as_u64()
             }
-            Id::InitialMaxStreamDataBidiRemote => {
+            Parameter::InitialMaxStreamDataBidiRemote => {
                 self.initial_max_stream_data_bidi_remote = value.varint()?.as_u64()
             }
-            Id::InitialMaxStreamDataUni => {
+            Parameter::InitialMaxStreamDataUni => {
                 self.initial_max_stream_data_uni = value.varint()?.as_u64()
             }
-            Id::InitialMaxStreamsBidi => self.initial_max_streams_bidi = stream_count(&mut value)?,
-            Id::InitialMaxStreamsUni => self.initial_max_streams_uni = stream_count(&mut value)?,
-            Id::AckDelayExponent => {
+            Parameter::InitialMaxStreamsBidi => {
+                self.initial_max_streams_bidi = stream_count(&mut value)?
+            }
+            Parameter::InitialMaxStreamsUni => {
+                self.initial_max_streams_uni = stream_count(&mut value)?
+            }
+            Parameter::AckDelayExponent => {
                 let exponent = value.varint()?.as_u64();
                 check(
                     exponent <= MAX_ACK_DELAY_EXPONENT,
@@ -243,24 +251,24 @@ impl TransportParameters {
                 )?;
                 self.ack_delay_exponent = exponent as u8;
             }
-            Id::MaxAckDelay => {
+            Parameter::MaxAckDelay => {
                 let millis = value.varint()?.as_u64();
                 check(millis <= MAX_MAX_ACK_DELAY, "max_ack_delay of 2^14 or more")?;
                 self.max_ack_delay = Duration::from_millis(millis);
             }
-            Id::DisableActiveMigration => self.disable_active_migration = true,
-            Id::PreferredAddress => {
+            Parameter::DisableActiveMigration => self.disable_active_migration = true,
+            Parameter::PreferredAddress => {
                 self.preferred_address = Some(PreferredAddress::decode(&mut value)?)
             }
-            Id::ActiveConnectionIdLimit => {
+            Parameter::ActiveConnectionIdLimit => {
                 self.active_connection_id_limit = value.varint()?.as_u64();
                 let enough = self.active_connection_id_limit >= MIN_ACTIVE_CONNECTION_ID_LIMIT;
                 check(enough, "active_connection_id_limit below 2")?;
             }
-            Id::InitialSourceConnectionId => {
+            Parameter::InitialSourceConnectionId => {
                 self.initial_source_connection_id = Some(connection_id(&mut value)?)
             }
-            Id::RetrySourceConnectionId => {
+            Parameter::RetrySourceConnectionId => {
                 self.retry_source_connection_id = Some(connection_id(&mut value)?)
             }
         }
@@ -274,8 +282,8 @@ impl TransportParameters {
     /// not know (RFC 9000 section 18.1). What has its default value is left out.
     pub(crate) fn encode(&self, rng: &mut fastrand::Rng) -> Vec<u8> {
         let mut out = Encoder(Vec::new());
-        for id in Id::ALL {
-            self.encode_one(id, &mut out);
+        for parameter in Parameter::ALL {
+            self.encode_one(parameter, &mut out);
         }
         // RFC 9000 section 18.1: 31 * N + 27. Numbers of at most two bytes are enough variety.
         let number = VarInt::from_u32(31 * rng.u32(0..500) + 27);
@@ -286,71 +294,79 @@ impl TransportParameters {
         out.0
     }
 
-    fn encode_one(&self, id: Id, out: &mut Encoder) {
+    fn encode_one(&self, parameter: Parameter, out: &mut Encoder) {
         let default = TransportParameters::default();
-        match id {
-            Id::OriginalDestinationConnectionId => {
-                out.put_connection_id(id, &self.original_destination_connection_id)
+        match parameter {
+            Parameter::OriginalDestinationConnectionId => {
+                out.put_connection_id(parameter, &self.original_destination_connection_id)
             }
-            Id::MaxIdleTimeout => out.put_integer(
-                id,
+            Parameter::MaxIdleTimeout => out.put_integer(
+                parameter,
                 whole_millis(self.max_idle_timeout.unwrap_or_default()),
                 0,
             ),
-            Id::StatelessResetToken => {
+            Parameter::StatelessResetToken => {
                 if let Some(token) = &self.stateless_reset_token {
-                    out.put(id.to_wire(), token.as_bytes());
+                    out.put(parameter.to_wire(), token.as_bytes());
                 }
             }
-            Id::MaxUdpPayloadSize => {
-                out.put_integer(id, self.max_udp_payload_size, default.max_udp_payload_size)
+            Parameter::MaxUdpPayloadSize => out.put_integer(
+                parameter,
+                self.max_udp_payload_size,
+                default.max_udp_payload_size,
+            ),
+            Parameter::InitialMaxData => out.put_integer(parameter, self.initial_max_data, 0),
+            Parameter::InitialMaxStreamDataBidiLocal => {
+                out.put_integer(parameter, self.initial_max_stream_data_bidi_local, 0)
             }
-            Id::InitialMaxData => out.put_integer(id, self.initial_max_data, 0),
-            Id::InitialMaxStreamDataBidiLocal => {
-                out.put_integer(id, self.initial_max_stream_data_bidi_local, 0)
+            Parameter::InitialMaxStreamDataBidiRemote => {
+                out.put_integer(parameter, self.initial_max_stream_data_bidi_remote, 0)
             }
-            Id::InitialMaxStreamDataBidiRemote => {
-                out.put_integer(id, self.initial_max_stream_data_bidi_remote, 0)
+            Parameter::InitialMaxStreamDataUni => {
+                out.put_integer(parameter, self.initial_max_stream_data_uni, 0)
             }
-            Id::InitialMaxStreamDataUni => out.put_integer(id, self.initial_max_stream_data_uni, 0),
-            Id::InitialMaxStreamsBidi => out.put_integer(id, self.initial_max_streams_bidi, 0),
-            Id::InitialMaxStreamsUni => out.put_integer(id, self.initial_max_streams_uni, 0),
-            Id::AckDelayExponent => {
+            Parameter::InitialMaxStreamsBidi => {
+                out.put_integer(parameter, self.initial_max_streams_bidi, 0)
+            }
+            Parameter::InitialMaxStreamsUni => {
+                out.put_integer(parameter, self.initial_max_streams_uni, 0)
+            }
+            Parameter::AckDelayExponent => {
                 out.put_integer(
-                    id,
+                    parameter,
                     self.ack_delay_exponent.into(),
                     default.ack_delay_exponent.into(),
                 );
             }
-            Id::MaxAckDelay => {
+            Parameter::MaxAckDelay => {
                 out.put_integer(
-                    id,
+                    parameter,
                     whole_millis(self.max_ack_delay),
                     whole_millis(default.max_ack_delay),
                 );
             }
-            Id::DisableActiveMigration => {
+            Parameter::DisableActiveMigration => {
                 if self.disable_active_migration {
-                    out.put(id.to_wire(), &[]);
+                    out.put(parameter.to_wire(), &[]);
                 }
             }
-            Id::PreferredAddress => {
+            Parameter::PreferredAddress => {
                 if let Some(address) = &self.preferred_address {
-                    out.put(id.to_wire(), &address.encode());
+                    out.put(parameter.to_wire(), &address.encode());
                 }
             }
-            Id::ActiveConnectionIdLimit => {
+            Parameter::ActiveConnectionIdLimit => {
                 out.put_integer(
-                    id,
+                    parameter,
                     self.active_connection_id_limit,
                     default.active_connection_id_limit,
                 );
             }
-            Id::InitialSourceConnectionId => {
-                out.put_connection_id(id, &self.initial_source_connection_id)
+            Parameter::InitialSourceConnectionId => {
+                out.put_connection_id(parameter, &self.initial_source_connection_id)
             }
-            Id::RetrySourceConnectionId => {
-                out.put_connection_id(id, &self.retry_source_connection_id)
+            Parameter::RetrySourceConnectionId => {
+                out.put_connection_id(parameter, &self.retry_source_connection_id)
             }
         }
     }
@@ -436,18 +452,18 @@ impl Encoder {
         self.0.extend_from_slice(value);
     }
 
-    fn put_integer(&mut self, id: Id, value: u64, default: u64) {
+    fn put_integer(&mut self, parameter: Parameter, value: u64, default: u64) {
         if value != default {
             let value = VarInt::saturating(value);
-            self.put_varint(id.to_wire());
+            self.put_varint(parameter.to_wire());
             self.put_varint(VarInt::saturating(value.size() as u64));
             self.put_varint(value);
         }
     }
 
-    fn put_connection_id(&mut self, id: Id, value: &Option<ConnectionId>) {
+    fn put_connection_id(&mut self, parameter: Parameter, value: &Option<ConnectionId>) {
         if let Some(value) = value {
-            self.put(id.to_wire(), value);
+            self.put(parameter.to_wire(), value);
         }
     }
 
