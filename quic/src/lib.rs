@@ -15,10 +15,7 @@ pub mod time;
 mod token;
 mod wire;
 
-pub use error::{
-    ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError,
-    TransportErrorCode,
-};
+pub use error::{ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError, TransportErrorCode};
 pub use id::{CidSequence, ConnectionId, ResetToken};
 pub use side::Side;
 pub use stream_id::{Direction, StreamId};
