@@ -4,12 +4,11 @@
 //! `lifecycle`.
 
 use crate::error::{ApplicationCode, TransportError, TransportErrorCode};
-use crate::wire::VarInt;
-use crate::wire::frame::{ApplicationClose, TransportClose};
+use crate::wire::frame::{ApplicationCloseFrame, Close as CloseFrame};
 use crate::wire::{FrameWriter, PacketType};
 
-/// Longest reason that is put on the wire, so that a close fits a packet beside its siblings.
-const MAX_REASON: usize = 256;
+/// Longest close frame that is sent, so that those of three levels fit one datagram.
+const MAX_SIZE: usize = 256;
 
 /// Why this side closes.
 #[derive(Clone, Debug)]
@@ -99,25 +98,23 @@ impl Close {
     /// Writes the frame that a packet of this type may carry.
     pub(crate) fn write_frame(&self, packet: PacketType, out: &mut FrameWriter<'_>) -> bool {
         let Phase::Closing { reason, .. } = &self.0 else { return false };
+        let room = out.remaining();
         match reason {
-            Reason::Transport(error) => out.close(&TransportClose {
-                code: error.code,
-                frame_type: error.frame.and_then(|frame| VarInt::try_from(frame).ok()).unwrap_or(VarInt::from_u32(0)),
-                reason: cut(error.reason.as_bytes()),
-            }),
+            Reason::Transport(error) => {
+                let frame = CloseFrame { code: error.code, frame: error.frame, reason: error.reason.as_bytes() };
+                out.frame_without_token(&frame.fit(room.min(MAX_SIZE)))
+            }
             // RFC 9000 10.2.3: what the application said is not for Initial and Handshake packets.
-            Reason::Application { .. } if packet != PacketType::OneRtt => out.close(&TransportClose {
-                code: TransportErrorCode::APPLICATION_ERROR,
-                frame_type: VarInt::from_u32(0),
-                reason: &[],
-            }),
-            Reason::Application { code, reason } => out.close(&ApplicationClose { code: *code, reason: cut(reason) }),
+            Reason::Application { .. } if packet != PacketType::OneRtt => {
+                let frame = CloseFrame { code: TransportErrorCode::APPLICATION_ERROR, frame: None, reason: &[] };
+                out.frame_without_token(&frame)
+            }
+            Reason::Application { code, reason } => {
+                let frame = ApplicationCloseFrame { code: *code, reason };
+                out.frame_without_token(&frame.fit(room.min(MAX_SIZE)))
+            }
         }
     }
-}
-
-fn cut(reason: &[u8]) -> &[u8] {
-    &reason[..reason.len().min(MAX_REASON)]
 }
 
 #[cfg(test)]
@@ -148,7 +145,7 @@ mod tests {
     #[test]
     fn a_second_reason_changes_nothing() {
         let mut close = Close::new();
-        let error = || Reason::Transport(TransportError::new(TransportErrorCode::PROTOCOL_VIOLATION, ""));
+        let error = || Reason::Transport(TransportErrorCode::PROTOCOL_VIOLATION.because(""));
         assert!(close.start(error()));
         assert!(!close.start(error()));
         close.drain();

@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::token::Token;
 use crate::error::{TransportError, TransportErrorCode};
 use crate::wire::frame::Crypto;
-use crate::wire::{FrameWriter, VarInt};
+use crate::wire::FrameWriter;
 
 /// How far ahead of the first unread byte the peer may send: post-quantum handshakes with long certificate chains need
 /// more than the 4096 of RFC 9000 7.5.
@@ -54,14 +54,12 @@ impl CryptoSend {
                 None if self.next < self.end() => self.next..self.end(),
                 None => return,
             };
-            // Type, offset, and a length of two octets at most.
-            let header = 1 + varint_size(range.start) + 2;
-            let Some(room) = out.remaining().checked_sub(header).filter(|room| *room > 0) else { return };
-            let length = (range.end - range.start).min(room as u64).min(16_383);
+            let capacity = Crypto::capacity(range.start, out.remaining());
+            let Some(room) = capacity.filter(|room| *room > 0) else { return };
+            let length = (range.end - range.start).min(room.min(usize::from(u16::MAX)) as u64);
             let sent = range.start..range.start + length;
             let at = (sent.start - self.base) as usize;
-            let Ok(offset) = VarInt::try_from(sent.start) else { return };
-            let frame = Crypto { offset, data: &self.data[at..at + length as usize] };
+            let frame = Crypto { offset: sent.start, data: &self.data[at..at + length as usize] };
             if !out.frame(&frame, Token::Crypto { offset: sent.start, len: length as u16 }) {
                 return;
             }
@@ -167,16 +165,7 @@ impl CryptoReceive {
 }
 
 fn exceeded() -> TransportError {
-    TransportError::new(TransportErrorCode::CRYPTO_BUFFER_EXCEEDED, "more CRYPTO bytes out of order than are buffered")
-}
-
-fn varint_size(value: u64) -> usize {
-    match value {
-        0..=0x3f => 1,
-        0x40..=0x3fff => 2,
-        0x4000..=0x3fff_ffff => 4,
-        _ => 8,
-    }
+    TransportErrorCode::CRYPTO_BUFFER_EXCEEDED.because("more CRYPTO bytes out of order than are buffered")
 }
 
 /// Adds `range` to a sorted disjoint set, merging what touches.

@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 
 use crate::endpoint::IdIssuer;
 use crate::error::{TransportError, TransportErrorCode};
-use crate::id::{ConnectionId, ResetToken};
+use crate::id::{CidSequence, ConnectionId, ResetToken};
 use crate::token::Token;
 use crate::wire::frame::{NewConnectionId, RetireConnectionId};
-use crate::wire::{FrameWriter, VarInt};
+use crate::wire::FrameWriter;
 
 /// Ids that we keep active at the peer, if it allows as many: enough for a few path changes.
 const ISSUED: u64 = 4;
@@ -47,7 +47,7 @@ impl LocalIds {
     }
 
     pub(crate) fn on_retire(&mut self, frame: &RetireConnectionId, packet_id: &[u8]) -> Result<(), TransportError> {
-        let sequence = frame.sequence.into_inner();
+        let sequence = frame.sequence.as_u64();
         // RFC 9000 19.16: never issued, or the id that carried the frame.
         if sequence >= u64::from(self.issuer.issued()) {
             return Err(violation("RETIRE_CONNECTION_ID of an id that was never issued"));
@@ -71,18 +71,18 @@ impl LocalIds {
     pub(crate) fn write_frames(&mut self, out: &mut FrameWriter<'_>) {
         while let Some(sequence) = self.pending.front().copied() {
             let (id, reset_token) = self.issuer.reissue(sequence);
-            let frame =
-                NewConnectionId { sequence: VarInt::from_u32(sequence), retire_prior_to: VarInt::from_u32(0), id, reset_token };
-            if !out.frame(&frame, Token::NewConnectionId(u64::from(sequence))) {
+            let sequence = CidSequence::from(sequence);
+            let frame = NewConnectionId { sequence, retire_prior_to: CidSequence::ZERO, id, reset_token };
+            if !out.frame(&frame, Token::NewConnectionId(sequence)) {
                 return;
             }
             self.pending.pop_front();
         }
     }
 
-    pub(crate) fn on_lost(&mut self, sequence: u64) {
+    pub(crate) fn on_lost(&mut self, sequence: CidSequence) {
         // A retired id has reached the peer; its loss no longer matters.
-        if let Some(sequence) = self.active.iter().copied().find(|active| u64::from(*active) == sequence)
+        if let Some(sequence) = self.active.iter().copied().find(|active| CidSequence::from(*active) == sequence)
             && !self.pending.contains(&sequence)
         {
             self.pending.push_back(sequence);
@@ -103,7 +103,7 @@ pub(crate) struct RemoteIds {
     current: RemoteId,
     spare: Vec<RemoteId>,
     /// All below were retired by the peer.
-    retire_prior_to: u64,
+    retire_prior_to: CidSequence,
     /// Retirements the peer has yet to acknowledge.
     retiring: Vec<Retiring>,
     limit: usize,
@@ -111,21 +111,21 @@ pub(crate) struct RemoteIds {
 
 #[derive(Clone, Copy)]
 struct RemoteId {
-    sequence: u64,
+    sequence: CidSequence,
     id: ConnectionId,
     token: Option<ResetToken>,
 }
 
 struct Retiring {
-    sequence: u64,
+    sequence: CidSequence,
     owed: bool,
 }
 
 impl RemoteIds {
     /// `limit`: our `active_connection_id_limit`.
     pub(crate) fn new(first: ConnectionId, limit: usize) -> Self {
-        let current = RemoteId { sequence: 0, id: first, token: None };
-        Self { current, spare: Vec::new(), retire_prior_to: 0, retiring: Vec::new(), limit }
+        let current = RemoteId { sequence: CidSequence::ZERO, id: first, token: None };
+        Self { current, spare: Vec::new(), retire_prior_to: CidSequence::ZERO, retiring: Vec::new(), limit }
     }
 
     /// The id to send to.
@@ -145,23 +145,19 @@ impl RemoteIds {
 
     /// The token of the id of the handshake came with the server's transport parameters.
     pub(crate) fn on_first_reset_token(&mut self, token: ResetToken) {
-        if self.current.sequence == 0 {
+        if self.current.sequence == CidSequence::ZERO {
             self.current.token = Some(token);
         }
     }
 
     pub(crate) fn on_new(&mut self, frame: &NewConnectionId) -> Result<(), TransportError> {
-        let sequence = frame.sequence.into_inner();
-        let retire_prior_to = frame.retire_prior_to.into_inner();
+        let NewConnectionId { sequence, retire_prior_to, .. } = *frame;
         // RFC 9000 19.15
         if self.current.id.is_empty() {
             return Err(violation("NEW_CONNECTION_ID from a peer without connection ids"));
         }
         if retire_prior_to > sequence {
-            return Err(TransportError::new(
-                TransportErrorCode::FRAME_ENCODING_ERROR,
-                "NEW_CONNECTION_ID retires more than it issues",
-            ));
+            return Err(TransportErrorCode::FRAME_ENCODING_ERROR.because("NEW_CONNECTION_ID retires more than it issues"));
         }
         let new = RemoteId { sequence, id: frame.id, token: Some(frame.reset_token) };
         let mut known = false;
@@ -190,10 +186,7 @@ impl RemoteIds {
             self.retire_below(retire_prior_to)?;
         }
         if 1 + self.spare.len() > self.limit {
-            return Err(TransportError::new(
-                TransportErrorCode::CONNECTION_ID_LIMIT_ERROR,
-                "more active connection ids than active_connection_id_limit",
-            ));
+            return Err(TransportErrorCode::CONNECTION_ID_LIMIT_ERROR.because("more active connection ids than active_connection_id_limit"));
         }
         Ok(())
     }
@@ -204,25 +197,25 @@ impl RemoteIds {
 
     pub(crate) fn write_frames(&mut self, out: &mut FrameWriter<'_>) {
         for retiring in self.retiring.iter_mut().filter(|retiring| retiring.owed) {
-            let Ok(sequence) = VarInt::try_from(retiring.sequence) else { continue };
-            if !out.frame(&RetireConnectionId { sequence }, Token::RetireConnectionId(retiring.sequence)) {
+            let sequence = retiring.sequence;
+            if !out.frame(&RetireConnectionId { sequence }, Token::RetireConnectionId(sequence)) {
                 return;
             }
             retiring.owed = false;
         }
     }
 
-    pub(crate) fn on_acked(&mut self, sequence: u64) {
+    pub(crate) fn on_acked(&mut self, sequence: CidSequence) {
         self.retiring.retain(|retiring| retiring.sequence != sequence);
     }
 
-    pub(crate) fn on_lost(&mut self, sequence: u64) {
+    pub(crate) fn on_lost(&mut self, sequence: CidSequence) {
         for retiring in &mut self.retiring {
             retiring.owed |= retiring.sequence == sequence;
         }
     }
 
-    fn retire_below(&mut self, bound: u64) -> Result<(), TransportError> {
+    fn retire_below(&mut self, bound: CidSequence) -> Result<(), TransportError> {
         let mut at = 0;
         while at < self.spare.len() {
             if self.spare[at].sequence < bound {
@@ -244,13 +237,10 @@ impl RemoteIds {
         Ok(())
     }
 
-    fn retire(&mut self, sequence: u64) -> Result<(), TransportError> {
+    fn retire(&mut self, sequence: CidSequence) -> Result<(), TransportError> {
         // RFC 9000 5.1.2: a peer that withholds acknowledgements must not grow this without bound.
         if self.retiring.len() >= 2 * self.limit {
-            return Err(TransportError::new(
-                TransportErrorCode::CONNECTION_ID_LIMIT_ERROR,
-                "too many retirements of connection ids are unacknowledged",
-            ));
+            return Err(TransportErrorCode::CONNECTION_ID_LIMIT_ERROR.because("too many retirements of connection ids are unacknowledged"));
         }
         self.retiring.push(Retiring { sequence, owed: true });
         Ok(())
@@ -258,7 +248,7 @@ impl RemoteIds {
 }
 
 fn violation(reason: &'static str) -> TransportError {
-    TransportError::new(TransportErrorCode::PROTOCOL_VIOLATION, reason)
+    TransportErrorCode::PROTOCOL_VIOLATION.because(reason)
 }
 
 #[cfg(test)]
@@ -267,15 +257,15 @@ mod tests {
 
     fn frame(sequence: u32, retire_prior_to: u32, fill: u8) -> NewConnectionId {
         NewConnectionId {
-            sequence: VarInt::from_u32(sequence),
-            retire_prior_to: VarInt::from_u32(retire_prior_to),
-            id: ConnectionId::from_array([fill; 8]),
-            reset_token: ResetToken::new([fill; 16]),
+            sequence: CidSequence::from(sequence),
+            retire_prior_to: CidSequence::from(retire_prior_to),
+            id: ConnectionId::new(&[fill; 8]).unwrap(),
+            reset_token: ResetToken::from([fill; 16]),
         }
     }
 
     fn remote() -> RemoteIds {
-        RemoteIds::new(ConnectionId::from_array([0; 8]), 4)
+        RemoteIds::new(ConnectionId::new(&[0; 8]).unwrap(), 4)
     }
 
     #[test]
@@ -283,10 +273,10 @@ mod tests {
         let mut ids = remote();
         ids.on_new(&frame(1, 0, 1)).unwrap();
         ids.on_new(&frame(1, 0, 1)).unwrap();
-        assert_eq!(ids.current().as_bytes(), [0; 8]);
+        assert_eq!(ids.current().as_slice(), [0; 8]);
         ids.on_new(&frame(2, 1, 2)).unwrap();
-        assert_eq!(ids.current().as_bytes(), [1; 8]);
-        assert_eq!(ids.reset_token().unwrap(), ResetToken::new([1; 16]));
+        assert_eq!(ids.current().as_slice(), [1; 8]);
+        assert_eq!(ids.reset_token().unwrap(), ResetToken::from([1; 16]));
         assert!(ids.has_pending());
     }
 
@@ -314,7 +304,7 @@ mod tests {
         let mut ids = remote();
         let refused = (1..1_000_000u32).find_map(|sequence| {
             let mut frame = frame(sequence, sequence, 1);
-            frame.id = ConnectionId::from_array(sequence.to_be_bytes());
+            frame.id = ConnectionId::new(&sequence.to_be_bytes()).unwrap();
             ids.on_new(&frame).err()
         });
         assert_eq!(refused.unwrap().code, TransportErrorCode::CONNECTION_ID_LIMIT_ERROR);

@@ -165,7 +165,7 @@ impl EndpointKeys {
     }
 
     pub(crate) fn reset_token(&self, id: &[u8]) -> ResetToken {
-        ResetToken::new(self.0.reset.token(id))
+        ResetToken::from(self.0.reset.token(id))
     }
 
     /// Bytes that nobody without the secret can predict, for each value of `counter` once.
@@ -192,7 +192,7 @@ impl EndpointKeys {
         id[0] = first_octet(&block, self.0.steering);
         id[1..17].copy_from_slice(&block);
         id[17] = worker ^ self.0.steering.hash(&block);
-        ConnectionId::from_array(id)
+        ConnectionId::new(&id).expect("18 is below the limit of 20")
     }
 }
 
@@ -236,13 +236,13 @@ impl IdIssuer {
         let sequence = self.next_sequence;
         self.next_sequence = sequence.checked_add(1)?;
         let id = self.keys.seal(self.worker, self.handle, sequence);
-        Some((sequence, id, self.keys.reset_token(id.as_bytes())))
+        Some((sequence, id, self.keys.reset_token(id.as_slice())))
     }
 
     /// The id that was issued with this sequence number, made again.
     pub(crate) fn reissue(&self, sequence: u32) -> (ConnectionId, ResetToken) {
         let id = self.keys.seal(self.worker, self.handle, sequence);
-        (id, self.keys.reset_token(id.as_bytes()))
+        (id, self.keys.reset_token(id.as_slice()))
     }
 
     /// The sequence number of an id of this connection.
@@ -276,10 +276,10 @@ mod tests {
             for sequence in 0..3 {
                 let (number, id, token) = issuer.issue().unwrap();
                 assert_eq!(number, sequence);
-                assert_eq!(keys.open(id.as_bytes()), Some(Opened { worker, handle, sequence }));
-                assert_eq!(issuer.sequence(id.as_bytes()), Some(sequence));
+                assert_eq!(keys.open(id.as_slice()), Some(Opened { worker, handle, sequence }));
+                assert_eq!(issuer.sequence(id.as_slice()), Some(sequence));
                 assert_eq!(issuer.reissue(sequence).0, id);
-                assert_eq!(token.as_bytes(), keys.reset_token(id.as_bytes()).as_bytes());
+                assert_eq!(token.as_bytes(), keys.reset_token(id.as_slice()).as_bytes());
             }
         }
     }
@@ -289,20 +289,20 @@ mod tests {
         let keys = keys(1);
         let (_, id, _) = keys.issuer(2, ConnectionHandle::new(5, 9)).issue().unwrap();
         for bit in 0..ID_LEN * 8 {
-            let mut bytes = id.as_bytes().to_vec();
+            let mut bytes = id.as_slice().to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(keys.open(&bytes), None, "bit {bit}");
         }
-        assert_eq!(keys.open(&id.as_bytes()[..17]), None);
+        assert_eq!(keys.open(&id.as_slice()[..17]), None);
     }
 
     #[test]
     fn an_id_of_an_earlier_boot_is_noise_but_its_reset_token_is_not() {
         let (before, after) = (keys(1), keys(2));
         let (_, id, token) = before.issuer(0, ConnectionHandle::new(0, 0)).issue().unwrap();
-        assert_eq!(after.open(id.as_bytes()), None);
+        assert_eq!(after.open(id.as_slice()), None);
         // RFC 9000 10.3.2: the token survives the restart.
-        assert_eq!(after.reset_token(id.as_bytes()).as_bytes(), token.as_bytes());
+        assert_eq!(after.reset_token(id.as_slice()).as_bytes(), token.as_bytes());
     }
 
     #[test]
@@ -310,7 +310,7 @@ mod tests {
         let keys = keys(1);
         for worker in 0..=255 {
             let (_, id, _) = keys.issuer(worker, ConnectionHandle::new(77, 1)).issue().unwrap();
-            let id: [u8; ID_LEN] = id.as_bytes().try_into().unwrap();
+            let id: [u8; ID_LEN] = id.as_slice().try_into().unwrap();
             assert_eq!(keys.steering().worker(&id), worker);
         }
     }
