@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::wire::VarInt;
+use crate::recovery::congestion::Algorithm;
 
 /// The smallest datagram that every QUIC path carries (RFC 9000 14).
 pub(crate) const MIN_UDP_PAYLOAD: u16 = 1200;
@@ -18,27 +18,16 @@ pub struct TransportConfig {
     pub(crate) max_idle_timeout: Option<Duration>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) keep_alive: Option<Duration>,
-    pub(crate) max_streams_bi: VarInt,
-    pub(crate) max_streams_uni: VarInt,
-    pub(crate) stream_window: VarInt,
-    pub(crate) connection_window: VarInt,
-    pub(crate) send_buffer: usize,
+    pub(crate) max_streams_bi: u32,
+    pub(crate) max_streams_uni: u32,
+    pub(crate) stream_window: u32,
+    pub(crate) connection_window: u32,
+    pub(crate) send_window: u32,
     pub(crate) initial_rtt: Duration,
     pub(crate) max_ack_delay: Duration,
     pub(crate) udp_payload: u16,
-    pub(crate) max_receive_udp_payload: u16,
-    pub(crate) congestion: Congestion,
+    pub(crate) congestion: Algorithm,
     pub(crate) key_update_interval: Option<u64>,
-}
-
-/// Which congestion controller a connection runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Congestion {
-    /// RFC 9438. The default: it is what most of the internet's bulk traffic runs, and fills long fat paths.
-    #[default]
-    Cubic,
-    /// RFC 9002 section 7. The simplest there is; a reference to compare with.
-    NewReno,
 }
 
 impl Default for TransportConfig {
@@ -47,18 +36,17 @@ impl Default for TransportConfig {
             max_idle_timeout: Some(Duration::from_secs(30)),
             handshake_timeout: Duration::from_secs(10),
             keep_alive: None,
-            max_streams_bi: VarInt::from_u32(100),
-            max_streams_uni: VarInt::from_u32(100),
-            stream_window: VarInt::from_u32(1_250_000),
-            connection_window: VarInt::from_u32(10_000_000),
-            send_buffer: 4 * 1024 * 1024,
+            max_streams_bi: 100,
+            max_streams_uni: 100,
+            stream_window: 1_250_000,
+            connection_window: 10_000_000,
+            send_window: 1024 * 1024,
             // RFC 9002 6.2.2
             initial_rtt: Duration::from_millis(333),
             // RFC 9000 18.2
             max_ack_delay: Duration::from_millis(25),
             udp_payload: MIN_UDP_PAYLOAD,
-            max_receive_udp_payload: u16::MAX - 8,
-            congestion: Congestion::default(),
+            congestion: Algorithm::default(),
             key_update_interval: None,
         }
     }
@@ -91,35 +79,35 @@ impl TransportConfig {
     /// How many bidirectional streams the peer may have open at once. Default 100.
     #[must_use]
     pub fn max_streams_bi(mut self, count: u32) -> Self {
-        self.max_streams_bi = VarInt::from_u32(count);
+        self.max_streams_bi = count;
         self
     }
 
     /// How many unidirectional streams the peer may have open at once. Default 100.
     #[must_use]
     pub fn max_streams_uni(mut self, count: u32) -> Self {
-        self.max_streams_uni = VarInt::from_u32(count);
+        self.max_streams_uni = count;
         self
     }
 
     /// How many bytes the peer may send on one stream before the application reads them. Default 1.25 MB.
     #[must_use]
     pub fn stream_window(mut self, bytes: u32) -> Self {
-        self.stream_window = VarInt::from_u32(bytes);
+        self.stream_window = bytes;
         self
     }
 
     /// How many bytes the peer may send on all streams before the application reads them. Default 10 MB.
     #[must_use]
     pub fn connection_window(mut self, bytes: u32) -> Self {
-        self.connection_window = VarInt::from_u32(bytes);
+        self.connection_window = bytes;
         self
     }
 
-    /// How many written bytes wait for acknowledgement before writers block. Default 4 MiB.
+    /// How many written bytes of one stream wait for acknowledgement before its writer blocks. Default 1 MiB.
     #[must_use]
-    pub fn send_buffer(mut self, bytes: usize) -> Self {
-        self.send_buffer = bytes;
+    pub fn send_window(mut self, bytes: u32) -> Self {
+        self.send_window = bytes;
         self
     }
 
@@ -146,7 +134,7 @@ impl TransportConfig {
 
     /// The congestion controller. Default CUBIC.
     #[must_use]
-    pub fn congestion(mut self, congestion: Congestion) -> Self {
+    pub fn congestion(mut self, congestion: Algorithm) -> Self {
         self.congestion = congestion;
         self
     }
