@@ -312,10 +312,7 @@ fn tls_refused(error: rustls::Error) -> ConfigError {
     ConfigError::Tls { reason: error.to_string() }
 }
 
-fn root_store(
-    roots: &[Certificates],
-    system_roots: Vec<CertificateDer<'static>>,
-) -> Result<RootCertStore, ConfigError> {
+fn root_store(roots: &[Certificates], system_roots: Vec<CertificateDer<'static>>) -> Result<RootCertStore, ConfigError> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(system_roots);
     for set in roots {
@@ -336,7 +333,7 @@ fn certified_key(chain: Certificates, key: PrivateKey, provider: &CryptoProvider
     }
     let signing_key = provider
         .key_provider
-        .load_private_key(key.key)
+        .load_private_key(key.key.clone_key())
         .map_err(|error| ConfigError::PrivateKey { origin: key.origin.clone(), reason: error.to_string() })?;
     let certified = CertifiedKey::new(chain.certificates, signing_key);
     match certified.keys_match() {
@@ -344,9 +341,7 @@ fn certified_key(chain: Certificates, key: PrivateKey, provider: &CryptoProvider
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
             Err(ConfigError::KeyMismatch { certificate: chain.origin, key: key.origin })
         }
-        Err(error) => {
-            Err(ConfigError::Certificate { origin: chain.origin, position: 1, reason: error.to_string() })
-        }
+        Err(error) => Err(ConfigError::Certificate { origin: chain.origin, position: 1, reason: error.to_string() }),
     }
 }
 

@@ -41,10 +41,7 @@ impl Certificates {
 
     /// Takes certificates in DER. Whether they can be used shows when a configuration is built with them.
     pub fn from_der(certificates: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        Self {
-            origin: "the given certificates".to_owned(),
-            certificates: certificates.into_iter().map(CertificateDer::from).collect(),
-        }
+        Self { origin: "the given certificates".to_owned(), certificates: certificates.into_iter().map(CertificateDer::from).collect() }
     }
 
     /// The certificates in DER.
@@ -61,10 +58,11 @@ impl Certificates {
     }
 }
 
-/// A private key: PKCS#8, PKCS#1 (RSA) or SEC 1 (elliptic curves). `Debug` does not show it.
+/// A private key: PKCS#8, PKCS#1 (RSA) or SEC 1 (elliptic curves). Zeroised when
+/// dropped; `Debug` does not show it.
 pub struct PrivateKey {
     pub(crate) origin: String,
-    pub(crate) key: PrivateKeyDer<'static>,
+    pub(crate) key: Zeroizing<PrivateKeyDer<'static>>,
 }
 
 impl PrivateKey {
@@ -96,14 +94,14 @@ impl PrivateKey {
     pub fn from_der(der: Vec<u8>) -> Result<Self, ConfigError> {
         let origin = "the given private key".to_owned();
         match PrivateKeyDer::try_from(der) {
-            Ok(key) => Ok(Self { origin, key }),
+            Ok(key) => Ok(Self { origin, key: Zeroizing::new(key) }),
             Err(reason) => Err(ConfigError::PrivateKey { origin, reason: reason.to_owned() }),
         }
     }
 
     fn parse(origin: String, pem: &[u8]) -> Result<Self, ConfigError> {
         match PrivateKeyDer::from_pem_slice(pem) {
-            Ok(key) => Ok(Self { origin, key }),
+            Ok(key) => Ok(Self { origin, key: Zeroizing::new(key) }),
             Err(PemError::NoItemsFound) => Err(ConfigError::NoPrivateKey { origin }),
             Err(error) => Err(ConfigError::Pem { origin, reason: error.to_string() }),
         }
@@ -112,7 +110,7 @@ impl PrivateKey {
 
 impl Clone for PrivateKey {
     fn clone(&self) -> Self {
-        Self { origin: self.origin.clone(), key: self.key.clone_key() }
+        Self { origin: self.origin.clone(), key: Zeroizing::new(self.key.clone_key()) }
     }
 }
 

@@ -49,9 +49,7 @@ impl TlsError {
             (rustls::Error::NoApplicationProtocol, Some(host)) => {
                 format!("{host} speaks none of the application protocols that were offered")
             }
-            (rustls::Error::NoApplicationProtocol, None) => {
-                "the client offered no application protocol that is spoken here".to_owned()
-            }
+            (rustls::Error::NoApplicationProtocol, None) => "the client offered no application protocol that is spoken here".to_owned(),
             _ => error.to_string(),
         };
         Self::new(alert.unwrap_or_else(|| alert_of(error)), message)
@@ -63,6 +61,10 @@ fn certificate_message(reason: &CertificateError, host: &str) -> String {
         CertificateError::UnknownIssuer => {
             format!("the certificate of {host} is not signed by a trusted authority; is its root among the configured ones?")
         }
+        CertificateError::BadSignature => format!(
+            "a signature by or on the certificate of {host} does not verify: the server does not hold its key, or a trusted authority \
+             of its issuer's name has another one"
+        ),
         reason => format!("the certificate of {host} was refused: {reason}"),
     }
 }

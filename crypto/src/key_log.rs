@@ -27,14 +27,18 @@ pub struct KeyLogFile {
 }
 
 impl KeyLogFile {
-    /// Opens a key log, or creates it.
+    /// Opens a key log, or creates it; on Unix, for this user's eyes only.
     ///
     /// # Errors
     ///
     /// [`ConfigError::File`] if that cannot be done.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref().to_owned();
-        match OpenOptions::new().append(true).create(true).open(&path) {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(&path) {
             Ok(file) => Ok(Self { path, file: Mutex::new(file) }),
             Err(source) => Err(ConfigError::File { path, source }),
         }

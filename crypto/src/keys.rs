@@ -20,10 +20,16 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::{CipherSuite, OpenError, Version};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// The length of the tag that sealing adds, in bytes. It is the same for every suite.
 pub const TAG_LEN: usize = 16;
+
+/// ChaCha20-Poly1305 payloads in two parts are joined on the stack up to this length, which a packet of an Ethernet has:
+/// aws-lc encrypts the second part of a scatter seal block by block, and takes 2.9 us for 1,184 bytes where joining them
+/// takes 0.8. AES-GCM has no such penalty: its scatter seal was as fast as copying from a warm source, and faster from a cold
+/// one (280 ns, 345 ns with the copy).
+const JOINED_LEN: usize = 2048;
 
 /// The longest key of any suite.
 const MAX_KEY_LEN: usize = 32;
@@ -132,8 +138,23 @@ impl PacketKey {
     pub fn seal(&self, packet_number: u64, header: &[u8], head: &mut [u8], tail: &[u8], tail_and_tag: &mut [u8]) {
         assert_eq!(tail_and_tag.len(), tail.len() + TAG_LEN, "room for the tail's ciphertext and the tag");
         let Expanded { key, iv } = self.expanded();
-        key.seal_in_place_scatter(nonce(iv, packet_number), Aad::from(header), head, tail, tail_and_tag)
-            .expect("a packet is far shorter than an AEAD's limit");
+        let (nonce, header) = (nonce(iv, packet_number), Aad::from(header));
+        let payload_len = head.len() + tail.len();
+        let sealed = if self.suite == CipherSuite::ChaCha20Poly1305Sha256 && !tail.is_empty() && payload_len <= JOINED_LEN {
+            let mut joined = [0; JOINED_LEN];
+            let joined = &mut joined[..payload_len];
+            joined[..head.len()].copy_from_slice(head);
+            joined[head.len()..].copy_from_slice(tail);
+            key.seal_in_place_separate_tag(nonce, header, joined).map(|tag| {
+                let (front, back) = joined.split_at(head.len());
+                head.copy_from_slice(front);
+                tail_and_tag[..tail.len()].copy_from_slice(back);
+                tail_and_tag[tail.len()..].copy_from_slice(tag.as_ref());
+            })
+        } else {
+            key.seal_in_place_scatter(nonce, header, head, tail, tail_and_tag)
+        };
+        sealed.expect("a packet is far shorter than an AEAD's limit");
     }
 
     /// Opens a packet from one place into another.
@@ -149,18 +170,11 @@ impl PacketKey {
     /// # Panics
     ///
     /// Panics if `out` is shorter than the payload: `ciphertext_and_tag.len() - TAG_LEN`.
-    pub fn open(
-        &self,
-        packet_number: u64,
-        header: &[u8],
-        ciphertext_and_tag: &[u8],
-        out: &mut [u8],
-    ) -> Result<usize, OpenError> {
+    pub fn open(&self, packet_number: u64, header: &[u8], ciphertext_and_tag: &[u8], out: &mut [u8]) -> Result<usize, OpenError> {
         let len = ciphertext_and_tag.len().checked_sub(TAG_LEN).ok_or(OpenError)?;
         let (ciphertext, tag) = ciphertext_and_tag.split_at(len);
         let Expanded { key, iv } = self.expanded();
-        key.open_separate_gather(nonce(iv, packet_number), Aad::from(header), ciphertext, tag, &mut out[..len])
-            .map_err(|_| OpenError)?;
+        key.open_separate_gather(nonce(iv, packet_number), Aad::from(header), ciphertext, tag, &mut out[..len]).map_err(|_| OpenError)?;
         Ok(len)
     }
 
@@ -273,10 +287,7 @@ pub struct Keys {
 
 impl Keys {
     pub(crate) fn new(version: Version, suite: CipherSuite, local: Secret, remote: Secret) -> Self {
-        Self {
-            local: DirectionKeys::new(version, suite, local),
-            remote: DirectionKeys::new(version, suite, remote),
-        }
+        Self { local: DirectionKeys::new(version, suite, local), remote: DirectionKeys::new(version, suite, remote) }
     }
 }
 

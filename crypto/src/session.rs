@@ -11,15 +11,14 @@
 use std::fmt;
 use std::mem;
 
-use rustls::quic::{ClientConnection, Connection, KeyChange, ServerConnection};
 use rustls::AlertDescription;
+use rustls::quic::{ClientConnection, Connection, KeyChange, ServerConnection};
 use rustls_pki_types::ServerName;
 
 use crate::keys::Secret;
 use crate::secrets_tap::{Tapped, collect};
 use crate::{
-    CipherSuite, ClientConfig, ConfigError, Exporter, Keys, Level, NamedGroup, OneRttSecrets, ServerConfig, Side,
-    TlsError, Version,
+    CipherSuite, ClientConfig, ConfigError, Exporter, Keys, Level, NamedGroup, OneRttSecrets, ServerConfig, Side, TlsError, Version,
 };
 
 #[cfg(test)]
@@ -34,9 +33,9 @@ const MAX_MESSAGE_LEN: usize = 0xffff;
 /// It is advanced with what the peer sent, and answers with what to send and with keys; each call of
 /// [`Session::advance`] is one job. A session may move between threads from one job to the next.
 ///
-/// Drop it once the handshake is confirmed: all that is of use afterwards is in [`Outcome`]. A server's client has nothing
-/// more to say to TLS then; a server may still send a client session tickets, which a client that keeps its session may
-/// feed to it (they are checked and discarded) and one that dropped it may ignore.
+/// Drop it once the handshake is confirmed (RFC 9001, 4.1.2): all that is of use afterwards is in [`Outcome`]. What a client
+/// sends in CRYPTO frames after that is an error, unexpected_message. A server may send session tickets; a client that still
+/// has its session may feed them to it, which checks and discards them, and one that has not may ignore them.
 pub struct Session {
     state: State,
     side: Side,
@@ -56,8 +55,15 @@ pub struct Session {
 
 enum State {
     /// Made, but not advanced. A client's first flight takes a key generation, so it is left to the first job.
-    Client { config: ClientConfig, server_name: ServerName<'static>, transport_parameters: Vec<u8> },
-    Server { config: ServerConfig, transport_parameters: Vec<u8> },
+    Client {
+        config: ClientConfig,
+        server_name: ServerName<'static>,
+        transport_parameters: Vec<u8>,
+    },
+    Server {
+        config: ServerConfig,
+        transport_parameters: Vec<u8>,
+    },
     Running(Box<Connection>),
     Failed(TlsError),
 }
@@ -110,12 +116,7 @@ impl Session {
     /// # Errors
     ///
     /// [`ConfigError::ServerName`] if `server_name` is neither.
-    pub fn client(
-        config: &ClientConfig,
-        version: Version,
-        server_name: &str,
-        transport_parameters: Vec<u8>,
-    ) -> Result<Self, ConfigError> {
+    pub fn client(config: &ClientConfig, version: Version, server_name: &str, transport_parameters: Vec<u8>) -> Result<Self, ConfigError> {
         let Ok(name) = ServerName::try_from(server_name) else {
             return Err(ConfigError::ServerName { name: server_name.to_owned() });
         };
@@ -232,13 +233,7 @@ impl Session {
     }
 
     /// Cuts what came at one level into messages.
-    fn feed(
-        &mut self,
-        connection: &mut Connection,
-        level: Level,
-        mut bytes: &[u8],
-        step: &mut Step,
-    ) -> Result<(), TlsError> {
+    fn feed(&mut self, connection: &mut Connection, level: Level, mut bytes: &[u8], step: &mut Step) -> Result<(), TlsError> {
         while !bytes.is_empty() {
             // RFC 9001, 4.1.3, and RFC 8446, 5.1: TLS reads at one level at a time, and no message spans two.
             if level != self.read_level {
@@ -358,10 +353,7 @@ impl Session {
                 .map(|chain| chain.iter().map(|certificate| certificate.to_vec()).collect())
                 .unwrap_or_default(),
             server_name: self.server_name.clone().or(sent_name),
-            exporter: Exporter::new(
-                suite,
-                exporter.ok_or_else(|| internal("TLS completed without logging the exporter secret"))?,
-            ),
+            exporter: Exporter::new(suite, exporter.ok_or_else(|| internal("TLS completed without logging the exporter secret"))?),
         })
     }
 }

@@ -11,15 +11,16 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use rustls::crypto::{
-    ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup,
-};
+use rustls::crypto::{ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup};
 use rustls::time_provider::TimeProvider;
 use rustls::{Error, NamedGroup, PeerMisbehaved};
 use rustls_pki_types::UnixTime;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::{Certificates, PrivateKey};
+
+#[cfg(test)]
+mod tests;
 
 /// The name that the fixture certificate is for.
 pub const SERVER_NAME: &str = "localhost";

@@ -6,6 +6,8 @@
 
 mod chunk;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod id;
 mod side;
 mod stream_id;

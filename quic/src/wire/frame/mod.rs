@@ -12,6 +12,8 @@ mod flow_control;
 mod frame_type;
 mod new_token;
 mod path;
+#[cfg(any(test, fuzzing))]
+mod reencode;
 mod signal;
 mod stream;
 mod stream_control;
@@ -125,7 +127,7 @@ impl<'a> FrameIter<'a> {
         }
     }
 
-    /// The type of the frame that was handed out last, or was at fault last; `None` before the first one.
+    /// The type of the frame that was handed out last; `None` before the first one.
     pub(crate) fn frame_type(&self) -> Option<FrameType> {
         self.frame_type
     }
