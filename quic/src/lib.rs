@@ -5,8 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod chunk;
+mod connection;
 mod error;
 mod id;
+mod path;
+mod recovery;
 mod side;
 mod stream_id;
 pub mod time;
@@ -18,6 +21,10 @@ pub use error::{
     TransportErrorCode,
 };
 pub use id::{CidSequence, ConnectionId, ResetToken};
+pub use path::EcnMark;
+pub use recovery::congestion::{
+    AckedPacket, Algorithm, CongestionSignal, Controller, UnknownAlgorithm,
+};
 pub use side::Side;
 pub use stream_id::{Direction, StreamId};
 pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};

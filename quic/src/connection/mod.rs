@@ -1,0 +1,4 @@
+//! A connection.
+
+pub(crate) mod space;
+pub(crate) mod timers;
