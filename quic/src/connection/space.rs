@@ -243,18 +243,11 @@ impl Space {
             return false;
         }
         let delay = encode_ack_delay(self.received.ack_delay(now), ack_delay_exponent);
-        let room = out.remaining();
-        let Some(frame) = AckToSend::fit(delay, self.received.ranges(), self.received.ecn(), room)
-        else {
-            return false;
-        };
-        let is_written = out.frame(
-            &frame,
-            Token::Ack {
-                largest: frame.largest(),
-            },
-        );
-        drop(frame);
+        let (ranges, ecn) = (self.received.ranges(), self.received.ecn());
+        let is_written = AckToSend::fit(delay, ranges, ecn, out.remaining()).is_some_and(|frame| {
+            let largest = frame.largest();
+            out.frame(&frame, Token::Ack { largest })
+        });
         if is_written {
             self.received.on_ack_written();
         }
