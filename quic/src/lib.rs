@@ -5,10 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod chunk;
+mod connection;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod id;
+mod path;
+mod recovery;
 mod side;
 mod stream_id;
 pub mod time;
@@ -20,6 +23,10 @@ pub use error::{
     TransportErrorCode,
 };
 pub use id::{CidSequence, ConnectionId, ResetToken};
+pub use path::EcnMark;
+pub use recovery::congestion::{
+    AckedPacket, Algorithm, CongestionSignal, Controller, UnknownAlgorithm,
+};
 pub use side::Side;
 pub use stream_id::{Direction, StreamId};
 pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};

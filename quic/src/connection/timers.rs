@@ -50,7 +50,9 @@ pub(crate) struct Timers {
 impl Timers {
     /// None is set.
     pub(crate) fn new() -> Timers {
-        Timers { deadlines: [NEVER; Timer::ALL.len()] }
+        Timers {
+            deadlines: [NEVER; Timer::ALL.len()],
+        }
     }
 
     /// Sets, moves or, with `None`, stops a timer.
@@ -70,12 +72,18 @@ impl Timers {
 
     /// When the first is due.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.deadlines.iter().copied().min().filter(|deadline| *deadline != NEVER)
+        self.deadlines
+            .iter()
+            .copied()
+            .min()
+            .filter(|deadline| *deadline != NEVER)
     }
 
     /// Stops one timer that is due at `now` and says which. Call until `None`.
     pub(crate) fn poll_expired(&mut self, now: Instant) -> Option<Timer> {
-        let timer = Timer::ALL.into_iter().find(|timer| self.get(*timer).is_some_and(|deadline| deadline <= now))?;
+        let timer = Timer::ALL
+            .into_iter()
+            .find(|timer| self.get(*timer).is_some_and(|deadline| deadline <= now))?;
         self.set(timer, None);
         Some(timer)
     }
@@ -99,7 +107,10 @@ mod tests {
     #[test]
     fn expire_once_in_order_of_kind() {
         let mut timers = Timers::new();
-        assert_eq!((timers.next(), timers.poll_expired(at(u64::MAX))), (None, None));
+        assert_eq!(
+            (timers.next(), timers.poll_expired(at(u64::MAX))),
+            (None, None)
+        );
         timers.set(Timer::Pacing, Some(at(5)));
         timers.set(Timer::Idle, Some(at(7)));
         timers.set(Timer::KeepAlive, Some(at(9)));
