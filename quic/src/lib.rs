@@ -1,1 +1,7 @@
 //! Weald.
+
+#![forbid(unsafe_code)]
+
+mod chunk;
+
+pub use chunk::{Chunk, ChunkMut, Pool};
