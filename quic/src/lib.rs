@@ -5,3 +5,4 @@
 mod chunk;
 
 pub use chunk::{Chunk, ChunkMut, Pool};
+mod streams;

@@ -1,0 +1,3 @@
+//! The streams of a connection.
+
+mod reassembly;
