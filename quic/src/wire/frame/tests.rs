@@ -1,0 +1,1 @@
+//! Frames: round trips, known bytes, and what must be refused.
