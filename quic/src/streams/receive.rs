@@ -10,7 +10,6 @@ use super::reassembly::{Reassembly, Slack, TooFragmented};
 use crate::chunk::Chunk;
 use crate::error::{ApplicationCode, TransportError, TransportErrorCode};
 use crate::streams::ReadError;
-use crate::wire::VarInt;
 
 /// RFC 9000 section 3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +22,7 @@ enum State {
     Stopped(ApplicationCode),
     /// "Reset Recvd".
     Reset(ApplicationCode),
-    /// "Data Read" or "Reset Read", or stopped with a known final size: terminal.
+    /// "Data Read" or "Reset Read", or stopped and the final size known: terminal.
     Ended,
 }
 
@@ -182,12 +181,7 @@ impl Receive {
     /// Counts bytes up to `end`, which is the final size if `fin`, at both levels. Returns how many of them are new.
     fn grow(&mut self, end: u64, fin: bool, connection: &mut ReceiveCredit) -> Result<u64, TransportError> {
         let received = self.credit.received();
-        let known = match self.state {
-            State::Open | State::Stopped(_) => false,
-            State::SizeKnown | State::Reset(_) => true,
-            // Stopped or read to the end: the size is known in both cases.
-            State::Ended => true,
-        };
+        let known = !matches!(self.state, State::Open | State::Stopped(_));
         // RFC 9000 section 4.5: the final size never changes, and nothing lies beyond it.
         if known && (end > received || fin && end != received) {
             return Err(TransportErrorCode::FINAL_SIZE_ERROR.because("the final size of the stream is known already"));
