@@ -284,13 +284,7 @@ impl Streams {
     // What the peer sends.
 
     /// STREAM. `chunk` holds the frame's data.
-    pub(crate) fn on_stream(
-        &mut self,
-        id: StreamId,
-        offset: u64,
-        fin: bool,
-        chunk: Chunk,
-    ) -> Result<(), TransportError> {
+    pub(crate) fn on_stream(&mut self, id: StreamId, offset: u64, fin: bool, chunk: Chunk) -> Result<(), TransportError> {
         self.with_receive(id, |receive, shared| receive.on_stream(offset, fin, chunk, shared))
     }
 
@@ -360,11 +354,7 @@ impl Streams {
     }
 
     /// Lets `verb` change the sending part of a stream, and queues the stream for what it has to send afterwards.
-    fn with_send<T>(
-        &mut self,
-        id: StreamId,
-        verb: impl FnOnce(&mut Send) -> Result<T, WriteError>,
-    ) -> Result<T, WriteError> {
+    fn with_send<T>(&mut self, id: StreamId, verb: impl FnOnce(&mut Send) -> Result<T, WriteError>) -> Result<T, WriteError> {
         let stream = self.table.get(id).ok_or(WriteError::Closed)?;
         let result = verb(stream.send.as_mut().ok_or(WriteError::Closed)?);
         match result {

@@ -53,7 +53,7 @@ impl RangeSet {
     pub(super) fn remove_all(&mut self, others: &RangeSet, within: Range<u64>) {
         let from = others.ranges.partition_point(|known| known.end <= within.start);
         for other in others.ranges.iter().skip(from).take_while(|known| known.start < within.end) {
-            self.remove(other.clone());
+            self.remove(other.start.max(within.start)..other.end.min(within.end));
         }
     }
 

@@ -333,7 +333,10 @@ mod tests {
             buffer.insert(0, chunk(&pool, 0, 1), &mut slack).unwrap();
             let mut read = 0;
             while let Some(data) = buffer.read(usize::MAX, &mut slack) {
-                assert!(data.iter().all(|&got| { read += 1; got == byte(read - 1) }));
+                assert!(data.iter().all(|&got| {
+                    read += 1;
+                    got == byte(read - 1)
+                }));
             }
             assert_eq!((read, slack.used), (window, 0));
         }

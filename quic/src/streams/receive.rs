@@ -47,13 +47,7 @@ impl Receive {
     }
 
     /// Data arrived. Returns whether a reader has something to see.
-    pub(super) fn on_stream(
-        &mut self,
-        offset: u64,
-        fin: bool,
-        chunk: Chunk,
-        shared: Shared<'_>,
-    ) -> Result<bool, TransportError> {
+    pub(super) fn on_stream(&mut self, offset: u64, fin: bool, chunk: Chunk, shared: Shared<'_>) -> Result<bool, TransportError> {
         let end = offset + chunk.len() as u64;
         let new = self.grow(end, fin, shared.credit)?;
         match self.state {
@@ -79,12 +73,7 @@ impl Receive {
     }
 
     /// The peer has abandoned the stream. Returns whether a reader has something to see.
-    pub(super) fn on_reset(
-        &mut self,
-        code: ApplicationCode,
-        final_size: u64,
-        shared: Shared<'_>,
-    ) -> Result<bool, TransportError> {
+    pub(super) fn on_reset(&mut self, code: ApplicationCode, final_size: u64, shared: Shared<'_>) -> Result<bool, TransportError> {
         let new = self.grow(final_size, true, shared.credit)?;
         match self.state {
             // RFC 9000 section 3.2: once all data is there, a reset changes nothing.

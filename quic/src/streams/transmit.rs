@@ -18,8 +18,8 @@ use crate::stream_id::{Direction, StreamId};
 use crate::token::Token;
 use crate::wire::FrameWriter;
 use crate::wire::frame::{
-    DataBlocked, MaxData, MaxStreamData, MaxStreams, ResetStream, StopSending, Stream as StreamFrame, StreamDataBlocked,
-    StreamHeader, StreamsBlocked,
+    DataBlocked, MaxData, MaxStreamData, MaxStreams, ResetStream, StopSending, Stream as StreamFrame, StreamDataBlocked, StreamHeader,
+    StreamsBlocked,
 };
 
 /// A packet that has frames already does not get a piece of stream data shorter than this that ends for want of room.
@@ -189,9 +189,10 @@ impl Streams {
                 owed.max_streams[index] = !out.frame(&MaxStreams { direction, limit }, Token::MaxStreams(direction));
             }
             if owed.streams_blocked[index] {
-                owed.streams_blocked[index] = self.table.blocked_at(direction).is_some_and(|limit| {
-                    !out.frame(&StreamsBlocked { direction, limit }, Token::StreamsBlocked(direction))
-                });
+                owed.streams_blocked[index] = self
+                    .table
+                    .blocked_at(direction)
+                    .is_some_and(|limit| !out.frame(&StreamsBlocked { direction, limit }, Token::StreamsBlocked(direction)));
             }
         }
         if owed.data_blocked {
@@ -199,10 +200,7 @@ impl Streams {
             let blocked = self.send_credit.available() == 0 && !self.queues.starved.is_empty();
             owed.data_blocked = blocked && !out.frame(&DataBlocked { limit }, Token::DataBlocked);
         }
-        !(owed.max_data
-            || owed.data_blocked
-            || owed.max_streams.contains(&true)
-            || owed.streams_blocked.contains(&true))
+        !(owed.max_data || owed.data_blocked || owed.max_streams.contains(&true) || owed.streams_blocked.contains(&true))
     }
 
     /// Returns whether all that streams owed went in.
@@ -256,9 +254,10 @@ fn write_owed(stream: &mut Stream, out: &mut FrameWriter<'_>) -> bool {
     let Stream { id, owed, send, receive, .. } = stream;
     let id = *id;
     if owed.reset_stream {
-        owed.reset_stream = send.as_ref().and_then(|send| send.reset_to_send()).is_some_and(|(code, final_size)| {
-            !out.frame(&ResetStream { id, code, final_size }, Token::ResetStream(id))
-        });
+        owed.reset_stream = send
+            .as_ref()
+            .and_then(|send| send.reset_to_send())
+            .is_some_and(|(code, final_size)| !out.frame(&ResetStream { id, code, final_size }, Token::ResetStream(id)));
     }
     if owed.stop_sending {
         owed.stop_sending = receive
