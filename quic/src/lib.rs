@@ -14,10 +14,12 @@ mod path;
 mod recovery;
 mod side;
 mod stream_id;
+mod streams;
 pub mod time;
 mod token;
 mod wire;
 
+pub use chunk::{Chunk, ChunkMut, Pool};
 pub use error::{
     ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError,
     TransportErrorCode,
@@ -29,4 +31,5 @@ pub use recovery::congestion::{
 };
 pub use side::Side;
 pub use stream_id::{Direction, StreamId};
+pub use streams::{ReadError, WriteError};
 pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};
