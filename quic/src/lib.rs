@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod chunk;
+mod config;
 mod connection;
+mod endpoint;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -13,6 +15,7 @@ mod id;
 mod path;
 mod recovery;
 mod side;
+mod stats;
 mod stream_id;
 mod streams;
 pub mod time;
@@ -20,6 +23,11 @@ mod token;
 mod wire;
 
 pub use chunk::{Chunk, ChunkMut, Pool};
+pub use config::{ClientConfig, ServerConfig, TransportConfig};
+pub use connection::{Connection, CryptoDone, CryptoJob, DatagramMeta, Event, Transmit};
+pub use endpoint::{
+    AcceptError, ConnectError, ConnectionHandle, Endpoint, EndpointEvent, EndpointKeys, Incoming, Routed, SteeringKey,
+};
 pub use error::{
     ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError,
     TransportErrorCode,
@@ -30,6 +38,7 @@ pub use recovery::congestion::{
     AckedPacket, Algorithm, CongestionSignal, Controller, UnknownAlgorithm,
 };
 pub use side::Side;
+pub use stats::{ConnectionStats, EndpointStats};
 pub use stream_id::{Direction, StreamId};
-pub use streams::{ReadError, WriteError};
+pub use streams::{ReadError, StreamEvent, WriteError};
 pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};

@@ -59,14 +59,20 @@ impl Connection {
                 Ok(())
             }
             Frame::Stream(stream) => self.streams.on_stream(stream.id, stream.offset, stream.fin, chunk()),
-            Frame::ResetStream(frame) => self.streams.on_reset(&frame),
-            Frame::StopSending(frame) => self.streams.on_stop_sending(&frame),
-            Frame::MaxData(frame) => self.streams.on_max_data(&frame),
-            Frame::MaxStreamData(frame) => self.streams.on_max_stream_data(&frame),
-            Frame::MaxStreams(frame) => self.streams.on_max_streams(&frame),
-            Frame::DataBlocked(frame) => self.streams.on_data_blocked(&frame),
-            Frame::StreamDataBlocked(frame) => self.streams.on_stream_data_blocked(&frame),
-            Frame::StreamsBlocked(frame) => self.streams.on_streams_blocked(&frame),
+            Frame::ResetStream(frame) => self.streams.on_reset_stream(frame),
+            Frame::StopSending(frame) => self.streams.on_stop_sending(frame),
+            Frame::MaxData(frame) => {
+                self.streams.on_max_data(frame);
+                Ok(())
+            }
+            Frame::MaxStreamData(frame) => self.streams.on_max_stream_data(frame),
+            Frame::MaxStreams(frame) => {
+                self.streams.on_max_streams(frame);
+                Ok(())
+            }
+            Frame::StreamDataBlocked(frame) => self.streams.on_stream_data_blocked(frame),
+            // Limits rise when there is room, not when the peer asks (RFC 9000 4.2).
+            Frame::DataBlocked(_) | Frame::StreamsBlocked(_) => Ok(()),
             Frame::NewConnectionId(frame) => self.remote_ids.on_new(&frame),
             Frame::RetireConnectionId(frame) => self.local_ids.on_retire(&frame, &opened.destination),
             Frame::PathChallenge(challenge) => {

@@ -105,8 +105,12 @@ impl Handshake {
         self.confirmed
     }
 
-    /// Whether a job is out.
-    pub(crate) fn is_busy(&self) -> bool {
+    /// Whether a job is out, or waits to be taken.
+    pub(crate) fn is_working(&self) -> bool {
+        self.is_busy() || !self.input.is_empty()
+    }
+
+    fn is_busy(&self) -> bool {
         matches!(self.tls, Tls::Out)
     }
 

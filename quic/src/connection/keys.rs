@@ -20,6 +20,7 @@ pub(crate) struct KeyRing {
     one_rtt: Option<Box<OneRtt>>,
     /// Packets that did not authenticate, over all keys (RFC 9001 6.6).
     forged: u64,
+    handshake_discarded: bool,
 }
 
 struct OneRtt {
@@ -111,10 +112,18 @@ impl KeyRing {
         }
     }
 
+    /// Whether the Handshake keys were there and are gone for good.
+    pub(crate) fn is_handshake_over(&self) -> bool {
+        self.handshake_discarded
+    }
+
     pub(crate) fn discard(&mut self, level: Level) {
         match level {
             Level::Initial => self.initial = None,
-            Level::Handshake => self.handshake = None,
+            Level::Handshake => {
+                self.handshake = None;
+                self.handshake_discarded = true;
+            }
             Level::OneRtt => self.one_rtt = None,
             Level::ZeroRtt => {}
         }

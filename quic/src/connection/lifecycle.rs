@@ -24,7 +24,7 @@ impl Connection {
     pub fn on_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.poll_expired(now) {
             match timer {
-                Timer::Close => self.finish(),
+                Timer::Close => self.let_go(),
                 // RFC 9000 10.1: silently.
                 Timer::Idle | Timer::Handshake => self.end(ConnectionError::TimedOut),
                 Timer::Loss => self.on_loss_timeout(now),
@@ -74,7 +74,8 @@ impl Connection {
             }
             *installed = Some(level);
         }
-        if step.complete && step.outcome.is_none() && self.handshake.outcome().is_some() {
+        if step.complete {
+            // The session is gone now, so that this is the last step.
             self.on_complete(now);
         }
         // A client opens 1-RTT packets once it has the keys, a server once it is complete; both are now.
@@ -276,10 +277,10 @@ impl Connection {
         if self.close.is_open() {
             self.events.push_back(Event::Closed(error));
         }
-        self.finish();
+        self.let_go();
     }
 
-    fn finish(&mut self) {
+    fn let_go(&mut self) {
         if self.close.is_drained() {
             return;
         }
@@ -318,12 +319,21 @@ impl Connection {
     }
 
     pub(super) fn rearm_ack_timer(&mut self) {
-        let due = SpaceId::ALL
-            .into_iter()
-            .filter(|space| self.keys.has(level(*space)))
-            .filter_map(|space| self.spaces[space.index()].received.ack_deadline())
-            .min();
-        self.timers.set(Timer::AckDelay, due);
+        // A deadline that nothing can be done about would fire again and again.
+        let due = SpaceId::ALL.into_iter().filter_map(|space| self.ack_deadline(space)).min();
+        self.timers.set(Timer::AckDelay, due.filter(|_| !self.is_amplification_limited()));
+    }
+
+    /// When a space must send an ACK even if it has nothing else to send.
+    pub(super) fn ack_deadline(&self, space: SpaceId) -> Option<Instant> {
+        /// The answer to a client's first packets goes out with their ACK, if TLS is not slower than this.
+        const HELD_BACK: Duration = Duration::from_millis(25);
+        if !self.keys.has(level(space)) {
+            return None;
+        }
+        let due = self.spaces[space.index()].received.ack_deadline()?;
+        let is_held = space == SpaceId::Initial && self.side.is_server() && self.handshake.is_working();
+        Some(if is_held { due + HELD_BACK } else { due })
     }
 
     pub(super) fn restart_idle_timer(&mut self, now: Instant) {

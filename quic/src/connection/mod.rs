@@ -176,10 +176,10 @@ impl Connection {
         remote: SocketAddr,
         server_name: &str,
         original: ConnectionId,
-        lent: Lent,
+        mut lent: Lent,
     ) -> Result<Self, ConnectError> {
         let (local_ids, _) = LocalIds::new(lent.issuer).ok_or(ConnectError::Full)?;
-        let parameters = parameters::client(&config.transport, local_ids.handshake_id());
+        let parameters = parameters::client(&config.transport, local_ids.handshake_id(), &mut lent.rng);
         let version = crypto_version();
         let session = Session::client(&config.crypto, version, server_name, parameters)?;
         let first_flight = FirstFlight {
@@ -209,11 +209,11 @@ impl Connection {
         config: &ServerConfig,
         incoming: &Incoming,
         local: Option<IpAddr>,
-        lent: Lent,
+        mut lent: Lent,
     ) -> Option<Self> {
         let (local_ids, token) = LocalIds::new(lent.issuer)?;
         let parameters =
-            parameters::server(&config.transport, local_ids.handshake_id(), incoming.original, token);
+            parameters::server(&config.transport, local_ids.handshake_id(), incoming.original, token, &mut lent.rng);
         let session = Session::server(&config.crypto, crypto_version(), parameters);
         let first_flight = FirstFlight {
             original: incoming.original,
@@ -246,7 +246,7 @@ impl Connection {
         remote_ids: RemoteIds,
         (remote, local): (SocketAddr, Option<IpAddr>),
         first_flight: FirstFlight,
-        (pool, rng): (Pool, fastrand::Rng),
+        (pool, mut rng): (Pool, fastrand::Rng),
     ) -> Self {
         let path_config =
             PathConfig { algorithm: config.congestion, initial_rtt: config.initial_rtt, ..PathConfig::default() };
@@ -268,7 +268,7 @@ impl Connection {
             spaces: SpaceId::ALL.map(|id| Space::new(id, config.max_ack_delay)),
             path,
             path_responses: PathResponses::default(),
-            streams: parameters::streams(side, config),
+            streams: parameters::streams(side, config, &mut rng),
             loss: LossTimer::default(),
             timers: Timers::new(),
             close: Close::new(),

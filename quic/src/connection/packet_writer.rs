@@ -106,9 +106,9 @@ impl<'b> DatagramWriter<'b> {
         if self.buf.len() - self.used < size + MIN_PAYLOAD + TAG_LEN {
             return None;
         }
+        let mut end = self.buf.len() - TAG_LEN;
         let mut writer = Writer::new(self.buf);
         writer.skip(self.used);
-        let mut end = self.buf.len() - TAG_LEN;
         let header = match long {
             Some(long) => {
                 end = end.min(self.used + MAX_LONG_PACKET);

@@ -118,14 +118,14 @@ impl Connection {
         // RFC 9001 5.7: a server opens no 1-RTT packet before the handshake is complete.
         let is_early = level == Level::OneRtt && !self.handshake.is_complete();
         if is_early || !self.keys.has(level) {
-            let is_awaited = is_early || (level == Level::Handshake && !self.keys.is_discarded(level));
+            let is_awaited = is_early || (level == Level::Handshake && !self.keys.is_handshake_over());
             if is_awaited && self.close.is_open() && self.undecryptable.keep(level, packet.bytes(), meta) {
                 return Fate::Kept;
             }
             return Fate::Dropped;
         }
         let mut header = std::mem::take(&mut self.header);
-        let opened = self.open(now, level, space, packet, &mut header);
+        let opened = self.unseal(now, level, space, packet, &mut header);
         self.header = header;
         let result = match opened {
             Ok(None) => return Fate::Dropped,
@@ -145,7 +145,7 @@ impl Connection {
             && (self.side.is_server() || packet.token.is_empty())
     }
 
-    fn open(
+    fn unseal(
         &mut self,
         now: Instant,
         level: Level,

@@ -39,7 +39,7 @@ impl Connection {
         {
             self.fail(now, error);
         }
-        let len = if self.close.is_open() { self.write_datagram(now, buf)? } else { self.write_close(buf)? };
+        let len = if self.close.is_open() { self.write_datagram(now, buf)? } else { self.write_close(now, buf)? };
         self.path.amplification_mut().on_datagram_sent(len);
         self.stats.datagrams_sent += 1;
         self.stats.bytes_sent += len as u64;
@@ -128,7 +128,7 @@ impl Connection {
         if !self.keys.has(level(space)) {
             return false;
         }
-        let is_ack_due = self.spaces[space.index()].received.ack_deadline().is_some_and(|due| due <= now);
+        let is_ack_due = self.ack_deadline(space).is_some_and(|due| due <= now);
         let is_probe = self.probes[space.index()] > 0;
         is_ack_due || is_probe || (purpose != Purpose::AckOnly && self.has_data(space))
     }
@@ -190,7 +190,7 @@ impl Connection {
     }
 
     /// A datagram that says why the connection ends (RFC 9000 10.2).
-    fn write_close(&mut self, buf: &mut [u8]) -> Option<usize> {
+    fn write_close(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
         if !self.close.is_owed() {
             return None;
         }
@@ -232,7 +232,7 @@ impl Connection {
         let (len, sealed) = datagram.seal(&self.keys);
         for packet in sealed.into_iter().flatten() {
             // Only the number matters now: it must not be used again.
-            let record = SentPacket::new(packet.number, self.closed_at(), self.path.id(), packet.size, PacketKind::AckOnly);
+            let record = SentPacket::new(packet.number, now, self.path.id(), packet.size, PacketKind::AckOnly);
             self.spaces[packet.space.index()].on_sent(record, &mut Vec::new(), &mut self.rng);
             self.stats.packets_sent += 1;
         }
