@@ -67,6 +67,11 @@ impl<'b> Writer<'b> {
         self.position += bytes.len();
     }
 
+    /// Leaves `len` bytes as they are.
+    pub(crate) fn skip(&mut self, len: usize) {
+        self.position = (self.position + len).min(self.buf.len());
+    }
+
     /// `len` bytes of zero.
     pub(crate) fn put_zeros(&mut self, len: usize) {
         self.buf[self.position..][..len].fill(0);
