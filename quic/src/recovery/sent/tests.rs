@@ -328,3 +328,14 @@ fn ranges_elsewhere_cost_no_walk() {
     }
     assert_eq!(settled, 1200);
 }
+
+// What a burst took is given back once it is over.
+#[test]
+fn an_idle_ring_is_small() {
+    let mut sent = SentPackets::default();
+    for number in 0..10_000 {
+        sent.send(number, 0, PacketKind::AckEliciting);
+    }
+    sent.acked(0..=9_999);
+    assert!(sent.records.capacity() <= RETAINED && sent.tokens.capacity() <= RETAINED);
+}
