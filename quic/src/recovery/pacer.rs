@@ -157,7 +157,7 @@ mod tests {
         let mut pacer = Pacer::new(Instant::from_nanos(0));
         let now = Instant::from_nanos(0) + Duration::from_secs(3600);
         let mut sent = 0;
-        while pacer.release(now, 1200, rate).is_none() {
+        while sent < 1000 && pacer.release(now, 1200, rate).is_none() {
             pacer.on_sent(now, 1200, rate);
             sent += 1;
         }
