@@ -62,12 +62,9 @@ const HASH: &str = "blake3";
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let identity = tls::Identity::self_signed(&[SERVER_NAME])?;
     let roots = identity.chain.clone();
-    let mut server_config = ServerConfig::new(tls::server(identity, &[weald_http3::ALPN, IDLE_ALPN])?);
-    server_config.transport(transport());
+    let server_config = ServerConfig::new(tls::server(identity, &[weald_http3::ALPN, IDLE_ALPN])?).transport(transport());
     let client_config = |alpn: &[u8]| -> Result<ClientConfig> {
-        let mut config = ClientConfig::new(tls::client(tls::Trust::Roots(roots.clone()), &[alpn])?);
-        config.transport(transport());
-        Ok(config)
+        Ok(ClientConfig::new(tls::client(tls::Trust::Roots(roots.clone()), &[alpn])?).transport(transport()))
     };
     let (http3, idle) = (client_config(weald_http3::ALPN)?, client_config(IDLE_ALPN)?);
 
@@ -125,10 +122,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn transport() -> TransportConfig {
-    let mut transport = TransportConfig::default();
     // Loopback carries more, but this is what an Ethernet path would.
-    transport.max_udp_payload_size(1452);
-    transport
+    TransportConfig::default().udp_payload(1452)
 }
 
 fn print(results: &Results, json: bool) -> Result<()> {

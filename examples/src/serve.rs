@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 use weald_http3::{Config, RecvBody, server::Responder};
-use weald_quic::{Connection, Endpoint, SendStream, ServerConfig, TransportConfig};
+use weald_quic::{Connection, Endpoint, SendStream, ServerConfig};
 
 use crate::{
     files::{Files, Found},
@@ -73,8 +73,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let config = ServerConfig::new(tls::server(identity, &[weald_http3::ALPN, hq::ALPN])?);
 
     weald_runtime::run(move || {
-        let mut config = config;
-        config.transport(TransportConfig::default());
         let endpoint = Endpoint::server(config, arguments.listen).with_context(|| {
             format!("cannot listen on {}; choose another address with --listen, or stop the program that holds it", arguments.listen)
         })?;

@@ -19,9 +19,9 @@ pub(super) struct Pair {
     _server: Runtime,
 }
 
-/// Receive windows of both sides: larger than the bandwidth-delay product of loopback by far.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The same windows as Weald's defaults: larger than the bandwidth-delay product of loopback by far.
+const STREAM_WINDOW: u32 = 1_250_000;
+const CONNECTION_WINDOW: u32 = 10_000_000;
 
 impl Pair {
     pub(super) fn start(identity: &Identity) -> Result<Self> {

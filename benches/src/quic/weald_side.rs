@@ -27,12 +27,9 @@ impl Pair {
             .build()?;
         let client_tls =
             weald_crypto::ClientConfig::builder().alpn([ALPN]).cipher_suites([CipherSuite::Aes128GcmSha256]).roots(chain).build()?;
-        let mut transport = TransportConfig::default();
-        transport.max_udp_payload_size(UDP_PAYLOAD);
-        let mut server_config = ServerConfig::new(server_tls);
-        server_config.transport(transport.clone());
-        let mut client_config = ClientConfig::new(client_tls);
-        client_config.transport(transport);
+        let transport = TransportConfig::default().udp_payload(UDP_PAYLOAD);
+        let server_config = ServerConfig::new(server_tls).transport(transport.clone());
+        let client_config = ClientConfig::new(client_tls).transport(transport);
 
         let server = Runtime::builder().name("bench-server").workers(1).build()?;
         let listening = server.run(|| Endpoint::server(server_config, (Ipv4Addr::LOCALHOST, 0).into()))?;
