@@ -331,7 +331,7 @@ fn a_starved_stream_still_retransmits() {
     assert!(!client.streams.has_pending());
 }
 
-/// Attack 16: a peer that gives a byte of credit at a time.
+/// A peer that gives a byte of credit at a time.
 #[test]
 fn credit_of_single_bytes_moves_single_bytes() {
     let tight = Limits { data: 1, stream_data_uni: 1, streams_uni: 3, ..Limits::default() };
@@ -353,7 +353,7 @@ fn credit_of_single_bytes_moves_single_bytes() {
     }
 }
 
-/// RFC 9000 section 4.1, attack 25: every stream within its limit, the sum above MAX_DATA.
+/// RFC 9000 section 4.1: every stream within its limit, the sum above MAX_DATA.
 #[test]
 fn the_sum_of_streams_is_limited() {
     let mut own = limits();
@@ -452,7 +452,7 @@ fn frames_for_impossible_streams() {
         assert_eq!(code_of(about(&mut server, frame, id(Side::Server, Direction::Bi, 0))), state);
         let own_bi = server.streams.open(Direction::Bi).unwrap();
         assert_eq!(code_of(about(&mut server, frame, own_bi)), None);
-        // RFC 9000 section 4.6, attack 27: beyond the limit, by any frame.
+        // RFC 9000 section 4.6: beyond the limit, by any frame.
         assert_eq!(code_of(about(&mut server, frame, id(Side::Client, Direction::Bi, 99))), None);
         let limit = Some(TransportErrorCode::STREAM_LIMIT_ERROR);
         for index in [100, StreamId::MAX_STREAMS - 1] {
@@ -461,7 +461,7 @@ fn frames_for_impossible_streams() {
     }
 }
 
-/// RFC 9000 section 3.2: a stream opens all lower ones; attack 27 and 28: for nothing, until they are used.
+/// RFC 9000 section 3.2: a stream opens all lower ones; they cost nothing until they are used.
 #[test]
 fn lower_streams_open_without_cost() {
     let mut own = limits();
@@ -589,7 +589,7 @@ fn tens_of_thousands_of_streams_come_and_go() {
     assert!(refused >= 300);
 }
 
-/// Attack 60: streams that are reset at once count until the application has seen them.
+/// Streams that are reset at once count until the application has seen them.
 #[test]
 fn a_flood_of_resets_is_limited() {
     let (_, mut server) = pair();
@@ -603,7 +603,7 @@ fn a_flood_of_resets_is_limited() {
     assert_eq!(server.events().len(), 101);
 }
 
-/// Attack 26: small chunks that the application keeps do not pin more than twice the window.
+/// Small chunks that the application keeps do not pin more than twice the window.
 #[test]
 fn chunks_that_the_application_keeps_pin_little() {
     let (_, mut server) = pair();
@@ -621,7 +621,7 @@ fn chunks_that_the_application_keeps_pin_little() {
     assert_eq!(server.packet(1200).unwrap().tokens, [Token::MaxStreamData(stream)]);
 }
 
-/// Attack 32: empty frames cost nothing and wake nobody.
+/// Empty frames cost nothing and wake nobody.
 #[test]
 fn empty_frames_are_nothing() {
     let (_, mut server) = pair();
