@@ -207,12 +207,13 @@ fn a_stream_that_fills_the_packet_is_not_copied() {
 }
 
 #[test]
-fn many_small_writes_share_a_chunk() {
+fn many_small_writes_share_a_chunk_and_a_place_in_the_queue() {
     let (mut client, _) = pair();
     let stream = client.streams.open(Direction::Uni).unwrap();
     for _ in 0..1000 {
         client.write(stream, b"ab").unwrap();
     }
+    assert_eq!(client.streams.queues.entries(), 1);
     let packet = client.packet(2100).unwrap();
     assert_eq!(packet.tokens, [Token::Stream { id: stream, offset: 0, len: 2000, fin: false }]);
 }
@@ -326,7 +327,12 @@ fn a_starved_stream_still_retransmits() {
     let packet = client.packet(600).unwrap();
     client.packet(600).unwrap();
     assert!(!client.streams.has_pending());
-    client.lost(&packet);
+    for _ in 0..10 {
+        client.lost(&packet);
+        client.write(stream, b"more").unwrap();
+    }
+    // Ready for what was lost, and starved for the rest: once each.
+    assert_eq!(client.streams.queues.entries(), 2);
     assert_eq!(client.packet(600).unwrap().tokens, packet.tokens);
     assert!(!client.streams.has_pending());
 }
@@ -740,7 +746,7 @@ proptest! {
     #[test]
     fn the_sender_repeats_exactly_what_was_lost(
         writes in prop::collection::vec(1usize..3000, 1..10),
-        steps in prop::collection::vec((0u8..6, any::<usize>(), 1usize..1500), 1..200),
+        steps in prop::collection::vec((0u8..8, any::<usize>(), 1usize..1500), 1..200),
     ) {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         enum Byte { Unsent, InFlight, Lost, Acknowledged }
@@ -755,6 +761,8 @@ proptest! {
         send.finish().unwrap();
         let mut model = vec![Byte::Unsent; data.len()];
         let mut in_flight: Vec<(u64, usize, bool)> = Vec::new();
+        // Declared lost, and on its way all the same.
+        let mut presumed_lost: Vec<(u64, usize, bool)> = Vec::new();
         let mut steps = steps.into_iter();
         loop {
             // After the script: send all, acknowledge all.
@@ -781,10 +789,11 @@ proptest! {
                 prop_assert_eq!(send.on_sent(segment, len, fin), new as u64);
                 in_flight.push((segment.offset, len, fin));
             } else {
-                let (offset, len, fin) = in_flight.swap_remove(index % in_flight.len());
+                let late = verb == 7 && !presumed_lost.is_empty();
+                let packets = if late { &mut presumed_lost } else { &mut in_flight };
+                let (offset, len, fin) = packets.swap_remove(index % packets.len());
                 let range = offset as usize..offset as usize + len;
-                let acked = verb == 3 || verb == 4;
-                if acked {
+                if late || verb == 3 || verb == 4 {
                     let ended = send.on_acked(offset, len as u64, fin);
                     model[range].fill(Byte::Acknowledged);
                     let all = model.iter().all(|&byte| byte == Byte::Acknowledged);
@@ -792,6 +801,9 @@ proptest! {
                     if ended { break }
                 } else {
                     send.on_lost(offset, len as u64, fin);
+                    if verb == 6 {
+                        presumed_lost.push((offset, len, fin));
+                    }
                     for byte in &mut model[range] {
                         if *byte != Byte::Acknowledged { *byte = Byte::Lost }
                     }

@@ -95,6 +95,11 @@ impl Queues {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.control.len() + self.ready.len() + self.starved.len()
+    }
+
     /// The stream could not be served for want of room: it stays the next one.
     fn put_back(&mut self, stream: &mut Stream) {
         if !std::mem::replace(&mut stream.queued.ready, true) {
