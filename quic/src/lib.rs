@@ -6,6 +6,8 @@
 
 mod chunk;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod id;
 mod side;
 mod stream_id;
@@ -15,12 +17,9 @@ mod token;
 mod wire;
 
 pub use chunk::{Chunk, ChunkMut, Pool};
-pub use error::{
-    ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError,
-    TransportErrorCode,
-};
+pub use error::{ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError, TransportErrorCode};
 pub use id::{CidSequence, ConnectionId, ResetToken};
 pub use side::Side;
 pub use stream_id::{Direction, StreamId};
-pub use streams::{ReadError, WriteError};
+pub use streams::{ReadError, StreamEvent, WriteError};
 pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};

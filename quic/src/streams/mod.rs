@@ -85,7 +85,7 @@ pub(crate) struct StreamOptions {
 
 /// Something that the application may be waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StreamEvent {
+pub enum StreamEvent {
     /// The peer has opened streams: `accept` has something to give.
     Opened(Direction),
     /// The peer permits more streams, after `open` had failed.

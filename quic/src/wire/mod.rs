@@ -3,9 +3,11 @@
 
 pub(crate) mod frame;
 mod frame_writer;
+pub(crate) mod header;
 mod packet_number;
 mod packet_type;
 mod reader;
+mod transport_parameters;
 mod varint;
 mod version;
 mod writer;
@@ -15,6 +17,7 @@ pub use packet_number::PacketNumber;
 pub(crate) use packet_number::TruncatedPacketNumber;
 pub(crate) use packet_type::PacketType;
 pub(crate) use reader::{Reader, Truncated};
+pub(crate) use transport_parameters::{PreferredAddress, TransportParameters};
 pub use varint::{VarInt, VarIntOverflow};
 pub use version::Version;
 pub(crate) use writer::Writer;

@@ -1,0 +1,46 @@
+# One word per habit. `just` lists them; each is an ordinary command that also works typed by hand.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+_default:
+    @just --list
+
+# Format, lints, documentation, and the protocol without I/O
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo check -p weald-quic --no-default-features
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+    cargo deny check bans licenses sources
+
+# Known advisories against the dependencies (needs the advisory database, which it fetches)
+advisories:
+    cargo deny check advisories
+
+# All tests of the workspace
+test:
+    cargo test --workspace
+
+# Model-check the concurrent code
+loom:
+    RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p weald-runtime --release --lib --target-dir target/loom loom_
+
+# Fuzz every decoder for SECONDS each (needs a nightly compiler)
+fuzz SECONDS="60":
+    tests/fuzz/run.sh {{SECONDS}}
+
+# Against real peers: quinn in the test suite, aioquic in a virtual environment that the script makes
+interop:
+    tests/interop/run.sh
+
+# Take each guard out of a copy of the tree, one by one: the tests must notice
+guards:
+    tests/guards/run.sh
+
+# Throughput beside quinn, alternating
+bench *ARGS:
+    cargo run --release --bin weald -- bench quic {{ARGS}}
+
+# What CI runs
+ci:
+    .ci/run
