@@ -49,7 +49,6 @@ pub(crate) struct TimerWheel<T> {
     occupied: [u64; LEVELS],
     slots: Box<[Slot]>,
     entries: Slab<T>,
-    len: usize,
 }
 
 /// A doubly linked list of entries, and a bound on their deadlines.
@@ -79,7 +78,6 @@ impl<T> TimerWheel<T> {
             occupied: [0; LEVELS],
             slots: vec![EMPTY_SLOT; LEVELS * SLOTS].into_boxed_slice(),
             entries: Slab::new(),
-            len: 0,
         }
     }
 
@@ -90,7 +88,6 @@ impl<T> TimerWheel<T> {
     pub(crate) fn insert(&mut self, deadline: Instant, value: T) -> TimerKey {
         let index = self.entries.allocate(deadline.as_nanos(), value);
         self.link(index);
-        self.len += 1;
         TimerKey { index, generation: self.entries.at(index).generation }
     }
 
@@ -99,7 +96,6 @@ impl<T> TimerWheel<T> {
         let entry = self.entries.find(key)?;
         let slot = usize::from(entry.slot);
         self.unlink(slot, key.index);
-        self.len -= 1;
         self.entries.release(key.index)
     }
 
@@ -138,11 +134,6 @@ impl<T> TimerWheel<T> {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let (level, index) = self.first_slot()?;
         Some(Instant::from_nanos(self.slots[level * SLOTS + index].earliest))
-    }
-
-    /// How many entries are armed.
-    pub(crate) fn len(&self) -> usize {
-        self.len
     }
 
     /// The first occupied slot in time, by the invariant on levels.
@@ -236,7 +227,6 @@ impl<T> TimerWheel<T> {
 
     fn give_out(&mut self, place: usize, index: u32, expired: &mut impl FnMut(T)) {
         self.unlink(place, index);
-        self.len -= 1;
         if let Some(value) = self.entries.release(index) {
             expired(value);
         }

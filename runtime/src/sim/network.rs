@@ -442,7 +442,7 @@ impl State {
         }
         let mut arrival = departure + config.delay + config.jitter.mul_f64(jitter);
         if reordered < config.reorder {
-            arrival = arrival + config.reorder_delay;
+            arrival += config.reorder_delay;
             trace.add(Verdict::Reordered { arrival });
         } else {
             arrival = arrival.max(link.last_arrival);

@@ -97,7 +97,7 @@ impl Messages {
         Some(Incoming {
             len: header.msg_len as usize,
             remote: self.addresses[index].decode()?,
-            ancillary: self.controls[index].decode(header.msg_hdr.msg_controllen as usize),
+            ancillary: self.controls[index].decode(header.msg_hdr.msg_controllen as _),
         })
     }
 

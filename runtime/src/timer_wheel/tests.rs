@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::BuildHasherDefault;
 
-use super::{TimerKey, TimerWheel};
+use super::{FREE, TimerKey, TimerWheel};
 use crate::time::Instant;
 
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<std::hash::DefaultHasher>>;
@@ -17,6 +17,11 @@ fn expired(wheel: &mut TimerWheel<u64>, now: u64) -> Vec<u64> {
     let mut out = Vec::new();
     wheel.expire(at(now), |value| out.push(value));
     out
+}
+
+/// How many entries are armed.
+fn len(wheel: &TimerWheel<u64>) -> usize {
+    wheel.entries.chunks.iter().flatten().filter(|entry| entry.slot != FREE).count()
 }
 
 /// A random distance, spread over all magnitudes.
@@ -72,7 +77,7 @@ fn compare_with_model(seed: u64, steps: usize, longest: u64) {
         got.sort_unstable();
         want.sort_unstable();
         assert_eq!(got, want, "seed {seed} at {now}");
-        assert_eq!(wheel.len(), armed.len(), "seed {seed}");
+        assert_eq!(len(&wheel), armed.len(), "seed {seed}");
         if let Some(next) = wheel.next_deadline() {
             assert!(next > at(now), "seed {seed}: nothing due is left, so no wake-up may be due");
         }
@@ -165,7 +170,7 @@ fn a_key_outlives_its_entry_harmlessly() {
     let new = wheel.insert(at(200), 2);
     assert_eq!(wheel.cancel(old), None, "the place is reused, the generation is not");
     assert_eq!(wheel.cancel(new), Some(2));
-    assert_eq!(wheel.len(), 0);
+    assert_eq!(len(&wheel), 0);
 }
 
 #[test]

@@ -264,8 +264,8 @@ fn sockets_of_an_entered_network_are_simulated() {
     let sender = options.bind("0.0.0.0:0".parse().expect("an address")).expect("bind");
     let mut batch = SendBatch::new();
     batch.reserve()[..250].fill(7);
-    let local = Some("203.0.113.9".parse().expect("an address"));
-    batch.commit(Transmit { remote: receiver.local_addr(), local, ecn: Some(Ecn::Ce), len: 250, segment_size: Some(100) });
+    let local: IpAddr = "203.0.113.9".parse().expect("an address");
+    batch.commit(Transmit { remote: receiver.local_addr(), local: Some(local), ecn: Some(Ecn::Ce), len: 250, segment_size: Some(100) });
     assert_eq!(sender.try_send_batch(&mut batch).expect("send"), 1);
     assert!(batch.is_empty());
     let mut received = RecvBatch::with_slots(2, 2_048);
@@ -276,7 +276,7 @@ fn sockets_of_an_entered_network_are_simulated() {
     assert_eq!(receiver.try_recv_batch(&mut received).expect("two of three"), 2);
     let first = received.iter().next().expect("a datagram");
     assert_eq!((first.bytes.len(), first.segment_size, first.ecn), (100, 100, Some(Ecn::Ce)), "a train is cut");
-    assert_eq!(first.remote.ip(), local.expect("chosen"));
+    assert_eq!(first.remote.ip(), local);
     let mut buffer = [0; 100];
     let (len, _) = receiver.recv_from(&mut buffer).expect("the last");
     assert_eq!(len, 50);
