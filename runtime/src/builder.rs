@@ -216,13 +216,7 @@ pub struct RuntimeBuilder {
 
 impl Default for RuntimeBuilder {
     fn default() -> Self {
-        Self {
-            workers: None,
-            stack_size: DEFAULT_STACK_SIZE,
-            max_coroutines: DEFAULT_MAX_COROUTINES,
-            name: "weald".to_owned(),
-            seed: None,
-        }
+        Self { workers: None, stack_size: DEFAULT_STACK_SIZE, max_coroutines: DEFAULT_MAX_COROUTINES, name: "weald".to_owned(), seed: None }
     }
 }
 

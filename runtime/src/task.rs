@@ -278,13 +278,8 @@ enum Stage<F, T> {
 }
 
 impl<F: FnOnce() -> T, T> Task<F, T> {
-    const VTABLE: VTable = VTable {
-        run: Self::run,
-        refuse: Self::refuse,
-        take_result: Self::take_result,
-        drop_stage: Self::drop_stage,
-        free: Self::free,
-    };
+    const VTABLE: VTable =
+        VTable { run: Self::run, refuse: Self::refuse, take_result: Self::take_result, drop_stage: Self::drop_stage, free: Self::free };
 
     /// # Safety
     ///
@@ -300,9 +295,8 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
         let Stage::Unstarted(f) = (unsafe { Self::replace(header, Stage::Empty) }) else {
             unreachable!("a task runs once");
         };
-        let result = panic::catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
-            if payload.is::<ShutdownUnwind>() { JoinError::Cancelled } else { JoinError::Panicked(payload) }
-        });
+        let result = panic::catch_unwind(AssertUnwindSafe(f))
+            .map_err(|payload| if payload.is::<ShutdownUnwind>() { JoinError::Cancelled } else { JoinError::Panicked(payload) });
         // SAFETY: as above.
         unsafe { Self::replace(header, Stage::Finished(result)) };
     }
@@ -407,8 +401,7 @@ pub(crate) fn run_borrowed<'a, T: Send + 'a>(
     // SAFETY: only the lifetime changes. The closure is gone when `join` below has returned, because done is published after
     // the closure was consumed or dropped and its stack left; and on a plain thread, whose waits are never cancelled, `join`
     // returns only when it was. A panic in `spawn` drops the closure or leaves it where it can never run.
-    let closure =
-        unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(closure) };
+    let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(closure) };
     spawn(closure).join()?;
     result.ok_or(JoinError::Cancelled)
 }

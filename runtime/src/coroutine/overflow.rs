@@ -59,11 +59,7 @@ impl SignalStack {
     pub(crate) fn install() -> io::Result<Self> {
         install_handler();
         let mapping = Mapping::reserve(SIGNAL_STACK_SIZE)?;
-        let stack = libc::stack_t {
-            ss_sp: ptr::with_exposed_provenance_mut(mapping.start()),
-            ss_flags: 0,
-            ss_size: SIGNAL_STACK_SIZE,
-        };
+        let stack = libc::stack_t { ss_sp: ptr::with_exposed_provenance_mut(mapping.start()), ss_flags: 0, ss_size: SIGNAL_STACK_SIZE };
         let mut former = MaybeUninit::uninit();
         // SAFETY: the mapping is ours and outlives its use: `drop` takes it out first.
         if unsafe { libc::sigaltstack(&raw const stack, former.as_mut_ptr()) } != 0 {

@@ -150,45 +150,45 @@ mod loom_tests {
     /// `count` pushers against an owner that takes, and goes to sleep when it finds nothing: the owner gets every node, and
     /// is rung if it slept.
     fn pushes_reach_a_sleeper(pushes: u32) {
-            let shared = Arc::new((Inbox::new(), Sleeper::new(), Mutex::new(false), Condvar::new()));
-            let pushers: Vec<_> = (0..pushes)
-                .map(|number| {
-                    let shared = Arc::clone(&shared);
-                    thread::spawn(move || {
-                        let (inbox, sleeper, rung, bell) = &*shared;
-                        // SAFETY: a fresh node, reclaimed when given out.
-                        unsafe { inbox.push(leak_node(number)) };
-                        if sleeper.must_ring() {
-                            *rung.lock() = true;
-                            bell.notify_one();
-                        }
-                    })
-                })
-                .collect();
-            let (inbox, sleeper, rung, bell) = &*shared;
-            let mut sum = 0;
-            let mut count = 0;
-            while count < pushes {
-                inbox.drain(|node| {
-                    count += 1;
-                    sum += reclaim(node);
-                });
-                if count == pushes {
-                    break;
-                }
-                sleeper.prepare();
-                if inbox.is_empty() {
-                    let mut guard = rung.lock();
-                    while !*guard {
-                        guard = bell.wait(guard);
+        let shared = Arc::new((Inbox::new(), Sleeper::new(), Mutex::new(false), Condvar::new()));
+        let pushers: Vec<_> = (0..pushes)
+            .map(|number| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let (inbox, sleeper, rung, bell) = &*shared;
+                    // SAFETY: a fresh node, reclaimed when given out.
+                    unsafe { inbox.push(leak_node(number)) };
+                    if sleeper.must_ring() {
+                        *rung.lock() = true;
+                        bell.notify_one();
                     }
-                    *guard = false;
+                })
+            })
+            .collect();
+        let (inbox, sleeper, rung, bell) = &*shared;
+        let mut sum = 0;
+        let mut count = 0;
+        while count < pushes {
+            inbox.drain(|node| {
+                count += 1;
+                sum += reclaim(node);
+            });
+            if count == pushes {
+                break;
+            }
+            sleeper.prepare();
+            if inbox.is_empty() {
+                let mut guard = rung.lock();
+                while !*guard {
+                    guard = bell.wait(guard);
                 }
-                sleeper.finish();
+                *guard = false;
             }
-            assert_eq!(sum, (0..pushes).sum());
-            for pusher in pushers {
-                pusher.join().expect("pushers do not panic");
-            }
+            sleeper.finish();
+        }
+        assert_eq!(sum, (0..pushes).sum());
+        for pusher in pushers {
+            pusher.join().expect("pushers do not panic");
+        }
     }
 }
