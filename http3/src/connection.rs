@@ -67,7 +67,7 @@ struct Peer {
 impl Shared {
     /// Opens the control stream, sends SETTINGS, and reads the peer's streams on coroutines of the connection.
     pub(crate) fn start(quic: Connection, config: Config) -> Result<Arc<Self>, Error> {
-        let settings = Settings { max_field_section_size: config.max_field_section_size.min(VarInt::MAX.into_inner()) };
+        let settings = Settings { max_field_section_size: config.max_field_section_size.min(VarInt::MAX.as_u64()) };
         let payload = settings.encode(u64::from(quic.remote_address().port()));
         let mut bytes = vec![0x00];
         frame::put_header(&mut bytes, FrameType::SETTINGS, payload.len());

@@ -84,7 +84,7 @@ impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             Some(name) => f.write_str(name.strip_prefix("H3_QPACK").map_or(name, |_| &name[3..])),
-            None => write!(f, "{:#x}", self.0.into_inner()),
+            None => write!(f, "{:#x}", self.0.as_u64()),
         }
     }
 }

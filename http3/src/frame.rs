@@ -100,12 +100,12 @@ pub(crate) fn reserved(n: u64) -> u64 {
 pub(crate) fn put_header(out: &mut Vec<u8>, frame_type: VarInt, length: usize) {
     put_varint(out, frame_type);
     // A length is that of a buffer in memory, far below 2^62.
-    put_varint(out, VarInt::from_u64(length as u64).unwrap_or(VarInt::MAX));
+    put_varint(out, VarInt::saturating(length as u64));
 }
 
 /// Appends a variable-length integer (RFC 9000 section 16).
 pub(crate) fn put_varint(out: &mut Vec<u8>, value: VarInt) {
-    let value = value.into_inner();
+    let value = value.as_u64();
     match value {
         0..=0x3f => out.push(value as u8),
         0x40..=0x3fff => out.extend_from_slice(&(value as u16 | 0x4000).to_be_bytes()),
@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(take_varint(&mut &bytes[..]), Some(value));
             assert_eq!(take_varint(&mut &bytes[..bytes.len() - 1]), None);
             let mut out = Vec::new();
-            put_varint(&mut out, VarInt::from_u64(value).unwrap());
+            put_varint(&mut out, VarInt::try_from(value).unwrap());
             assert_eq!(out, bytes);
         }
     }

@@ -31,8 +31,8 @@ impl Settings {
         let mut payload = Vec::with_capacity(32);
         let reserved = frame::reserved(grease % (1 << 32));
         for (identifier, value) in [(MAX_FIELD_SECTION_SIZE, self.max_field_section_size), (reserved, grease % 64)] {
-            frame::put_varint(&mut payload, VarInt::from_u64(identifier).unwrap_or(VarInt::MAX));
-            frame::put_varint(&mut payload, VarInt::from_u64(value).unwrap_or(VarInt::MAX));
+            frame::put_varint(&mut payload, VarInt::saturating(identifier));
+            frame::put_varint(&mut payload, VarInt::saturating(value));
         }
         payload
     }
