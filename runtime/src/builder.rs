@@ -1,0 +1,299 @@
+//! Owns the making of a runtime: how many workers, which stacks, which seed; and the handles to it.
+//!
+//! It does not own what workers do (`scheduler`).
+
+use std::fmt;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::coroutine::arena::{Arena, GUARD_SIZE, SLOT_SIZE};
+use crate::coroutine::overflow::SignalStack;
+use crate::hook::{Hook, HookHandle, HookId};
+use crate::reactor::Reactor;
+use crate::scheduler::current::{self, Place};
+use crate::scheduler::shutdown::{self, ShutdownReport};
+use crate::scheduler::worker::Worker;
+use crate::scheduler::{Shared, WorkerShared, spawn_queue};
+use crate::task::{self, Attributes, JoinError, JoinHandle};
+
+/// Bytes that a coroutine can use of its stack by default: a slot of 128 KiB less its guard of 32 KiB.
+pub(crate) const DEFAULT_STACK_SIZE: usize = SLOT_SIZE - GUARD_SIZE;
+/// A million stacks are 128 GiB of address space, of 128 TiB, and cost nothing until they are touched.
+const DEFAULT_MAX_COROUTINES: usize = 1 << 20;
+/// How long a dropped runtime waits for its coroutines after it cancelled them.
+const DROP_GRACE: Duration = Duration::from_millis(200);
+
+/// Runs `f` as a coroutine on a new default [`Runtime`], returns its result, and shuts the runtime down.
+///
+/// Coroutines that `f` has spawned and not joined are cancelled when it returns.
+///
+/// # Panics
+///
+/// With `f`'s panic; inside of a runtime; and if the system refuses threads, memory or descriptors.
+#[track_caller]
+pub fn run<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    match Runtime::new() {
+        Ok(runtime) => runtime.run(f),
+        Err(error) => panic!("cannot make a runtime: {error}"),
+    }
+}
+
+/// Workers, their coroutines and their sockets.
+///
+/// Dropping it shuts it down: blocking calls return errors, then what still runs is unwound; see
+/// [`shutdown`](Self::shutdown).
+pub struct Runtime {
+    handle: Handle,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+// Nothing in a runtime is left half done by a panic: coroutines' panics are caught, and the thread handles are opaque.
+impl panic::RefUnwindSafe for Runtime {}
+
+impl Runtime {
+    /// A runtime with one worker a processor.
+    ///
+    /// # Errors
+    ///
+    /// What the system says when it refuses address space, descriptors or threads.
+    pub fn new() -> io::Result<Self> {
+        Self::builder().build()
+    }
+
+    /// Chooses before making.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// A handle to spawn and to install hooks from anywhere.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs `f` as a coroutine, which may borrow, and blocks the calling thread until it has returned. Other coroutines go
+    /// on when it has.
+    ///
+    /// # Panics
+    ///
+    /// With `f`'s panic; and on a worker (inside of a coroutine, spawn instead).
+    #[track_caller]
+    pub fn run<F, T>(&self, f: F) -> T
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        assert!(current::place() == Place::Thread, "run inside of a runtime would block its worker: use spawn");
+        let attributes = Attributes { name: Some("main".into()), stack_size: None };
+        match task::run_borrowed(f, |closure| self.handle.shared.spawn(closure, attributes)) {
+            Ok(value) => value,
+            Err(JoinError::Panicked(payload)) => panic::resume_unwind(payload),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Ends all coroutines and returns what became of them. First every blocking call returns its error of cancellation
+    /// and nothing new starts; coroutines that have not ended after `grace` are unwound, as if their park panicked; and those
+    /// that do not end even so are leaked, and named in the report.
+    pub fn shutdown(mut self, grace: Duration) -> ShutdownReport {
+        self.end(grace)
+    }
+
+    fn end(&mut self, grace: Duration) -> ShutdownReport {
+        let report = shutdown::shut_down(&self.handle.shared, grace);
+        if report.is_clean() {
+            for thread in self.threads.drain(..) {
+                // A worker's own panic was printed when it happened.
+                let _ = thread.join();
+            }
+        }
+        report
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            let _ = self.end(DROP_GRACE);
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("workers", &self.handle.workers()).finish_non_exhaustive()
+    }
+}
+
+/// Reaches a runtime from anywhere. Cheap to clone; it does not keep the runtime running.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The runtime whose worker the caller runs on.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        current::with(|local| local.map(|local| Self { shared: Arc::clone(&local.shared) }))
+    }
+
+    /// Spawns a coroutine; see [`spawn`](crate::spawn).
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.shared.spawn(f, Attributes::default())
+    }
+
+    /// Spawns a coroutine on one worker; see [`spawn_on`](crate::spawn_on).
+    ///
+    /// # Panics
+    ///
+    /// If there is no such worker.
+    #[track_caller]
+    pub fn spawn_on<F, T>(&self, worker: usize, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.shared.spawn_on(worker, f, Attributes::default())
+    }
+
+    /// The number of workers. They are counted from zero.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.shared.workers.len()
+    }
+
+    /// Installs a hook on one worker. `make` runs there, in a later round, with the means to ring the worker; sockets that it
+    /// makes belong to that worker.
+    ///
+    /// # Errors
+    ///
+    /// There is no such worker, or the runtime is shutting down.
+    pub fn add_hook<M>(&self, worker: usize, make: M) -> io::Result<HookId>
+    where
+        M: FnOnce(HookHandle) -> Box<dyn Hook> + Send + 'static,
+    {
+        self.shared.add_hook(worker, Box::new(make))
+    }
+
+    /// Drops a hook, on its worker, in a later round.
+    pub fn remove_hook(&self, id: HookId) {
+        self.shared.remove_hook(id);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("workers", &self.workers()).finish_non_exhaustive()
+    }
+}
+
+/// Chooses how a [`Runtime`] is made.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct RuntimeBuilder {
+    workers: Option<usize>,
+    stack_size: usize,
+    max_coroutines: usize,
+    name: String,
+    seed: Option<u64>,
+}
+
+impl Default for RuntimeBuilder {
+    fn default() -> Self {
+        Self { workers: None, stack_size: DEFAULT_STACK_SIZE, max_coroutines: DEFAULT_MAX_COROUTINES, name: "weald".to_owned(), seed: None }
+    }
+}
+
+impl RuntimeBuilder {
+    /// Worker threads, at least one. Default: one a processor that the process may use.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers.max(1));
+        self
+    }
+
+    /// Bytes that a coroutine can use of its stack, 16 KiB at least. Default: 96 KiB. A stack costs the pages that it
+    /// touches; below each lies a guard of 32 KiB besides.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = bytes;
+        self
+    }
+
+    /// Coroutines that can have started and not ended at once. Default: 1,048,576. It costs address space only.
+    pub fn max_coroutines(mut self, count: usize) -> Self {
+        self.max_coroutines = count;
+        self
+    }
+
+    /// Names the worker threads: `name-0`, `name-1`, ... Default: `weald`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Seeds the workers' generators. Default: a random seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Makes the runtime and starts its workers.
+    ///
+    /// # Errors
+    ///
+    /// What the system says when it refuses address space, descriptors or threads.
+    pub fn build(self) -> io::Result<Runtime> {
+        let count = self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+        let seed = self.seed.unwrap_or_else(|| fastrand::Rng::new().u64(..));
+        let reactors = (0..count).map(|_| Reactor::new()).collect::<io::Result<Vec<_>>>()?;
+        let workers = reactors
+            .iter()
+            .enumerate()
+            .map(|(index, reactor)| Arc::new(WorkerShared::new(index, Some((reactor.handle(), reactor.waker())), None)))
+            .collect();
+        let arena = Arc::new(Arena::new(self.stack_size, self.max_coroutines)?);
+        let (spawns, own) = spawn_queue::new(count);
+        let shared = Arc::new(Shared::new(workers, spawns, arena));
+        let mut runtime = Runtime { handle: Handle::from_shared(Arc::clone(&shared)), threads: Vec::with_capacity(count) };
+        for (index, (reactor, spawned)) in reactors.into_iter().zip(own).enumerate() {
+            let shared = Arc::clone(&shared);
+            let name = format!("{}-{index}", self.name);
+            let thread = thread::Builder::new().name(name).spawn(move || {
+                let signal_stack = SignalStack::install();
+                if let Err(error) = &signal_stack {
+                    tracing::warn!(%error, "no alternate signal stack: an overflow will end the process without a name");
+                }
+                let worker = Worker::new(shared, index, spawned, Some(reactor), worker_seed(seed, index));
+                // Everything of the user's is caught further in. A worker that is gone would leave its coroutines parked for
+                // ever, with no trace of why.
+                if panic::catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                    eprintln!("fatal: worker {index} of the runtime panicked");
+                    std::process::abort();
+                }
+            });
+            // A runtime of which some workers are missing is shut down by its drop.
+            runtime.threads.push(thread?);
+        }
+        Ok(runtime)
+    }
+}
+
+/// A worker's own seed, different from its neighbours'.
+pub(crate) fn worker_seed(seed: u64, worker: usize) -> u64 {
+    seed ^ (worker as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}

@@ -1,0 +1,274 @@
+//! Owns the memory of all stacks of a runtime: one reserved mapping, cut into slots, with a guard at the low end of each.
+//!
+//! It does not own the coroutines, nor decide when one ends. Workers keep a small stock of free slots ([`StackCache`]), so
+//! that the lock here is taken once for [`BATCH`] spawns.
+//!
+//! Invariants:
+//! - A slot is free (in the common list or one worker's stock), in use by one [`Stack`], or leaked, and then never reused.
+//! - A slot's guard is installed before the slot is given out the first time, and stays.
+//! - A free slot in the common list holds no pages; one in a stock may.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+use super::memory::{Mapping, page_size};
+use super::stack::{Bounds, Stack};
+use crate::primitive::Mutex;
+
+/// Address space a slot takes by default, its guard included. A slot costs what it touches; the largest frames of our own
+/// code are below 16 KiB, and what needs more (TLS) runs on the worker's stack.
+pub(crate) const SLOT_SIZE: usize = 128 * 1024;
+/// Foreign code compiled without stack probes may step over a small guard; 32 KiB is more than the frames that were met.
+pub(crate) const GUARD_SIZE: usize = 32 * 1024;
+/// The least that a coroutine can be given: a panic with its message needs about 8 KiB.
+const MIN_USABLE: usize = 16 * 1024;
+/// Slots that move between the common list and a worker at once, and guards installed at once.
+const BATCH: usize = 64;
+
+/// All stacks of one runtime.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    mapping: Mapping,
+    slot_size: usize,
+    slots: u32,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Slots from here on have never been used.
+    fresh: u32,
+    /// Used slots whose pages were given back.
+    free: Vec<u32>,
+    guards: Guards,
+}
+
+/// How guards are made, as found out at the first batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guards {
+    PageTable,
+    Mapping,
+}
+
+impl Arena {
+    /// Reserves room for `max_coroutines` stacks with `usable` bytes each; for fewer if the system refuses so much address
+    /// space, which it then says in the log.
+    pub(crate) fn new(usable: usize, max_coroutines: usize) -> io::Result<Self> {
+        let slot_size = slot_size(usable);
+        let wanted = u32::try_from(max_coroutines.clamp(1, u32::MAX as usize - 1)).unwrap_or(u32::MAX - 1);
+        let mut slots = wanted;
+        let mapping = loop {
+            match (slots as usize).checked_mul(slot_size).map(Mapping::reserve) {
+                Some(Ok(mapping)) => break mapping,
+                Some(Err(error)) if slots == 1 => return Err(error),
+                _ => slots = (slots / 2).max(1),
+            }
+        };
+        if slots < wanted {
+            tracing::warn!(wanted, slots, "the system's limit on address space bounds the number of coroutines");
+        }
+        let inner = Inner { fresh: 0, free: Vec::new(), guards: Guards::PageTable };
+        Ok(Self { mapping, slot_size, slots, inner: Mutex::new(inner) })
+    }
+
+    /// Moves up to [`BATCH`] free slots to `stock`.
+    fn refill(&self, stock: &mut Vec<u32>) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        let reused = inner.free.len().saturating_sub(BATCH);
+        if !inner.free.is_empty() {
+            stock.extend(inner.free.drain(reused..));
+            return Ok(());
+        }
+        let first = inner.fresh;
+        let end = self.slots.min(first + BATCH as u32);
+        for slot in first..end {
+            if let Err(error) = self.guard(slot, &mut inner.guards) {
+                if slot == first {
+                    return Err(error);
+                }
+                break;
+            }
+            inner.fresh = slot + 1;
+        }
+        if inner.fresh == first {
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                format!("all {} coroutine stacks are in use (RuntimeBuilder::max_coroutines)", self.slots),
+            ));
+        }
+        // The lowest slot is used first: neighbours share page tables.
+        stock.extend((first..inner.fresh).rev());
+        Ok(())
+    }
+
+    fn guard(&self, slot: u32, guards: &mut Guards) -> io::Result<()> {
+        let offset = slot as usize * self.slot_size;
+        if *guards == Guards::PageTable {
+            match self.mapping.install_guard(offset, GUARD_SIZE) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && slot == 0 => {
+                    *guards = Guards::Mapping;
+                    let limit = mapping_limit();
+                    tracing::warn!(limit, "the kernel has no light guards (Linux 6.13): vm.max_map_count bounds the number of coroutines");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.mapping.protect(offset, GUARD_SIZE).map_err(|error| {
+            let limit = mapping_limit();
+            io::Error::new(error.kind(), format!("no guard for coroutine stack {slot}: {error} (vm.max_map_count allows about {limit})"))
+        })
+    }
+
+    /// Takes slots back and gives their pages to the system.
+    fn put_back(&self, slots: impl Iterator<Item = u32>) {
+        let slots: Vec<u32> = slots
+            .inspect(|&slot| {
+                self.mapping.release(slot as usize * self.slot_size + GUARD_SIZE, self.slot_size - GUARD_SIZE);
+            })
+            .collect();
+        self.inner.lock().free.extend(slots);
+    }
+
+    fn bounds(&self, slot: u32) -> Bounds {
+        Bounds::new(self.mapping.start() + slot as usize * self.slot_size, self.slot_size)
+    }
+
+    fn usable(&self) -> usize {
+        self.slot_size - GUARD_SIZE
+    }
+}
+
+/// One worker's stock of free stacks.
+#[derive(Debug)]
+pub(crate) struct StackCache {
+    arena: Arc<Arena>,
+    /// The last slot in is the next out: its pages are warm.
+    stock: Vec<u32>,
+}
+
+impl StackCache {
+    /// An empty stock that is filled from the arena.
+    pub(crate) fn new(arena: Arc<Arena>) -> Self {
+        Self { arena, stock: Vec::with_capacity(2 * BATCH) }
+    }
+
+    /// A stack of the default size, or with at least `usable` bytes. Fails when the arena is full, or the system is out of
+    /// memory.
+    pub(crate) fn take(&mut self, usable: Option<usize>) -> io::Result<Stack> {
+        match usable {
+            Some(usable) if usable > self.arena.usable() => dedicated(usable),
+            _ => {
+                if self.stock.is_empty() {
+                    self.arena.refill(&mut self.stock)?;
+                }
+                let slot = self.stock.pop().ok_or(io::ErrorKind::OutOfMemory)?;
+                Ok(Stack::in_slot(self.arena.bounds(slot), slot))
+            }
+        }
+    }
+
+    /// Takes back a stack that nothing runs on.
+    pub(crate) fn give(&mut self, stack: Stack) {
+        let Some(slot) = stack.slot() else { return };
+        self.stock.push(slot);
+        if self.stock.len() >= 2 * BATCH {
+            // The coldest go.
+            self.arena.put_back(self.stock.drain(..BATCH));
+        }
+    }
+}
+
+impl Drop for StackCache {
+    fn drop(&mut self) {
+        self.arena.put_back(self.stock.drain(..));
+    }
+}
+
+fn dedicated(usable: usize) -> io::Result<Stack> {
+    let len = slot_size(usable);
+    let mapping = Mapping::reserve(len)?;
+    mapping.install_guard(0, GUARD_SIZE).or_else(|_| mapping.protect(0, GUARD_SIZE))?;
+    Ok(Stack::dedicated(Bounds::new(mapping.start(), len), mapping))
+}
+
+/// The size of a slot in which `usable` bytes are left above the guard.
+fn slot_size(usable: usize) -> usize {
+    (usable.max(MIN_USABLE) + GUARD_SIZE).next_multiple_of(page_size())
+}
+
+/// How many guards fit when each takes a mapping: a guard splits one mapping in two, and a tenth is left to others.
+fn mapping_limit() -> usize {
+    fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|text| text.trim().parse::<usize>().ok())
+        .map_or(29_000, |count| count / 2 / 10 * 9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USABLE: usize = SLOT_SIZE - GUARD_SIZE;
+
+    #[test]
+    fn a_million_slots_are_reserved_and_the_last_in_is_the_next_out() {
+        let arena = Arc::new(Arena::new(USABLE, 1 << 20).expect("address space"));
+        assert_eq!(arena.slots, 1 << 20);
+        let mut cache = StackCache::new(Arc::clone(&arena));
+        let first = cache.take(None).expect("a slot");
+        let second = cache.take(None).expect("a slot");
+        assert_ne!(first.bounds(), second.bounds());
+        assert_eq!(first.bounds().usable(), USABLE);
+        let bounds = second.bounds();
+        cache.give(second);
+        assert_eq!(cache.take(Some(USABLE)).expect("a slot").bounds(), bounds);
+    }
+
+    #[test]
+    fn a_full_arena_says_so_and_a_dropped_stock_returns_its_slots() {
+        let arena = Arc::new(Arena::new(USABLE, 3).expect("address space"));
+        let mut cache = StackCache::new(Arc::clone(&arena));
+        let stacks: Vec<_> = (0..3).map(|_| cache.take(None).expect("a slot")).collect();
+        let error = cache.take(None).expect_err("three are all");
+        assert!(error.to_string().contains("all 3 coroutine stacks"), "{error}");
+        stacks.into_iter().for_each(|stack| cache.give(stack));
+        drop(cache);
+        assert_eq!(arena.inner.lock().free.len(), 3);
+        let mut other = StackCache::new(arena);
+        other.take(None).expect("returned by the first");
+    }
+
+    #[test]
+    fn a_larger_stack_has_its_own_mapping() {
+        let arena = Arc::new(Arena::new(USABLE, 1).expect("address space"));
+        let mut cache = StackCache::new(arena);
+        let stack = cache.take(Some(1 << 20)).expect("a mapping");
+        assert!(stack.bounds().usable() >= 1 << 20);
+        assert_eq!(stack.slot(), None);
+    }
+
+    #[test]
+    fn pages_above_the_guard_are_usable_and_released_ones_read_as_zero() {
+        let arena = Arc::new(Arena::new(USABLE, 200).expect("address space"));
+        let mut cache = StackCache::new(Arc::clone(&arena));
+        let stack = cache.take(None).expect("a slot");
+        let low = stack.bounds().low();
+        // SAFETY: the lowest usable byte of a stack that nothing runs on.
+        unsafe { low.write(7) };
+        cache.give(stack);
+        drop(cache);
+        // SAFETY: as above; the arena still holds the mapping.
+        assert_eq!(unsafe { low.read() }, 0);
+    }
+
+    #[test]
+    fn the_fallback_guards_with_mappings() {
+        let arena = Arena::new(USABLE, 4).expect("address space");
+        let mut guards = Guards::Mapping;
+        arena.guard(0, &mut guards).expect("mprotect");
+        assert_eq!(guards, Guards::Mapping);
+        assert!(mapping_limit() > 1000);
+    }
+}

@@ -1,0 +1,99 @@
+//! Owns one stack: its addresses, and the promise that a guard lies below it.
+//!
+//! It does not own the memory of an arena's slot (`arena` does, and takes the slot back when the stack is dropped through
+//! it); a dedicated stack, larger than a slot, owns its own mapping.
+
+use std::num::NonZeroUsize;
+
+use corosensei::stack::StackPointer;
+
+use super::arena::GUARD_SIZE;
+use super::memory::Mapping;
+
+/// Where a stack lies. From low addresses to high: `guard_start`, the guard, `low`, the usable stack, `base`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    guard_start: usize,
+    base: usize,
+}
+
+impl Bounds {
+    /// The bounds of a region whose lowest [`GUARD_SIZE`] bytes are the guard.
+    ///
+    /// # Panics
+    ///
+    /// If nothing is left above the guard.
+    pub(super) fn new(guard_start: usize, len: usize) -> Self {
+        assert!(len > GUARD_SIZE, "a stack is larger than its guard");
+        Self { guard_start, base: guard_start + len }
+    }
+
+    /// Bytes that the coroutine can use.
+    pub(crate) fn usable(&self) -> usize {
+        self.base - self.guard_start - GUARD_SIZE
+    }
+
+    /// Whether an access to `address` ran into the guard.
+    pub(crate) fn guards(&self, address: usize) -> bool {
+        (self.guard_start..self.guard_start + GUARD_SIZE).contains(&address)
+    }
+
+    /// The lowest usable address.
+    #[cfg(test)]
+    pub(super) fn low(&self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.guard_start + GUARD_SIZE)
+    }
+}
+
+/// A stack that a coroutine may run on.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    bounds: Bounds,
+    memory: Memory,
+}
+
+#[derive(Debug)]
+enum Memory {
+    /// A slot of the arena, by its number.
+    Slot(u32),
+    /// A mapping of its own.
+    Dedicated { _mapping: Mapping },
+}
+
+impl Stack {
+    /// A stack in the arena's slot.
+    pub(super) fn in_slot(bounds: Bounds, slot: u32) -> Self {
+        Self { bounds, memory: Memory::Slot(slot) }
+    }
+
+    /// A stack of its own.
+    pub(super) fn dedicated(bounds: Bounds, mapping: Mapping) -> Self {
+        Self { bounds, memory: Memory::Dedicated { _mapping: mapping } }
+    }
+
+    /// Where it lies.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// The arena's slot that it occupies, if it does.
+    pub(super) fn slot(&self) -> Option<u32> {
+        match self.memory {
+            Memory::Slot(slot) => Some(slot),
+            Memory::Dedicated { .. } => None,
+        }
+    }
+}
+
+// SAFETY: `bounds` describes mapped memory of more than MIN_STACK_SIZE bytes above an inaccessible guard of GUARD_SIZE bytes
+// (the arena installs it before it makes a `Stack`), page aligned, which lives as long as the `Stack` and its arena, and
+// nobody else uses it.
+unsafe impl corosensei::stack::Stack for Stack {
+    fn base(&self) -> StackPointer {
+        NonZeroUsize::new(self.bounds.base).expect("no mapping ends at address zero")
+    }
+
+    fn limit(&self) -> StackPointer {
+        NonZeroUsize::new(self.bounds.guard_start).expect("no mapping starts at address zero")
+    }
+}

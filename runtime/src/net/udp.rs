@@ -1,0 +1,582 @@
+//! The UDP socket.
+//!
+//! Owns the descriptor, its options, and what to do when the kernel refuses: offloads degrade, one datagram's error is
+//! that datagram's, news of earlier datagrams is skipped. Does not own readiness (`reactor`) or buffers (`batch`).
+//!
+//! A socket of a simulation has the same methods over the simulated network. All methods take `&self`: a socket may be used
+//! by any number of coroutines and threads at once.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::batch::{Queue, RecvBatch, SendBatch};
+use super::{Cancelled, Io};
+use crate::primitive::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::reactor::{Direction, Drained, ReactorHandle, Source, WaitError};
+use crate::sim::network::SimulatedSocket;
+use crate::sys::control::Ancillary;
+use crate::sys::message::{Messages, Outgoing};
+use crate::sys::socket::{self, MTU_DISCOVER_PROBE, SocketOption};
+use crate::time::Instant;
+
+/// How often a call is repeated because the kernel reported about earlier datagrams. Each report is consumed by being
+/// reported, so more in a row means that something else is wrong.
+const STALE_ERRORS: usize = 16;
+/// Segments that the newest kernels take in one send; older ones take half of it. The kernel is asked once a process.
+const MOST_SEGMENTS: usize = 128;
+/// Segments that a simulated socket takes in one transmit: what most kernels do.
+const SIMULATED_SEGMENTS: usize = 64;
+
+/// A UDP socket whose blocking calls park the coroutine (or plain thread) that makes them.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// weald_runtime::run(|| {
+///     let socket = weald_runtime::net::UdpSocket::bind("127.0.0.1:0".parse().expect("an address"))?;
+///     socket.send_to(b"ping", socket.local_addr())?;
+///     let mut buffer = [0; 16];
+///     let (len, from) = socket.recv_from(&mut buffer)?;
+///     assert_eq!((&buffer[..len], from), (&b"ping"[..], socket.local_addr()));
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub struct UdpSocket {
+    inner: Inner,
+    /// Nanoseconds; zero is none.
+    read_timeout: AtomicU64,
+}
+
+enum Inner {
+    System(SystemSocket),
+    Simulated(SimulatedSocket),
+}
+
+/// What a socket got of what speeds it up, or tells more than the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offloads {
+    /// Datagrams that one message to the kernel may carry; 1 without segmentation offload.
+    pub gso_max_segments: usize,
+    /// Whether received datagrams may come as trains.
+    pub gro: bool,
+    /// Whether congestion marks of received datagrams are reported.
+    pub ecn: bool,
+    /// Whether the local address of received datagrams is reported.
+    pub pktinfo: bool,
+}
+
+/// The options of a socket to be bound.
+///
+/// Offloads are wishes: a kernel without them gives a socket that works the plain way, see [`UdpSocket::offloads`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct UdpSocketOptions {
+    pub(crate) reuse_port: bool,
+    pub(crate) receive_buffer: Option<usize>,
+    pub(crate) send_buffer: Option<usize>,
+    pub(crate) gso: bool,
+    pub(crate) gro: bool,
+    pub(crate) only_v6: bool,
+    pub(crate) dont_fragment: bool,
+}
+
+impl Default for UdpSocketOptions {
+    fn default() -> UdpSocketOptions {
+        UdpSocketOptions {
+            reuse_port: false,
+            receive_buffer: None,
+            send_buffer: None,
+            gso: true,
+            gro: false,
+            only_v6: false,
+            dont_fragment: false,
+        }
+    }
+}
+
+impl UdpSocketOptions {
+    /// Lets several sockets bind one address; the kernel spreads peers over them by a hash. Off by default.
+    pub fn reuse_port(mut self, reuse_port: bool) -> UdpSocketOptions {
+        self.reuse_port = reuse_port;
+        self
+    }
+
+    /// Asks for room for so many bytes of datagrams received but not read; the system's default is often 208 KiB.
+    /// [`UdpSocket::receive_buffer`] tells what was granted.
+    pub fn receive_buffer(mut self, bytes: usize) -> UdpSocketOptions {
+        self.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// The same for datagrams sent but not on the wire.
+    pub fn send_buffer(mut self, bytes: usize) -> UdpSocketOptions {
+        self.send_buffer = Some(bytes);
+        self
+    }
+
+    /// Whether trains may be handed to the kernel whole. On by default.
+    pub fn gso(mut self, gso: bool) -> UdpSocketOptions {
+        self.gso = gso;
+        self
+    }
+
+    /// Whether datagrams may be received as trains. Off by default, since only the batch calls can tell them apart:
+    /// [`UdpSocket::recv_from`] refuses to work on such a socket.
+    pub fn gro(mut self, gro: bool) -> UdpSocketOptions {
+        self.gro = gro;
+        self
+    }
+
+    /// Whether an IPv6 socket bound to the unspecified address leaves IPv4 alone. Off by default: it serves both, and IPv4
+    /// peers have plain IPv4 addresses in this interface.
+    pub fn only_v6(mut self, only_v6: bool) -> UdpSocketOptions {
+        self.only_v6 = only_v6;
+        self
+    }
+
+    /// Whether datagrams are sent with "don't fragment" and ICMP's word on the path's MTU is ignored: for protocols that
+    /// discover the MTU by themselves, RFC 8899. Off by default.
+    pub fn dont_fragment(mut self, dont_fragment: bool) -> UdpSocketOptions {
+        self.dont_fragment = dont_fragment;
+        self
+    }
+
+    /// Binds a socket with these options; port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// The address is in use or not of this host, or the caller is neither on a runtime nor in a simulation.
+    pub fn bind(&self, address: SocketAddr) -> io::Result<UdpSocket> {
+        self.bind_on(&Io::current()?, address)
+    }
+
+    pub(crate) fn bind_on(&self, io: &Io, address: SocketAddr) -> io::Result<UdpSocket> {
+        let inner = match io {
+            Io::Reactor(reactor) => SystemSocket::bind(reactor, self, address).map(Inner::System),
+            Io::Network(network) => network.bind(self, address).map(Inner::Simulated),
+        };
+        match inner {
+            Ok(inner) => Ok(UdpSocket { inner, read_timeout: AtomicU64::new(0) }),
+            Err(error) => Err(io::Error::new(error.kind(), format!("cannot bind UDP {address}: {error}"))),
+        }
+    }
+}
+
+impl UdpSocket {
+    /// Binds a socket with the default options.
+    ///
+    /// # Errors
+    /// See [`UdpSocketOptions::bind`].
+    pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+        UdpSocketOptions::default().bind(address)
+    }
+
+    /// The address it is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        match &self.inner {
+            Inner::System(socket) => socket.local,
+            Inner::Simulated(socket) => socket.local_address(),
+        }
+    }
+
+    /// What the system granted of the offloads. Segmentation may still fall to 1 later, when an interface refuses it.
+    #[must_use]
+    pub fn offloads(&self) -> Offloads {
+        match &self.inner {
+            Inner::System(socket) => socket.offloads(),
+            Inner::Simulated(_) => Offloads { gso_max_segments: SIMULATED_SEGMENTS, gro: false, ecn: true, pktinfo: true },
+        }
+    }
+
+    /// Bytes of datagrams that the system keeps until they are read.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn receive_buffer(&self) -> io::Result<usize> {
+        match &self.inner {
+            Inner::System(socket) => socket.granted(SocketOption::ReceiveBuffer),
+            Inner::Simulated(socket) => Ok(socket.receive_buffer()),
+        }
+    }
+
+    /// Bytes of datagrams that the system keeps until they are on the wire.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn send_buffer(&self) -> io::Result<usize> {
+        match &self.inner {
+            Inner::System(socket) => socket.granted(SocketOption::SendBuffer),
+            // The simulated network takes everything at once.
+            Inner::Simulated(_) => Ok(usize::MAX),
+        }
+    }
+
+    /// Limits how long the blocking receives wait; `None` is without end.
+    ///
+    /// # Errors
+    /// The limit is zero; use the `try_` calls to wait not at all.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let nanos = timeout.map_or(0, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+        if timeout.is_some() && nanos == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a read timeout of zero"));
+        }
+        // Relaxed: a setting, it orders nothing.
+        self.read_timeout.store(nanos, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether a receive may find something: false only after one found nothing and before the reactor learnt of more.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.source().is_ready(Direction::Read)
+    }
+
+    /// Receives one datagram, waiting for it; what does not fit into `buffer` is cut off.
+    ///
+    /// # Errors
+    /// `TimedOut` after the read timeout; cancelled by the runtime's shutdown; `InvalidInput` on a socket that receives trains.
+    #[track_caller]
+    pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.blocking(Direction::Read, self.read_deadline(), || self.try_recv_from(buffer))
+    }
+
+    /// As [`recv_from`](Self::recv_from), but fails with `WouldBlock` where that would wait.
+    ///
+    /// # Errors
+    /// Nothing has arrived, or as for `recv_from`.
+    pub fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        match &self.inner {
+            Inner::System(socket) if socket.gro => {
+                let message = "recv_from on a socket with receive offload; use recv_batch";
+                Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+            }
+            Inner::System(socket) => self.source().try_io(Direction::Read, || {
+                let received = skipping_stale_errors(|| socket::receive_from(&socket.descriptor, buffer))?;
+                Ok((received, Drained(false)))
+            }),
+            Inner::Simulated(socket) => self.source().try_io(Direction::Read, || {
+                let datagram = socket.receive().ok_or(io::ErrorKind::WouldBlock)?;
+                let len = datagram.bytes.len().min(buffer.len());
+                buffer[..len].copy_from_slice(&datagram.bytes[..len]);
+                Ok(((len, datagram.remote), Drained(false)))
+            }),
+        }
+    }
+
+    /// Receives what has arrived, as far as the batch holds it, waiting for the first; returns the number of messages.
+    ///
+    /// # Errors
+    /// `TimedOut` after the read timeout; cancelled by the runtime's shutdown.
+    #[track_caller]
+    pub fn recv_batch(&self, batch: &mut RecvBatch) -> io::Result<usize> {
+        self.blocking(Direction::Read, self.read_deadline(), || self.try_recv_batch(batch))
+    }
+
+    /// As [`recv_batch`](Self::recv_batch), but fails with `WouldBlock` where that would wait. The batch is then empty.
+    ///
+    /// # Errors
+    /// Nothing has arrived, or the system failed.
+    pub fn try_recv_batch(&self, batch: &mut RecvBatch) -> io::Result<usize> {
+        batch.clear();
+        self.source().try_io(Direction::Read, || {
+            batch.clear();
+            match &self.inner {
+                Inner::System(socket) => {
+                    let count = skipping_stale_errors(|| batch.receive(&socket.descriptor))?;
+                    // Fewer than there was room for: the kernel had no more.
+                    Ok((batch.len(), Drained(count < batch.capacity())))
+                }
+                Inner::Simulated(socket) => {
+                    while !batch.is_full() {
+                        let Some(datagram) = socket.receive() else { break };
+                        batch.push(&datagram.bytes, datagram.remote, datagram.local, datagram.ecn);
+                    }
+                    if batch.is_empty() {
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                    Ok((batch.len(), Drained(!batch.is_full())))
+                }
+            }
+        })
+    }
+
+    /// Sends one datagram, waiting for room; returns its length.
+    ///
+    /// # Errors
+    /// It is longer than a datagram or the interface allows, there is no way to the address, or the shutdown cancelled it.
+    #[track_caller]
+    pub fn send_to(&self, bytes: &[u8], remote: SocketAddr) -> io::Result<usize> {
+        self.blocking(Direction::Write, None, || self.try_send_to(bytes, remote))
+    }
+
+    /// As [`send_to`](Self::send_to), but fails with `WouldBlock` where that would wait.
+    ///
+    /// # Errors
+    /// There is no room, or as for `send_to`.
+    pub fn try_send_to(&self, bytes: &[u8], remote: SocketAddr) -> io::Result<usize> {
+        match &self.inner {
+            Inner::System(socket) => self.source().try_io(Direction::Write, || {
+                let send = || socket::send_to(&socket.descriptor, bytes, remote, socket.ipv6);
+                Ok((skipping_stale_errors(send)?, Drained(false)))
+            }),
+            Inner::Simulated(socket) => {
+                let datagram = Outgoing { bytes, remote, ancillary: Ancillary::default() };
+                socket.send(Instant::now(), &datagram).map(|()| bytes.len())
+            }
+        }
+    }
+
+    /// Sends the whole batch, waiting for room as often as needed. What the system refuses for its own sake is found in
+    /// [`SendBatch::drain_refused`] and fails nothing else.
+    ///
+    /// # Errors
+    /// The shutdown cancelled it; the rest is still in the batch.
+    #[track_caller]
+    pub fn send_batch(&self, batch: &mut SendBatch) -> io::Result<()> {
+        while !batch.is_empty() {
+            self.blocking(Direction::Write, None, || self.try_send_batch(batch))?;
+        }
+        Ok(())
+    }
+
+    /// Sends as much of the batch as there is room for, and returns how many transmits it is done with (sent or refused;
+    /// those that [`SendBatch::commit`] joined count as one). The rest stays in the batch, to be sent by the next call.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is no room for the first.
+    pub fn try_send_batch(&self, batch: &mut SendBatch) -> io::Result<usize> {
+        let done = match &self.inner {
+            Inner::System(socket) => socket.send_batch(batch)?,
+            Inner::Simulated(socket) => {
+                let now = Instant::now();
+                let mut done = 0;
+                loop {
+                    // One by one: the simulated network knows no trains.
+                    let first = batch.queue.messages(1).next();
+                    let Some(sent) = first.map(|datagram| socket.send(now, &datagram)) else { break };
+                    done += match sent {
+                        Ok(()) => batch.queue.advance(1, 1),
+                        Err(error) => batch.refuse(1, error),
+                    };
+                }
+                done
+            }
+        };
+        if batch.is_empty() {
+            batch.clear();
+        }
+        Ok(done)
+    }
+
+    fn source(&self) -> &Source {
+        match &self.inner {
+            Inner::System(socket) => &socket.source,
+            Inner::Simulated(socket) => socket.source(),
+        }
+    }
+
+    fn read_deadline(&self) -> Option<Instant> {
+        match self.read_timeout.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Instant::now() + Duration::from_nanos(nanos)),
+        }
+    }
+
+    #[track_caller]
+    fn blocking<T>(&self, direction: Direction, deadline: Option<Instant>, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match operation() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            match self.source().wait(direction, deadline) {
+                Ok(()) => {}
+                Err(WaitError::TimedOut) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(WaitError::Cancelled) => return Err(io::Error::other(Cancelled)),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for UdpSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UdpSocket").field("local", &self.local_addr()).finish_non_exhaustive()
+    }
+}
+
+/// A socket of the operating system.
+struct SystemSocket {
+    descriptor: OwnedFd,
+    source: Arc<Source>,
+    reactor: ReactorHandle,
+    local: SocketAddr,
+    /// The descriptor's family; `local` of an IPv6 socket may be an IPv4 address, when bound to a mapped one.
+    ipv6: bool,
+    /// Lowered to 1, once, when an interface refuses trains.
+    max_segments: AtomicUsize,
+    gro: bool,
+    ecn: bool,
+    pktinfo: bool,
+}
+
+impl SystemSocket {
+    fn bind(reactor: &ReactorHandle, options: &UdpSocketOptions, address: SocketAddr) -> io::Result<SystemSocket> {
+        let ipv6 = address.is_ipv6();
+        let descriptor = socket::open(ipv6)?;
+        let set = |option, value| socket::set_option(&descriptor, option, value);
+        if options.reuse_port {
+            set(SocketOption::ReusePort, 1)?;
+        }
+        if ipv6 {
+            set(SocketOption::OnlyV6, i32::from(options.only_v6))?;
+        }
+        let dual_stack = ipv6 && !options.only_v6;
+        if options.dont_fragment {
+            if ipv6 {
+                set(SocketOption::MtuDiscoverV6, MTU_DISCOVER_PROBE)?;
+            }
+            if !ipv6 || dual_stack {
+                set(SocketOption::MtuDiscoverV4, MTU_DISCOVER_PROBE)?;
+            }
+        }
+        let pktinfo = set(if ipv6 { SocketOption::PacketInfoV6 } else { SocketOption::PacketInfoV4 }, 1).is_ok();
+        let ecn_v6 = !ipv6 || set(SocketOption::ReceiveTrafficClass, 1).is_ok();
+        let ecn_v4 = (ipv6 && !dual_stack) || set(SocketOption::ReceiveTos, 1).is_ok();
+        let gro = options.gro && set(SocketOption::Gro, 1).is_ok();
+        if options.gro && !gro {
+            tracing::warn!("the kernel has no receive offload for UDP; datagrams are received one by one");
+        }
+        if let Some(bytes) = options.receive_buffer {
+            ask(&descriptor, [SocketOption::ReceiveBufferForce, SocketOption::ReceiveBuffer], bytes);
+        }
+        if let Some(bytes) = options.send_buffer {
+            ask(&descriptor, [SocketOption::SendBufferForce, SocketOption::SendBuffer], bytes);
+        }
+        socket::bind(&descriptor, address)?;
+        let local = socket::local_address(&descriptor)?;
+        let source = reactor.register(&descriptor)?;
+        let max_segments = AtomicUsize::new(if options.gso { segmentation_limit() } else { 1 });
+        let (reactor, ecn) = (reactor.clone(), ecn_v4 && ecn_v6);
+        Ok(SystemSocket { descriptor, source, reactor, local, ipv6, max_segments, gro, ecn, pktinfo })
+    }
+
+    fn offloads(&self) -> Offloads {
+        // Relaxed: a hint, it orders nothing.
+        let gso_max_segments = self.max_segments.load(Ordering::Relaxed);
+        Offloads { gso_max_segments, gro: self.gro, ecn: self.ecn, pktinfo: self.pktinfo }
+    }
+
+    /// A buffer's size in bytes of payload: the kernel doubles what it is asked for, to cover its own records.
+    fn granted(&self, option: SocketOption) -> io::Result<usize> {
+        Ok(usize::try_from(socket::option(&self.descriptor, option)?).unwrap_or(0) / 2)
+    }
+
+    fn send_batch(&self, batch: &mut SendBatch) -> io::Result<usize> {
+        let mut done = 0;
+        let mut stale_errors = 0;
+        while !batch.queue.is_empty() {
+            let max_segments = self.max_segments.load(Ordering::Relaxed);
+            let was_suspect = batch.queue.is_suspect();
+            let SendBatch { queue, messages, .. } = batch;
+            match self.source.try_io(Direction::Write, || self.send_messages(queue, messages, max_segments)) {
+                Ok(count) => {
+                    done += queue.advance(count, max_segments);
+                    // A train was refused, and all of its datagrams alone were taken: so it is trains that are refused.
+                    if was_suspect && !queue.is_suspect() {
+                        self.give_up_segmentation();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return if done > 0 { Ok(done) } else { Err(error) };
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if socket::is_about_earlier_datagram(&error) && stale_errors < STALE_ERRORS => {
+                    stale_errors += 1;
+                }
+                Err(error) => done += self.on_refusal(batch, max_segments, error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn send_messages(&self, queue: &Queue, messages: &mut Messages, max_segments: usize) -> io::Result<(usize, Drained)> {
+        let count = messages.send(&self.descriptor, self.ipv6, queue.messages(max_segments))?;
+        Ok((count, Drained(false)))
+    }
+
+    /// The kernel refused the first message; returns how many transmits that completes.
+    fn on_refusal(&self, batch: &mut SendBatch, max_segments: usize, error: io::Error) -> usize {
+        if !batch.queue.split(max_segments) {
+            return batch.refuse(max_segments, error);
+        }
+        // Its datagrams go one by one now, so that the blame falls on those that deserve it, or on trains as such.
+        if !socket::is_train_refused(&error) {
+            batch.queue.trust();
+        }
+        0
+    }
+
+    fn give_up_segmentation(&self) {
+        // Relaxed: whoever reads the old value has its next train refused too.
+        if self.max_segments.swap(1, Ordering::Relaxed) > 1 {
+            tracing::warn!(local = %self.local, "segmentation offload was refused; sending datagrams one by one");
+        }
+    }
+}
+
+impl Drop for SystemSocket {
+    fn drop(&mut self) {
+        // It cannot fail for a descriptor that is registered and open; closing removes it from epoll in any case.
+        let _ = self.reactor.deregister(&self.descriptor, &self.source);
+    }
+}
+
+/// Sets a buffer size by the first option that the system permits, as far as it permits it.
+fn ask(descriptor: &OwnedFd, options: [SocketOption; 2], bytes: usize) {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX / 2);
+    for option in options {
+        if socket::set_option(descriptor, option, bytes).is_ok() {
+            return;
+        }
+    }
+}
+
+/// Repeats an operation that failed because of a signal or of an earlier datagram.
+fn skipping_stale_errors<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut repeats = 0;
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if socket::is_about_earlier_datagram(&error) && repeats < STALE_ERRORS => repeats += 1,
+            result => return result,
+        }
+    }
+}
+
+/// How many segments the kernel takes in one send: found by sending a train of one-byte datagrams on a socket to itself,
+/// since nothing else tells (64 until Linux 6.11, then 128; none in some sandboxes).
+fn segmentation_limit() -> usize {
+    static LIMIT: OnceLock<usize> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        let takes = |segments: usize| -> io::Result<()> {
+            let descriptor = socket::open(false)?;
+            socket::bind(&descriptor, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
+            let remote = socket::local_address(&descriptor)?;
+            let ancillary = Ancillary { segment_size: Some(1), ..Ancillary::default() };
+            let train = Outgoing { bytes: &vec![0; segments], remote, ancillary };
+            Messages::new(1).send(&descriptor, false, std::iter::once(train)).map(drop)
+        };
+        let limit = [MOST_SEGMENTS, MOST_SEGMENTS / 2].into_iter().find(|&segments| takes(segments).is_ok());
+        if limit.is_none() {
+            tracing::warn!("the kernel has no segmentation offload for UDP; datagrams are sent one by one");
+        }
+        limit.unwrap_or(1)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! The epoll reactor: turns the kernel's readiness edges into wake-ups.
+//!
+//! Owns the epoll instance of one worker, the table from tokens to sources, and the bell that ends a sleep. Does not own
+//! descriptors: whoever registers one keeps it open until it deregisters.
+//!
+//! Invariants:
+//! - A token is (slot, generation), so an event of a descriptor that is gone never reaches the source that took its slot.
+//! - Sources are woken with the table unlocked.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Direction, Source};
+use crate::primitive::Mutex;
+use crate::sys::epoll::{Epoll, Events};
+use crate::sys::event_fd::EventFd;
+
+/// Events taken from the kernel in one call. A round of a worker calls once; what does not fit comes in the next round.
+const EVENTS: usize = 256;
+/// The token of the bell; no slot can have it, since slots are counted from 0 in 32 bits.
+const BELL: u64 = u64::MAX;
+
+/// Polls for one worker. Only that worker calls [`poll`](Self::poll); anyone may register by a [`ReactorHandle`].
+pub(crate) struct Reactor {
+    handle: ReactorHandle,
+    events: Events,
+    ready: Vec<(Arc<Source>, bool, bool)>,
+}
+
+/// Registers with a reactor, from any thread.
+#[derive(Clone)]
+pub(crate) struct ReactorHandle {
+    shared: Arc<Shared>,
+}
+
+/// Ends the sleep of a reactor, from any thread.
+#[derive(Clone)]
+pub(crate) struct ReactorWaker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    epoll: Epoll,
+    bell: EventFd,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+struct Slot {
+    generation: u32,
+    source: Option<Arc<Source>>,
+}
+
+impl Reactor {
+    /// A reactor with nothing registered.
+    pub(crate) fn new() -> io::Result<Reactor> {
+        let shared = Shared { epoll: Epoll::new()?, bell: EventFd::new()?, table: Mutex::new(Table::default()) };
+        shared.epoll.add_for_reading(&shared.bell, BELL)?;
+        let handle = ReactorHandle { shared: Arc::new(shared) };
+        Ok(Reactor { handle, events: Events::with_capacity(EVENTS), ready: Vec::with_capacity(EVENTS) })
+    }
+
+    /// Waits at most `timeout` (zero polls, `None` waits without end), marks what became ready and unparks who waits for it.
+    /// Returns the number of sources that had news; a ring of the waker ends the wait and counts as none.
+    pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        let shared = &*self.handle.shared;
+        shared.epoll.wait(&mut self.events, timeout)?;
+        {
+            let table = shared.table.lock();
+            for event in self.events.iter() {
+                if let Some(source) = table.find(event.token) {
+                    self.ready.push((Arc::clone(source), event.readable, event.writable));
+                }
+            }
+        }
+        let count = self.ready.len();
+        for (source, readable, writable) in self.ready.drain(..) {
+            if readable {
+                source.set_ready(Direction::Read);
+            }
+            if writable {
+                source.set_ready(Direction::Write);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Registers with this reactor.
+    pub(crate) fn handle(&self) -> ReactorHandle {
+        self.handle.clone()
+    }
+
+    /// Ends a sleep in [`poll`](Self::poll).
+    pub(crate) fn waker(&self) -> ReactorWaker {
+        ReactorWaker { shared: Arc::clone(&self.handle.shared) }
+    }
+}
+
+impl ReactorHandle {
+    /// Watches a descriptor, which must be non-blocking and stay open until [`deregister`](Self::deregister).
+    pub(crate) fn register(&self, descriptor: impl AsFd) -> io::Result<Arc<Source>> {
+        let source = {
+            let mut table = self.shared.table.lock();
+            table.insert()
+        };
+        // After the table: an edge may come at once.
+        if let Err(error) = self.shared.epoll.add(descriptor, source.token()) {
+            self.shared.table.lock().remove(source.token());
+            return Err(error);
+        }
+        Ok(source)
+    }
+
+    /// Stops watching, and unparks whoever still waits (their next try meets the closed descriptor's owner).
+    pub(crate) fn deregister(&self, descriptor: impl AsFd, source: &Source) -> io::Result<()> {
+        let removed = self.shared.table.lock().remove(source.token());
+        if removed.is_some() {
+            self.shared.epoll.remove(descriptor)?;
+        }
+        source.set_ready(Direction::Read);
+        source.set_ready(Direction::Write);
+        Ok(())
+    }
+}
+
+impl ReactorWaker {
+    /// Ends the present or the next wait of the reactor. One system call: ring only a reactor that sleeps.
+    pub(crate) fn ring(&self) {
+        // It fails only when the counter is full, and then a ring is pending.
+        let _ = self.shared.bell.ring();
+    }
+}
+
+impl Table {
+    fn insert(&mut self) -> Arc<Source> {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, source: None });
+            u32::try_from(self.slots.len() - 1).expect("fewer descriptors than 2^32")
+        });
+        let slot = &mut self.slots[index as usize];
+        let source = Arc::new(Source::new(u64::from(slot.generation) << 32 | u64::from(index)));
+        slot.source = Some(Arc::clone(&source));
+        source
+    }
+
+    fn find(&self, token: u64) -> Option<&Arc<Source>> {
+        let slot = self.slots.get(token as u32 as usize)?;
+        slot.source.as_ref().filter(|source| source.token() == token)
+    }
+
+    fn remove(&mut self, token: u64) -> Option<Arc<Source>> {
+        self.find(token)?;
+        let index = token as u32;
+        let slot = &mut self.slots[index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(index);
+        slot.source.take()
+    }
+}

@@ -1,0 +1,267 @@
+//! Owns what code that runs on a worker can reach: the worker's own half ([`Local`]) through a thread-local, and with it
+//! parking, yielding and waking from the inside.
+//!
+//! It does not own the loop that runs coroutines (`worker`).
+//!
+//! Invariants:
+//! - The thread-local is set only while a worker's round is on the thread's stack, which outlives all that it runs.
+//! - A coroutine finds the same `Local` before and after each suspension, because it never changes its worker.
+//! - No borrow of a `RefCell` here is held over foreign code or a suspension.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{self, Location};
+use std::ptr;
+use std::sync::Arc;
+
+use super::spawn_queue::SpawnQueue;
+use super::{Phase, Shared, WorkerShared};
+use crate::coroutine::Suspend;
+use crate::park::Unparked;
+use crate::task::{ShutdownUnwind, StartedTasks, TaskPtr, TaskQueue, TaskRef};
+use crate::task_state::{Wake, Wakeup};
+use crate::time::Instant;
+use crate::timer_wheel::TimerWheel;
+
+thread_local! {
+    static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
+}
+
+/// The part of a worker that its coroutines use; for the worker's thread only.
+pub(crate) struct Local {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) worker: Arc<WorkerShared>,
+    /// Started coroutines that can run, and those pinned here that wait for their first run.
+    pub(crate) queue: TaskQueue,
+    /// Spawned here, not started, and free to be stolen.
+    pub(crate) spawned: SpawnQueue,
+    pub(crate) started: StartedTasks,
+    pub(crate) timers: RefCell<TimerWheel<TaskPtr>>,
+    pub(crate) rng: RefCell<fastrand::Rng>,
+    pub(crate) running: Cell<Option<TaskPtr>>,
+    on_worker_stack: Cell<bool>,
+    next_id: Cell<u64>,
+}
+
+impl Local {
+    pub(crate) fn new(shared: Arc<Shared>, worker: Arc<WorkerShared>, spawned: SpawnQueue, seed: u64) -> Self {
+        // The worker's number in the upper bits makes ids unique without a shared counter.
+        let first_id = ((worker.index as u64 + 1) << 40) | 1;
+        Self {
+            shared,
+            worker,
+            queue: TaskQueue::default(),
+            spawned,
+            started: StartedTasks::default(),
+            timers: RefCell::new(TimerWheel::new(Instant::now())),
+            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            running: Cell::new(None),
+            on_worker_stack: Cell::new(false),
+            next_id: Cell::new(first_id),
+        }
+    }
+
+    /// A number for a new coroutine.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.replace(self.next_id.get() + 1)
+    }
+
+    /// Enqueues the coroutines whose deadline has passed.
+    pub(crate) fn expire_timers(&self, now: Instant) {
+        self.timers.borrow_mut().expire(now, |task| {
+            if task.state().time_out() == Wake::Enqueue {
+                self.queue.push(task);
+            }
+        });
+    }
+}
+
+/// Sets the thread's worker while it lives.
+pub(crate) struct Entered {
+    former: *const Local,
+}
+
+/// The calling thread works for `local` until the guard is dropped, which must be before `local` is.
+pub(crate) fn enter(local: &std::rc::Rc<Local>) -> Entered {
+    Entered { former: LOCAL.replace(std::rc::Rc::as_ptr(local)) }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        LOCAL.set(self.former);
+    }
+}
+
+/// Lends the thread's worker, if it is one.
+#[inline]
+pub(crate) fn with<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
+    // SAFETY: set by `enter`, whose guard the worker's round holds on a stack below all that runs in it, and whose `Local`
+    // that round keeps alive.
+    f(unsafe { LOCAL.get().as_ref() })
+}
+
+/// Where the calling code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a coroutine, on its stack.
+    Coroutine,
+    /// On a worker's own stack, where nothing may wait.
+    WorkerStack,
+    /// On a thread that is no worker.
+    Thread,
+}
+
+/// Where the calling code runs.
+#[inline]
+pub(crate) fn place() -> Place {
+    with(|local| match local {
+        None => Place::Thread,
+        Some(local) if local.running.get().is_none() || local.on_worker_stack.get() => Place::WorkerStack,
+        Some(_) => Place::Coroutine,
+    })
+}
+
+/// A reference to the running coroutine.
+///
+/// # Panics
+///
+/// Outside of a coroutine.
+pub(crate) fn task() -> TaskRef {
+    in_coroutine(|_, task| task.to_ref())
+}
+
+/// What cancellation does to a park.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancellation {
+    /// It ends it.
+    Returns,
+    /// Nothing, until the shutdown's last phase unwinds the stack.
+    Shielded,
+}
+
+/// Parks the running coroutine. See `park::park_until`.
+///
+/// # Panics
+///
+/// Outside of a coroutine; and with the private payload of a shutdown.
+#[track_caller]
+pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
+    let location = Location::caller();
+    let shielded = cancellation == Cancellation::Shielded;
+    in_coroutine(|local, task| {
+        if std::thread::panicking() {
+            return park_while_panicking(task, shielded, location);
+        }
+        match task.state().take() {
+            Wakeup::Token => return Unparked::Token,
+            Wakeup::Unwind => {
+                task.suspend(Suspend::Yield);
+                unwind();
+            }
+            // Who ignores the answer, or swallows the unwinding, and parks again must not keep the worker from the next
+            // phase: hence the yields.
+            Wakeup::Cancelled if !shielded => {
+                task.suspend(Suspend::Yield);
+                if task.state().is_unwinding() {
+                    unwind();
+                }
+                return Unparked::Cancelled;
+            }
+            Wakeup::Cancelled | Wakeup::TimedOut | Wakeup::Nothing => {}
+        }
+        task.set_park(Some(location), shielded);
+        let timer = deadline.map(|deadline| local.timers.borrow_mut().insert(deadline, task));
+        let unparked = loop {
+            task.suspend(Suspend::Park);
+            match task.state().take() {
+                Wakeup::Token => break Some(Unparked::Token),
+                Wakeup::TimedOut => break Some(Unparked::TimedOut),
+                Wakeup::Unwind => break None,
+                Wakeup::Cancelled if !shielded => break Some(Unparked::Cancelled),
+                Wakeup::Cancelled | Wakeup::Nothing => {}
+            }
+        };
+        if let Some(timer) = timer {
+            let _ = local.timers.borrow_mut().cancel(timer);
+        }
+        task.set_park(None, false);
+        unparked.unwrap_or_else(|| unwind())
+    })
+}
+
+/// A coroutine that unwinds must not leave its worker: the thread counts panics, and would charge it to the next one.
+#[cold]
+fn park_while_panicking(task: TaskPtr, shielded: bool, location: &Location<'_>) -> Unparked {
+    if task.state().take() == Wakeup::Token {
+        return Unparked::Token;
+    }
+    if shielded {
+        eprintln!("fatal: {} would block at {location} while it unwinds from a panic", task.describe());
+        std::process::abort();
+    }
+    Unparked::Cancelled
+}
+
+#[cold]
+fn unwind() -> ! {
+    panic::resume_unwind(Box::new(ShutdownUnwind));
+}
+
+/// Lets other coroutines of the worker run. On a plain thread, lets other threads run.
+pub(crate) fn yield_now() {
+    if place() != Place::Coroutine {
+        std::thread::yield_now();
+        return;
+    }
+    in_coroutine(|_, task| {
+        if std::thread::panicking() {
+            return;
+        }
+        task.suspend(Suspend::Yield);
+        if task.state().is_unwinding() {
+            unwind();
+        }
+    });
+}
+
+/// Runs `f` on the worker's stack if the caller is a coroutine, and in place otherwise.
+pub(crate) fn on_worker_stack<R>(f: impl FnOnce() -> R + Send) -> R {
+    struct Reset<'a>(&'a Cell<bool>);
+    impl Drop for Reset<'_> {
+        fn drop(&mut self) {
+            self.0.set(false);
+        }
+    }
+    if place() != Place::Coroutine {
+        return f();
+    }
+    in_coroutine(|local, task| {
+        local.on_worker_stack.set(true);
+        let _reset = Reset(&local.on_worker_stack);
+        task.on_worker_stack(f)
+    })
+}
+
+/// Puts a task that the caller owns by its wake into the queue of its home.
+pub(crate) fn enqueue(home: &Arc<WorkerShared>, task: TaskPtr) {
+    with(|local| match local {
+        Some(local) if Arc::ptr_eq(&local.worker, home) => local.queue.push(task),
+        _ => home.enqueue(task),
+    });
+}
+
+/// Whether the running coroutine is told to end: its worker's runtime shuts down.
+pub(crate) fn is_cancelled() -> bool {
+    with(|local| {
+        local.is_some_and(|local| {
+            local.shared.phase() != Phase::Running || local.running.get().is_some_and(|task| task.state().is_cancelled())
+        })
+    })
+}
+
+#[track_caller]
+fn in_coroutine<R>(f: impl FnOnce(&Local, TaskPtr) -> R) -> R {
+    with(|local| match local.and_then(|local| Some((local, local.running.get()?))) {
+        Some((local, task)) => f(local, task),
+        None => panic!("called outside of a coroutine"),
+    })
+}

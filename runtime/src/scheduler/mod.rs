@@ -1,0 +1,24 @@
+//! Owns what the workers of a runtime share, and with it how work is handed to a worker from elsewhere.
+//!
+//! The loop is in `worker`; who may sleep, in `idle`; the coroutines that have not run, in `spawn_queue`; the way in from
+//! other threads, in `inbox`; what a coroutine sees of its worker, in `current`; the end of it all, in `shutdown`.
+//!
+//! Invariants:
+//! - Work is published first, then its worker is rung if it sleeps (`idle`).
+//! - The phase only grows. From `Cancelling` on no coroutine begins its first run.
+
+#[cfg(not(loom))]
+pub(crate) mod current;
+pub(crate) mod idle;
+pub(crate) mod inbox;
+#[cfg(not(loom))]
+pub(crate) mod shutdown;
+#[cfg(not(loom))]
+pub(crate) mod spawn_queue;
+#[cfg(not(loom))]
+pub(crate) mod worker;
+
+#[cfg(not(loom))]
+pub(crate) use self::shared::{Phase, Shared, WorkerShared};
+#[cfg(not(loom))]
+mod shared;

@@ -1,0 +1,293 @@
+//! Owns the state that several threads reach: of each worker (inbox, bell, commands) and of the whole runtime.
+//!
+//! Invariants: as in the parent module; what is here has no owner thread and so no borrow of one.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::ThreadId;
+
+use super::current;
+use super::idle::{Idle, Sleeper};
+use super::inbox::Inbox;
+use super::shutdown::Exits;
+use super::spawn_queue::SpawnQueues;
+use crate::coroutine::arena::Arena;
+use crate::hook::{Hook, HookHandle, HookId};
+use crate::primitive::Mutex;
+use crate::primitive::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::reactor::{ReactorHandle, ReactorWaker};
+use crate::task::{self, Attributes, Header, JoinError, JoinHandle, TaskPtr};
+
+/// Where a runtime is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// As usual.
+    Running,
+    /// Blocking calls return errors; nothing starts.
+    Cancelling,
+    /// Parks unwind.
+    Unwinding,
+    /// What has not ended is leaked.
+    Stopped,
+}
+
+/// What a worker is told to do between two coroutines.
+pub(crate) enum Command {
+    AddHook(HookId, Box<dyn FnOnce(HookHandle) -> Box<dyn Hook> + Send>),
+    RemoveHook(HookId),
+}
+
+/// The half of a worker that everyone may use.
+pub(crate) struct WorkerShared {
+    pub(crate) index: usize,
+    pub(crate) inbox: Inbox<Header>,
+    pub(crate) sleeper: Sleeper,
+    /// `None` in a simulation, whose driver looks at every worker and whose sockets are not the kernel's.
+    pub(crate) reactor: Option<(ReactorHandle, ReactorWaker)>,
+    /// In a simulation, the only thread that may touch it.
+    pub(crate) only_thread: Option<ThreadId>,
+    rung: AtomicBool,
+    commands: Mutex<Vec<Command>>,
+    has_commands: AtomicBool,
+    /// During a shutdown, how many coroutines are left; `usize::MAX` before the worker has counted.
+    pub(crate) remaining: AtomicUsize,
+}
+
+impl WorkerShared {
+    pub(crate) fn new(index: usize, reactor: Option<(ReactorHandle, ReactorWaker)>, only_thread: Option<ThreadId>) -> Self {
+        Self {
+            index,
+            inbox: Inbox::new(),
+            sleeper: Sleeper::new(),
+            reactor,
+            only_thread,
+            rung: AtomicBool::new(false),
+            commands: Mutex::new(Vec::new()),
+            has_commands: AtomicBool::new(false),
+            remaining: AtomicUsize::new(usize::MAX),
+        }
+    }
+
+    /// Hands over a task that is this worker's and that the caller owns: one that it woke, or a pinned one before its first
+    /// run.
+    pub(crate) fn enqueue(&self, task: TaskPtr) {
+        self.refuse_foreign_thread();
+        // SAFETY: the caller owns the task, so it is in no queue; it is not done before it has run.
+        unsafe { self.inbox.push(task.node()) };
+        self.ring_if_asleep();
+    }
+
+    /// Makes the worker run a round soon.
+    pub(crate) fn ring(&self) {
+        self.refuse_foreign_thread();
+        // Ordering: Relaxed; the fence in `must_ring` and that before the sleep order it.
+        self.rung.store(true, Ordering::Relaxed);
+        self.ring_if_asleep();
+    }
+
+    pub(crate) fn command(&self, command: Command) {
+        self.refuse_foreign_thread();
+        self.commands.lock().push(command);
+        // Ordering: Release pairs with the Acquire in `take_commands`, though the lock orders the content.
+        self.has_commands.store(true, Ordering::Release);
+        self.ring_if_asleep();
+    }
+
+    pub(crate) fn take_commands(&self) -> Vec<Command> {
+        // Ordering: Acquire pairs with the Release in `command`; the plain load keeps the usual round free of a write.
+        if !self.has_commands.load(Ordering::Acquire) || !self.has_commands.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.commands.lock())
+    }
+
+    /// A round begins, which is all that a ring asks for.
+    pub(crate) fn answer_ring(&self) {
+        if self.rung.load(Ordering::Relaxed) {
+            self.rung.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether somebody gave this worker something. Asked behind the fence before a sleep.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.inbox.is_empty() || self.rung.load(Ordering::Relaxed) || self.has_commands.load(Ordering::Relaxed)
+    }
+
+    fn ring_if_asleep(&self) {
+        if self.sleeper.must_ring() {
+            self.ring_bell();
+        }
+    }
+
+    /// For who has claimed the ring.
+    pub(crate) fn ring_bell(&self) {
+        if let Some((_, waker)) = &self.reactor {
+            waker.ring();
+        }
+    }
+
+    /// After the end: publishes that what came too late will not run. A started task here is one that was leaked. The chain
+    /// of an inbox may be taken by anyone.
+    fn refuse_unstarted(&self) {
+        self.inbox.drain(|node| {
+            let task = TaskPtr::from_node(node);
+            if !task.is_started() {
+                task.refuse(JoinError::Cancelled);
+            }
+        });
+    }
+
+    /// A simulation repeats only if nothing outside touches it.
+    pub(crate) fn refuse_foreign_thread(&self) {
+        if let Some(only) = self.only_thread
+            && std::thread::current().id() != only
+        {
+            panic!("a thread outside of the simulation touched one of its coroutines");
+        }
+    }
+}
+
+impl Drop for WorkerShared {
+    fn drop(&mut self) {
+        self.refuse_unstarted();
+    }
+}
+
+/// What the workers of one runtime share.
+pub(crate) struct Shared {
+    pub(crate) workers: Vec<Arc<WorkerShared>>,
+    pub(crate) spawns: SpawnQueues,
+    pub(crate) idle: Idle,
+    pub(crate) arena: Arc<Arena>,
+    pub(crate) exits: Exits,
+    phase: AtomicU8,
+    next_outside_id: AtomicU64,
+    next_hook: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(workers: Vec<Arc<WorkerShared>>, spawns: SpawnQueues, arena: Arc<Arena>) -> Self {
+        Self {
+            workers,
+            spawns,
+            idle: Idle::default(),
+            arena,
+            exits: Exits::default(),
+            phase: AtomicU8::new(Phase::Running as u8),
+            next_outside_id: AtomicU64::new(1),
+            next_hook: AtomicU64::new(1),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        // Ordering: Acquire pairs with the Release in `enter_phase`.
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Cancelling,
+            2 => Phase::Unwinding,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Goes on to a later phase, and makes every worker see it.
+    pub(crate) fn enter_phase(&self, phase: Phase) {
+        // Ordering: Release pairs with the Acquire in `phase`.
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        for worker in &self.workers {
+            worker.ring();
+        }
+    }
+
+    /// Spawns a coroutine that any worker may start.
+    pub(crate) fn spawn<F, T>(self: &Arc<Self>, f: F, attributes: Attributes) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        current::with(|local| match local.filter(|local| Arc::ptr_eq(&local.shared, self)) {
+            Some(local) => {
+                let (task, handle) = task::new(f, local.next_id(), attributes);
+                // Nothing starts in a shutdown; a task that is not pushed is dropped, and so published as cancelled.
+                if self.phase() == Phase::Running {
+                    local.spawned.push(task);
+                    self.call_help(local.worker.index + 1);
+                }
+                handle
+            }
+            None => {
+                self.workers[0].refuse_foreign_thread();
+                let (task, handle) = task::new(f, self.outside_id(), attributes);
+                self.spawns.push_from_outside(task);
+                self.call_help(0);
+                if self.phase() == Phase::Stopped {
+                    self.spawns.clear_outside();
+                }
+                handle
+            }
+        })
+    }
+
+    /// Spawns a coroutine on one worker.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such worker.
+    pub(crate) fn spawn_on<F, T>(self: &Arc<Self>, worker: usize, f: F, attributes: Attributes) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let Some(home) = self.workers.get(worker) else {
+            panic!("no worker {worker}: this runtime has {}", self.workers.len());
+        };
+        let id = current::with(|local| match local.filter(|local| Arc::ptr_eq(&local.shared, self)) {
+            Some(local) => local.next_id(),
+            None => self.outside_id(),
+        });
+        let (task, handle) = task::new(f, id, attributes);
+        task.pin_to(home);
+        current::enqueue(home, task.into_ptr());
+        if self.phase() == Phase::Stopped {
+            // The worker may have looked for the last time already.
+            home.refuse_unstarted();
+        }
+        handle
+    }
+
+    /// Installs a hook.
+    pub(crate) fn add_hook(&self, worker: usize, make: Box<dyn FnOnce(HookHandle) -> Box<dyn Hook> + Send>) -> io::Result<HookId> {
+        let Some(home) = self.workers.get(worker) else {
+            let message = format!("no worker {worker}: this runtime has {}", self.workers.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        };
+        if self.phase() != Phase::Running {
+            return Err(io::Error::other("the runtime is shutting down"));
+        }
+        let id = HookId { worker, number: self.next_hook.fetch_add(1, Ordering::Relaxed) };
+        home.command(Command::AddHook(id, make));
+        Ok(id)
+    }
+
+    pub(crate) fn remove_hook(&self, id: HookId) {
+        if let Some(home) = self.workers.get(id.worker) {
+            home.command(Command::RemoveHook(id));
+        }
+    }
+
+    /// Stealable work was published: wakes one sleeper, unless somebody looks for work already.
+    pub(crate) fn call_help(&self, first: usize) {
+        if !self.idle.wants_help() {
+            return;
+        }
+        let count = self.workers.len();
+        let sleeper = (0..count).map(|step| &self.workers[(first + step) % count]).find(|w| w.sleeper.claim());
+        if let Some(worker) = sleeper {
+            worker.ring_bell();
+        }
+    }
+
+    fn outside_id(&self) -> u64 {
+        self.next_outside_id.fetch_add(1, Ordering::Relaxed)
+    }
+}

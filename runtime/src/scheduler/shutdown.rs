@@ -1,0 +1,120 @@
+//! Owns the end of a runtime as seen from outside: the phases in their order, the waiting, the report.
+//!
+//! What a worker does in each phase is in `worker`. A stack is never unwound from outside and a coroutine that will not end
+//! is never freed: it is leaked with its worker, and named here.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Phase, Shared};
+use crate::primitive::atomic::Ordering;
+use crate::primitive::{Condvar, Mutex};
+use crate::time::Instant;
+
+/// How long unwinding stacks may take. Destructors run in it, which cannot block; a second is long for them.
+pub(crate) const UNWIND_GRACE: Duration = Duration::from_secs(1);
+/// How long a worker between two coroutines may take to say that it has stopped.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// How a shutdown went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct ShutdownReport {
+    /// The coroutines that did not end, by name or number and where they are parked. Their stacks are leaked, and their
+    /// workers' threads never end.
+    pub leaked: Vec<String>,
+    /// The workers that did not come back from a coroutine which never blocks.
+    pub stuck_workers: Vec<usize>,
+}
+
+impl ShutdownReport {
+    /// Whether every coroutine ended.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.leaked.is_empty() && self.stuck_workers.is_empty()
+    }
+}
+
+impl fmt::Display for ShutdownReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_clean() {
+            return f.write_str("all coroutines ended");
+        }
+        write!(f, "leaked: [{}]; workers that never came back: {:?}", self.leaked.join(", "), self.stuck_workers)
+    }
+}
+
+/// What workers say at their end.
+#[derive(Debug, Default)]
+pub(crate) struct Exits {
+    said: Mutex<Said>,
+    news: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    stopped: Vec<usize>,
+    leaked: Vec<String>,
+}
+
+impl Exits {
+    /// A worker has counted its remaining coroutines anew.
+    pub(crate) fn counted(&self) {
+        // The lock orders the count before the waiter's look at it.
+        drop(self.said.lock());
+        self.news.notify_one();
+    }
+
+    /// A worker has stopped, and leaked these.
+    pub(crate) fn stopped(&self, worker: usize, leaked: Vec<String>) {
+        let mut said = self.said.lock();
+        said.stopped.push(worker);
+        said.leaked.extend(leaked);
+        drop(said);
+        self.news.notify_one();
+    }
+
+    fn wait_until(&self, deadline: Instant, mut done: impl FnMut(&Said) -> bool) {
+        let mut said = self.said.lock();
+        while !done(&said) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return;
+            }
+            said = self.news.wait_timeout(said, left);
+        }
+    }
+
+    /// What was said so far.
+    pub(crate) fn report(&self, workers: usize) -> ShutdownReport {
+        let said = self.said.lock();
+        let stuck_workers = (0..workers).filter(|worker| !said.stopped.contains(worker)).collect();
+        ShutdownReport { leaked: said.leaked.clone(), stuck_workers }
+    }
+}
+
+/// Whether no coroutine is left.
+pub(crate) fn is_empty(shared: &Shared) -> bool {
+    // Ordering: Acquire pairs with the Release of the worker's count.
+    shared.workers.iter().all(|worker| worker.remaining.load(Ordering::Acquire) == 0)
+}
+
+/// Ends a runtime whose workers run on their own threads: cancels, waits for `grace`, unwinds, leaks the rest.
+pub(crate) fn shut_down(shared: &Arc<Shared>, grace: Duration) -> ShutdownReport {
+    shared.enter_phase(Phase::Cancelling);
+    shared.exits.wait_until(Instant::now() + grace, |_| is_empty(shared));
+    if !is_empty(shared) {
+        shared.enter_phase(Phase::Unwinding);
+        shared.exits.wait_until(Instant::now() + UNWIND_GRACE, |_| is_empty(shared));
+    }
+    shared.enter_phase(Phase::Stopped);
+    let workers = shared.workers.len();
+    shared.exits.wait_until(Instant::now() + STOP_GRACE, |said| said.stopped.len() == workers);
+    shared.spawns.clear_outside();
+    let report = shared.exits.report(workers);
+    if !report.is_clean() {
+        tracing::error!(%report, "a runtime was shut down with coroutines left");
+    }
+    report
+}

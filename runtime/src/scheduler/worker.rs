@@ -1,0 +1,383 @@
+//! Owns the loop of a worker: one [`round`](Worker::round) after the other, and a sleep when there is nothing to do.
+//!
+//! It does not own what others reach of it (`shared`) nor what its coroutines reach (`current`). Nothing here reads the clock
+//! to decide when it is a simulation's worker: then budgets are counts.
+//!
+//! A round: phase of a shutdown; I/O, timers, inbox, commands; hooks poll; coroutines, started and unstarted in turn; hooks
+//! flush. Invariants:
+//! - A coroutine's park is committed, and its end published, here, after its stack was left.
+//! - Coroutines, their stacks and hooks never leave the worker's thread.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::current::{self, Local};
+use super::shared::{Command, Phase, Shared};
+use super::spawn_queue::SpawnQueue;
+use crate::coroutine::arena::StackCache;
+use crate::coroutine::{Resumed, Suspend};
+use crate::hook::{Hook, HookHandle, HookId, Progress, RoundContext};
+use crate::primitive::atomic::Ordering;
+use crate::primitive::spin_loop;
+use crate::reactor::Reactor;
+use crate::task::{JoinError, TaskPtr, panic_message};
+use crate::task_state::{Commit, Wake};
+use crate::time::Instant;
+
+/// Coroutines run in one round, at most, before I/O is looked at again.
+const ROUND_TASKS: usize = 128;
+/// Time that coroutines take of one round, at most, before I/O is looked at again; a long one overruns it.
+const ROUND_TIME: Duration = Duration::from_micros(100);
+/// The clock costs as much as a switch, so it is read once for so many.
+const CLOCK_EVERY: usize = 16;
+/// How long a worker polls before it sleeps, while that pays: a ring through the kernel costs 10 us and more.
+const SPIN_TIME: Duration = Duration::from_micros(50);
+/// How many spins in vain it takes until a worker sleeps at once.
+const SPIN_CREDIT: u32 = 4;
+
+/// A worker, as a value: a thread runs it, or the driver of a simulation does.
+pub(crate) struct Worker {
+    local: Rc<Local>,
+    stacks: StackCache,
+    reactor: Option<Reactor>,
+    hooks: Vec<InstalledHook>,
+    /// Whose turn it is: the unstarted or the started.
+    unstarted_next: bool,
+    spin_credit: u32,
+    phase: Phase,
+}
+
+struct InstalledHook {
+    id: HookId,
+    hook: Box<dyn Hook>,
+}
+
+/// What a round did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Round {
+    /// There was, or is, something to do.
+    pub(crate) busy: bool,
+    /// Coroutines run.
+    pub(crate) ran: usize,
+    /// Of these, how many only yielded.
+    pub(crate) yielded: usize,
+}
+
+impl Worker {
+    /// A worker of `shared`. It must stay on the calling thread.
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, spawned: SpawnQueue, reactor: Option<Reactor>, seed: u64) -> Self {
+        let stacks = StackCache::new(Arc::clone(&shared.arena));
+        let worker = Arc::clone(&shared.workers[index]);
+        Self {
+            local: Rc::new(Local::new(shared, worker, spawned, seed)),
+            stacks,
+            reactor,
+            hooks: Vec::new(),
+            unstarted_next: false,
+            spin_credit: SPIN_CREDIT,
+            phase: Phase::Running,
+        }
+    }
+
+    /// The whole life of a worker with a thread of its own.
+    pub(crate) fn run(mut self) {
+        loop {
+            let round = self.round();
+            if self.phase == Phase::Stopped {
+                break;
+            }
+            if !round.busy {
+                self.wait();
+            }
+        }
+        if !self.stop() {
+            // A stack that cannot be unwound refers to this thread: it never ends.
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    /// One turn of everything that the worker has to do. Never blocks.
+    pub(crate) fn round(&mut self) -> Round {
+        let local = Rc::clone(&self.local);
+        let _entered = current::enter(&local);
+        // A new phase is news: whoever polls before a sleep must return to the loop, which looks for the last one.
+        let mut round = Round { busy: self.obey_phase(), ..Round::default() };
+        local.worker.answer_ring();
+        if let Some(reactor) = &mut self.reactor {
+            round.busy |= poll(reactor, Some(Duration::ZERO));
+        }
+        let now = Instant::now();
+        local.expire_timers(now);
+        local.worker.inbox.drain(|node| local.queue.push(TaskPtr::from_node(node)));
+        for command in local.worker.take_commands() {
+            round.busy = true;
+            self.execute(command);
+        }
+        round.busy |= self.each_hook(now, "poll", |hook, context| hook.poll(context));
+        self.run_coroutines(now, &mut round);
+        if !self.hooks.is_empty() {
+            round.busy |= self.each_hook(Instant::now(), "flush", |hook, context| hook.flush(context));
+        }
+        round.busy |= round.ran > 0 || !local.queue.is_empty() || !local.spawned.is_empty();
+        if self.phase != Phase::Running {
+            self.count_remaining();
+        }
+        round
+    }
+
+    /// When the worker must run a round even if nothing happens.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let timers = self.local.timers.borrow().next_deadline();
+        let hooks = self.hooks.iter().filter_map(|installed| installed.hook.next_timeout()).min();
+        timers.into_iter().chain(hooks).min()
+    }
+
+    /// Describes every coroutine that has started and not ended.
+    pub(crate) fn describe_started(&self) -> Vec<String> {
+        let mut descriptions = Vec::with_capacity(self.local.started.len());
+        self.local.started.for_each(|task| descriptions.push((task.id(), task.describe())));
+        descriptions.sort();
+        descriptions.into_iter().map(|(_, description)| description).collect()
+    }
+
+    /// Ends the worker, on its thread. False: coroutines were left, and leaked with the worker.
+    pub(crate) fn stop(mut self) -> bool {
+        let local = Rc::clone(&self.local);
+        let entered = current::enter(&local);
+        self.each_hook(Instant::now(), "shutdown", |hook, context| {
+            hook.shutdown(context);
+            Progress::Idle
+        });
+        let hooks = std::mem::take(&mut self.hooks);
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(hooks)));
+        while let Some(task) = local.spawned.pop() {
+            task.refuse(JoinError::Cancelled);
+        }
+        local.worker.inbox.drain(|node| local.queue.push(TaskPtr::from_node(node)));
+        while let Some(task) = local.queue.pop() {
+            if !task.is_started() {
+                task.refuse(JoinError::Cancelled);
+            }
+        }
+        let leaked = self.describe_started();
+        let clean = leaked.is_empty();
+        local.shared.exits.stopped(local.worker.index, leaked);
+        drop(entered);
+        if !clean {
+            std::mem::forget(self);
+            std::mem::forget(local);
+        }
+        clean
+    }
+
+    fn run_coroutines(&mut self, start: Instant, round: &mut Round) {
+        let local = Rc::clone(&self.local);
+        let simulated = self.reactor.is_none();
+        while round.ran < ROUND_TASKS {
+            let Some(task) = self.next(&local) else {
+                match self.search(&local, round.ran == 0) {
+                    Some(task) => {
+                        self.run_one(&local, task, round);
+                        continue;
+                    }
+                    None => break,
+                }
+            };
+            self.run_one(&local, task, round);
+            if !simulated && round.ran.is_multiple_of(CLOCK_EVERY) && Instant::now() - start > ROUND_TIME {
+                break;
+            }
+        }
+    }
+
+    /// The next coroutine of this worker's own, started and unstarted in turn.
+    fn next(&mut self, local: &Local) -> Option<TaskPtr> {
+        self.unstarted_next = !self.unstarted_next;
+        if self.unstarted_next {
+            local.spawned.pop().map(|task| task.into_ptr()).or_else(|| local.queue.pop())
+        } else {
+            local.queue.pop().or_else(|| local.spawned.pop().map(|task| task.into_ptr()))
+        }
+    }
+
+    /// Takes what was spawned from outside and, when it has nothing else in this round, what others cannot get to.
+    fn search(&self, local: &Local, steal: bool) -> Option<TaskPtr> {
+        let shared = &local.shared;
+        if let Some(task) = shared.spawns.take_outside(&local.spawned) {
+            return Some(task.into_ptr());
+        }
+        let workers = shared.workers.len();
+        if !steal || workers == 1 || shared.spawns.is_empty() {
+            return None;
+        }
+        shared.idle.searches();
+        let first = local.rng.borrow_mut().usize(..workers);
+        let found = shared.spawns.steal(&local.spawned, local.worker.index, first);
+        if shared.idle.stops_searching() && found.is_some() {
+            shared.call_help(local.worker.index + 1);
+        }
+        found.map(|task| task.into_ptr())
+    }
+
+    fn run_one(&mut self, local: &Local, task: TaskPtr, round: &mut Round) {
+        round.ran += 1;
+        if !task.is_started() {
+            if self.phase != Phase::Running {
+                return task.refuse(JoinError::Cancelled);
+            }
+            task.pin_to(&local.worker);
+            if let Err(error) = task.start(&mut self.stacks) {
+                return task.refuse(JoinError::NoStack(error));
+            }
+            local.started.insert(task);
+        }
+        local.running.set(Some(task));
+        let resumed = task.resume();
+        local.running.set(None);
+        match resumed {
+            Resumed::Suspended(Suspend::Yield) => {
+                round.yielded += 1;
+                local.queue.push(task);
+            }
+            Resumed::Suspended(Suspend::Park) => match task.state().commit_park(task.is_shielded()) {
+                Commit::Parked => {}
+                Commit::Runnable => local.queue.push(task),
+            },
+            Resumed::Finished(stack) => {
+                self.stacks.give(stack);
+                local.started.remove(task);
+                task.finish();
+            }
+        }
+    }
+
+    /// Takes part in a new phase of a shutdown, and says whether there is one.
+    fn obey_phase(&mut self) -> bool {
+        let phase = self.local.shared.phase();
+        if phase == self.phase {
+            return false;
+        }
+        self.phase = phase;
+        let local = &self.local;
+        let wake: fn(TaskPtr) -> Wake = match phase {
+            Phase::Running | Phase::Cancelling => |task| task.state().cancel(),
+            Phase::Unwinding | Phase::Stopped => |task| task.state().unwind(),
+        };
+        local.started.for_each(|task| {
+            if wake(task) == Wake::Enqueue {
+                local.queue.push(task);
+            }
+        });
+        true
+    }
+
+    fn count_remaining(&self) {
+        let local = &self.local;
+        let queued = usize::from(!local.queue.is_empty() || !local.spawned.is_empty() || !local.worker.inbox.is_empty());
+        let remaining = local.started.len().max(queued);
+        // Ordering: Release pairs with the Acquire in `shutdown::is_empty`.
+        if local.worker.remaining.swap(remaining, Ordering::Release) != remaining && remaining == 0 {
+            local.shared.exits.counted();
+        }
+    }
+
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::AddHook(id, make) => {
+                let handle = HookHandle { worker: Arc::clone(&self.local.worker) };
+                match panic::catch_unwind(AssertUnwindSafe(|| make(handle))) {
+                    Ok(hook) => self.hooks.push(InstalledHook { id, hook }),
+                    Err(payload) => log_hook_panic(id, "construction", &*payload),
+                }
+            }
+            Command::RemoveHook(id) => {
+                if let Some(position) = self.hooks.iter().position(|installed| installed.id == id) {
+                    let InstalledHook { id, hook } = self.hooks.remove(position);
+                    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(hook))) {
+                        log_hook_panic(id, "drop", &*payload);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Calls every hook; one that panics is dropped.
+    fn each_hook(&mut self, now: Instant, what: &str, mut call: impl FnMut(&mut dyn Hook, &mut RoundContext<'_>) -> Progress) -> bool {
+        let mut busy = false;
+        let local = &self.local;
+        self.hooks.retain_mut(|InstalledHook { id, hook }| {
+            // A generator of the hook's own for this call: the hook may spawn, which may need the worker's.
+            let mut rng = local.rng.borrow_mut().fork();
+            let mut context = RoundContext { now, rng: &mut rng, worker: local.worker.index };
+            match panic::catch_unwind(AssertUnwindSafe(|| call(&mut **hook, &mut context))) {
+                Ok(progress) => {
+                    busy |= progress == Progress::Busy;
+                    true
+                }
+                Err(payload) => {
+                    log_hook_panic(*id, what, &*payload);
+                    false
+                }
+            }
+        });
+        busy
+    }
+
+    /// Nothing to do: polls for a while if that has paid, then sleeps.
+    fn wait(&mut self) {
+        let start = Instant::now();
+        if self.spin_credit > 0 {
+            while start.elapsed() < SPIN_TIME {
+                if self.round().busy {
+                    self.spin_credit = SPIN_CREDIT;
+                    return;
+                }
+                spin_loop();
+            }
+            self.spin_credit -= 1;
+        }
+        let asleep = Instant::now();
+        self.sleep();
+        // It would have been found by polling.
+        if asleep.elapsed() < SPIN_TIME {
+            self.spin_credit = (self.spin_credit + 1).min(SPIN_CREDIT);
+        }
+    }
+
+    fn sleep(&mut self) {
+        let deadline = self.next_deadline();
+        let local = Rc::clone(&self.local);
+        let (shared, worker) = (&local.shared, &local.worker);
+        let Some(reactor) = &mut self.reactor else { return };
+        shared.idle.sleeps();
+        worker.sleeper.prepare();
+        // The second look, behind the fence: see `idle`.
+        if !worker.has_work() && shared.spawns.is_empty() && shared.phase() == self.phase {
+            let timeout = deadline.map(|deadline| deadline - Instant::now());
+            let _entered = current::enter(&local);
+            poll(reactor, timeout);
+        }
+        worker.sleeper.finish();
+        shared.idle.wakes();
+    }
+}
+
+/// Polls, and says whether there was news.
+fn poll(reactor: &mut Reactor, timeout: Option<Duration>) -> bool {
+    match reactor.poll(timeout) {
+        Ok(news) => news > 0,
+        Err(error) => {
+            tracing::error!(%error, "cannot poll for I/O");
+            false
+        }
+    }
+}
+
+fn log_hook_panic(id: HookId, what: &str, payload: &(dyn std::any::Any + Send)) {
+    let message = panic_message(payload).unwrap_or("(no message)");
+    tracing::error!(worker = id.worker, hook = id.number, message, "a hook panicked in its {what} and was removed");
+}

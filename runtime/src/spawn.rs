@@ -1,0 +1,203 @@
+//! Owns the free functions that a coroutine calls: spawn, sleep, yield, and where it is.
+//!
+//! Each is a few lines over the worker that runs the caller (`scheduler::current`).
+
+use std::time::Duration;
+
+use crate::park;
+use crate::park::Unparked;
+use crate::scheduler::Phase;
+use crate::scheduler::current::{self, Place};
+use crate::task::{self, Attributes, JoinHandle};
+use crate::time::Instant;
+
+/// Starts a coroutine. Any worker may begin it; where it first runs it stays.
+///
+/// # Panics
+///
+/// Outside of a runtime (use [`Handle::spawn`] there).
+#[track_caller]
+pub fn spawn<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    Builder::new().spawn(f)
+}
+
+/// Starts a coroutine on one worker, counted from zero.
+///
+/// # Panics
+///
+/// Outside of a runtime, or if there is no such worker.
+#[track_caller]
+pub fn spawn_on<F, T>(worker: usize, f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    Builder::new().spawn_on(worker, f)
+}
+
+/// Starts a coroutine on the caller's worker. Neither it nor its result need be `Send`.
+///
+/// # Panics
+///
+/// Outside of a runtime.
+#[track_caller]
+pub fn spawn_local<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    Builder::new().spawn_local(f)
+}
+
+/// Chooses a coroutine's name and stack before it is spawned.
+///
+/// ```
+/// weald_runtime::run(|| {
+///     let child = weald_runtime::Builder::new()
+///         .name("parser")
+///         .stack_size(1 << 20)
+///         .spawn(|| weald_runtime::current().name().map(str::to_owned));
+///     assert_eq!(child.join().expect("no panic").as_deref(), Some("parser"));
+/// });
+/// ```
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Builder {
+    attributes: Attributes,
+}
+
+impl Builder {
+    /// No name, and the runtime's stack size.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The name in messages: panics at shutdown, overflows, dead-locks of a simulation.
+    pub fn name(mut self, name: impl Into<Box<str>>) -> Self {
+        self.attributes.name = Some(name.into());
+        self
+    }
+
+    /// Bytes that the coroutine can use of its stack. Up to the runtime's size it costs nothing; beyond, the stack is a
+    /// mapping of its own, made and unmapped with the coroutine.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.attributes.stack_size = Some(bytes);
+        self
+    }
+
+    /// See [`spawn`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    #[track_caller]
+    pub fn spawn<F, T>(self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        current::with(|local| match local {
+            Some(local) => local.shared.spawn(f, self.attributes),
+            None => outside(),
+        })
+    }
+
+    /// See [`spawn_on`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime, or if there is no such worker.
+    #[track_caller]
+    pub fn spawn_on<F, T>(self, worker: usize, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        current::with(|local| match local {
+            Some(local) => local.shared.spawn_on(worker, f, self.attributes),
+            None => outside(),
+        })
+    }
+
+    /// See [`spawn_local`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    #[track_caller]
+    pub fn spawn_local<F, T>(self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        current::with(|local| {
+            let Some(local) = local else { outside() };
+            let (task, handle) = task::new(f, local.next_id(), self.attributes);
+            // Nothing starts in a shutdown; the dropped task is published as cancelled.
+            if local.shared.phase() == Phase::Running {
+                task.pin_to(&local.worker);
+                local.queue.push(task.into_ptr());
+            }
+            handle
+        })
+    }
+}
+
+/// Lets the other coroutines of the worker run before the caller goes on.
+pub fn yield_now() {
+    current::yield_now();
+}
+
+/// Blocks the calling coroutine, or plain thread, for `duration` at least.
+#[track_caller]
+pub fn sleep(duration: Duration) {
+    sleep_until(Instant::now() + duration);
+}
+
+/// Blocks the calling coroutine, or plain thread, until `deadline` at least.
+///
+/// A shutdown does not end it early; its last phase unwinds the sleeper.
+#[track_caller]
+pub fn sleep_until(deadline: Instant) {
+    let mut tokens = false;
+    while Instant::now() < deadline {
+        tokens |= park::park_shielded_until(Some(deadline)) == Unparked::Token;
+    }
+    // A token that came meanwhile was not for the sleep.
+    if tokens {
+        park::restore_token();
+    }
+}
+
+/// The number of the worker that runs the caller, counted from zero; `None` outside of a runtime.
+#[must_use]
+pub fn worker_index() -> Option<usize> {
+    current::with(|local| local.map(|local| local.worker.index))
+}
+
+/// Whether the caller's runtime is shutting down, so that blocking calls return errors.
+#[must_use]
+pub fn is_cancelled() -> bool {
+    current::is_cancelled()
+}
+
+/// Runs `f` on the worker's own stack of 2 MiB, for code that needs more than a coroutine has and does not block.
+///
+/// In place if the caller is no coroutine. A park inside of `f` panics. A panic of `f` goes on in the caller.
+pub fn on_worker_stack<F, R>(f: F) -> R
+where
+    F: FnOnce() -> R + Send,
+{
+    current::on_worker_stack(f)
+}
+
+#[cold]
+#[track_caller]
+fn outside() -> ! {
+    debug_assert_eq!(current::place(), Place::Thread);
+    panic!("spawn outside of a runtime: call it inside of run(..), or use Handle::spawn");
+}

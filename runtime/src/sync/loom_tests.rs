@@ -1,0 +1,151 @@
+//! Models of the locks and signals: exclusion, hand-over, deadlines, and no lost wake-up.
+
+use loom::thread;
+
+use super::*;
+use crate::{primitive::Arc, time::Instant, wait_list::loom_tests::model};
+
+const AT_ONCE: Instant = Instant::from_nanos(0);
+
+/// The cell within the mutex reports two holders at once; a lost wake-up is a deadlock.
+#[test]
+fn loom_mutex_excludes_and_wakes() {
+    model(|| {
+        let mutex = Arc::new(Mutex::new(0));
+        let others = [(); 2].map(|()| {
+            let mutex = mutex.clone();
+            thread::spawn(move || *mutex.lock() += 1)
+        });
+        *mutex.lock() += 1;
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(*mutex.lock(), 3);
+    });
+}
+
+/// One who was woken, lost, and insists is handed the lock.
+#[test]
+fn loom_mutex_hands_over() {
+    model(|| {
+        let mutex = Arc::new(Mutex::new(0));
+        let other = {
+            let mutex = mutex.clone();
+            thread::spawn(move || *mutex.lock() += 1)
+        };
+        for _ in 0..3 {
+            *mutex.lock() += 1;
+        }
+        other.join().unwrap();
+        assert_eq!(*mutex.lock(), 4);
+    });
+}
+
+#[test]
+fn loom_mutex_deadline_against_unlock() {
+    model(|| {
+        let mutex = Arc::new(Mutex::new(0));
+        let patient = {
+            let mutex = mutex.clone();
+            thread::spawn(move || *mutex.lock() += 1)
+        };
+        let hasty = {
+            let mutex = mutex.clone();
+            thread::spawn(move || mutex.lock_deadline(AT_ONCE).map(|mut value| *value += 1).is_ok())
+        };
+        *mutex.lock() += 1;
+        patient.join().unwrap();
+        let expected = 2 + i32::from(hasty.join().unwrap());
+        assert_eq!(*mutex.lock(), expected);
+    });
+}
+
+#[test]
+fn loom_condvar_never_misses() {
+    model(|| {
+        let shared = Arc::new((Mutex::new(false), Condvar::new()));
+        let setter = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                *shared.0.lock() = true;
+                shared.1.notify_one();
+            })
+        };
+        let ready = shared.1.wait_while(shared.0.lock(), |ready| !*ready).unwrap();
+        assert!(*ready);
+        drop(ready);
+        setter.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_condvar_notify_all() {
+    model(|| {
+        let shared = Arc::new((Mutex::new(false), Condvar::new()));
+        let waiters = [(); 2].map(|()| {
+            let shared = shared.clone();
+            thread::spawn(move || drop(shared.1.wait_while(shared.0.lock(), |ready| !*ready).unwrap()))
+        });
+        *shared.0.lock() = true;
+        shared.1.notify_all();
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+    });
+}
+
+/// A notification is not spent on one whose deadline came first.
+#[test]
+fn loom_notify_deadline_against_notify() {
+    model(|| {
+        let notify = Arc::new(Notify::new());
+        let hasty = {
+            let notify = notify.clone();
+            thread::spawn(move || {
+                if notify.wait_deadline(AT_ONCE).is_ok() {
+                    notify.notify_one();
+                }
+            })
+        };
+        let notifier = {
+            let notify = notify.clone();
+            thread::spawn(move || notify.notify_one())
+        };
+        notify.wait().unwrap();
+        hasty.join().unwrap();
+        notifier.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_semaphore_excludes() {
+    model(|| {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let inside = Arc::new(crate::primitive::UnsafeCell::new(0));
+        let enter = |semaphore: &Semaphore, inside: &crate::primitive::UnsafeCell<u32>| {
+            semaphore.acquire(1).unwrap();
+            // SAFETY: one permit, so one thread at a time; loom reports it if not.
+            inside.with_mut(|inside| unsafe { *inside += 1 });
+            semaphore.release(1);
+        };
+        let other = {
+            let (semaphore, inside) = (semaphore.clone(), inside.clone());
+            thread::spawn(move || enter(&semaphore, &inside))
+        };
+        enter(&semaphore, &inside);
+        other.join().unwrap();
+        // SAFETY: the other thread has ended.
+        assert_eq!(inside.with(|inside| unsafe { *inside }), 2);
+    });
+}
+
+/// The first in line wants more than there is and leaves; the one behind it is then served.
+#[test]
+fn loom_semaphore_leaver_serves_those_behind() {
+    model(|| {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let greedy = {
+            let semaphore = semaphore.clone();
+            thread::spawn(move || semaphore.acquire_deadline(2, AT_ONCE))
+        };
+        semaphore.acquire(1).unwrap();
+        assert_eq!(greedy.join().unwrap(), Err(WaitError::Timeout));
+        assert_eq!(semaphore.available(), 0);
+    });
+}

@@ -1,0 +1,97 @@
+//! Locks and signals that park the waiting coroutine and never block its worker. All work from coroutines and from plain
+//! threads, in any mix.
+//!
+//! Names are std's where std has the thing. Two differences: nothing is poisoned by a panic, since a panic in a coroutine is
+//! that coroutine's join error and not the process's; and waits can be cancelled when the runtime shuts down, which is an
+//! error of its own kind. Only [`Mutex::lock`] is not cancelled: a critical section ends by itself, and its callers have
+//! nothing better to do.
+//!
+//! Owns the errors that these types share.
+
+mod condvar;
+#[allow(unsafe_code)]
+mod mutex;
+mod notify;
+mod semaphore;
+
+use std::{error::Error, fmt};
+
+pub use condvar::{Condvar, WaitTimeoutResult};
+pub use mutex::{LockTimeoutError, Mutex, MutexGuard};
+pub use notify::Notify;
+pub use semaphore::Semaphore;
+
+use crate::wait_list::Outcome;
+
+/// The calling coroutine was cancelled while it waited. Carries what the caller had given up for the wait, if anything: a
+/// [`Condvar`] gives the mutex's guard back, as std's `PoisonError` does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Cancelled<G = ()>(G);
+
+impl<G> Cancelled<G> {
+    fn new(given_back: G) -> Self {
+        Self(given_back)
+    }
+
+    /// What the wait gives back.
+    pub fn into_inner(self) -> G {
+        self.0
+    }
+}
+
+impl<G> fmt::Debug for Cancelled<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cancelled")
+    }
+}
+
+impl<G> fmt::Display for Cancelled<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(CANCELLED)
+    }
+}
+
+impl<G> Error for Cancelled<G> {}
+
+const CANCELLED: &str = "the coroutine was cancelled while it waited";
+
+/// Why a wait with a deadline failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitError {
+    /// The deadline passed first.
+    Timeout,
+    /// The calling coroutine was cancelled.
+    Cancelled,
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "the deadline passed",
+            Self::Cancelled => CANCELLED,
+        })
+    }
+}
+
+impl Error for WaitError {}
+
+/// The outcome of a wait as its caller sees it.
+fn waited(outcome: Outcome) -> Result<(), WaitError> {
+    match outcome {
+        Outcome::Claimed => Ok(()),
+        Outcome::TimedOut => Err(WaitError::Timeout),
+        Outcome::Cancelled => Err(WaitError::Cancelled),
+    }
+}
+
+/// The outcome of a wait without a deadline.
+fn waited_for_ever(result: Result<(), WaitError>) -> Result<(), Cancelled> {
+    // A wait without a deadline cannot time out, so whatever error there is, is the cancellation.
+    result.map_err(|_| Cancelled::new(()))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+#[cfg(all(test, loom))]
+mod loom_tests;

@@ -1,0 +1,271 @@
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
+
+use super::*;
+use crate::time::Instant;
+
+const SHORT: Duration = Duration::from_millis(5);
+
+#[test]
+fn mutex_excludes_under_contention() {
+    let mutex = Mutex::new((0u64, 0u64));
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let mutex = &mutex;
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let mut added = 0;
+                while added < 20_000 {
+                    let guard = match random.u8(..8) {
+                        0 => mutex.try_lock(),
+                        1 => mutex.lock_timeout(Duration::from_micros(random.u64(..50))).ok(),
+                        _ => Some(mutex.lock()),
+                    };
+                    if let Some(mut pair) = guard {
+                        pair.0 += 1;
+                        if random.u8(..64) == 0 {
+                            thread::yield_now();
+                        }
+                        pair.1 += 1;
+                        assert_eq!(pair.0, pair.1);
+                        added += 1;
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(mutex.into_inner(), (80_000, 80_000));
+}
+
+#[test]
+fn mutex_deadlines_and_try() {
+    let mutex = Mutex::new(1);
+    let guard = mutex.lock();
+    assert!(mutex.try_lock().is_none());
+    let start = Instant::now();
+    assert_eq!(mutex.lock_timeout(SHORT).err(), Some(LockTimeoutError));
+    assert!(start.elapsed() >= SHORT);
+    assert_eq!(format!("{mutex:?} {guard:?}"), "Mutex(<locked>) 1");
+    drop(guard);
+    // The time-out left its mark behind; it must not stay locked or lost.
+    assert_eq!(*mutex.lock_deadline(Instant::now()).expect("free"), 1);
+    assert_eq!(*mutex.try_lock().expect("free again"), 1);
+}
+
+/// Somebody who takes the lock again at once cannot keep it from one who waits.
+#[test]
+fn mutex_starves_nobody() {
+    let mutex = Mutex::new(());
+    let acquired = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..20 {
+                let _guard = mutex.lock();
+                acquired.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while acquired.load(Ordering::Relaxed) < 20 {
+            let _guard = mutex.lock();
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn condvar_passes_turns() {
+    let (turn, changed) = (Mutex::new(0), Condvar::new());
+    thread::scope(|scope| {
+        for player in 0..3 {
+            let (turn, changed) = (&turn, &changed);
+            scope.spawn(move || {
+                for round in 0..500 {
+                    let mine = round * 3 + player;
+                    let mut now = changed.wait_while(turn.lock(), |now| *now != mine).unwrap();
+                    *now += 1;
+                    drop(now);
+                    changed.notify_all();
+                }
+            });
+        }
+    });
+    assert_eq!(turn.into_inner(), 1500);
+}
+
+#[test]
+fn condvar_times_out_with_the_lock() {
+    let (mutex, condvar) = (Mutex::new(0), Condvar::new());
+    condvar.notify_one();
+    let (mut guard, result) = condvar.wait_timeout(mutex.lock(), SHORT).unwrap();
+    assert!(result.timed_out(), "a notification that nobody waited for is not kept");
+    *guard += 1;
+    let (guard, result) = condvar.wait_deadline(guard, Instant::now()).unwrap();
+    assert!(result.timed_out());
+    assert!(mutex.try_lock().is_none());
+    assert_eq!(*guard, 1);
+}
+
+#[test]
+fn notify_keeps_one_permit() {
+    let notify = Notify::new();
+    notify.notify_all();
+    assert_eq!(notify.wait_timeout(SHORT), Err(WaitError::Timeout));
+    notify.notify_one();
+    notify.notify_one();
+    notify.wait().unwrap();
+    assert_eq!(notify.wait_deadline(Instant::now()), Err(WaitError::Timeout));
+}
+
+#[test]
+fn notify_ping_pong_misses_nothing() {
+    let (ping, pong) = (Notify::new(), Notify::new());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..2_000 {
+                ping.wait().unwrap();
+                pong.notify_one();
+            }
+        });
+        for _ in 0..2_000 {
+            ping.notify_one();
+            pong.wait().unwrap();
+        }
+    });
+}
+
+#[test]
+fn notify_all_wakes_everyone_who_waits() {
+    let notify = Notify::new();
+    let woken = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..5 {
+            scope.spawn(|| {
+                notify.wait().unwrap();
+                woken.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        while woken.load(Ordering::Relaxed) < 5 {
+            notify.notify_all();
+            thread::yield_now();
+        }
+    });
+    assert_eq!(notify.wait_deadline(Instant::now()), Err(WaitError::Timeout), "nothing is kept");
+}
+
+#[test]
+fn semaphore_bounds_those_inside() {
+    const PERMITS: usize = 5;
+    let semaphore = Semaphore::new(PERMITS);
+    let inside = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let (semaphore, inside) = (&semaphore, &inside);
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                for _ in 0..5_000 {
+                    let permits = random.usize(..=PERMITS);
+                    let taken = match random.u8(..4) {
+                        0 => semaphore.try_acquire(permits),
+                        1 => semaphore.acquire_timeout(permits, Duration::from_micros(random.u64(..50))).is_ok(),
+                        _ => semaphore.acquire(permits).is_ok(),
+                    };
+                    if taken {
+                        assert!(inside.fetch_add(permits, Ordering::Relaxed) + permits <= PERMITS);
+                        inside.fetch_sub(permits, Ordering::Relaxed);
+                        semaphore.release(permits);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(semaphore.available(), PERMITS);
+}
+
+#[test]
+fn semaphore_serves_in_order_and_a_leaver_makes_way() {
+    let semaphore = Semaphore::new(1);
+    thread::scope(|scope| {
+        let greedy = scope.spawn(|| semaphore.acquire_timeout(2, Duration::from_millis(50)));
+        // Refused while the greedy one is in line, though a permit is free.
+        while semaphore.try_acquire(1) {
+            semaphore.release(1);
+            thread::yield_now();
+        }
+        semaphore.acquire(1).unwrap();
+        assert_eq!(greedy.join().expect("no panic"), Err(WaitError::Timeout));
+    });
+    assert_eq!(semaphore.available(), 0);
+}
+
+#[test]
+fn cancelled_gives_back_and_explains() {
+    assert_eq!(Cancelled::new(7).into_inner(), 7);
+    assert_eq!(Cancelled::new(()).to_string(), "the coroutine was cancelled while it waited");
+    assert_eq!(waited_for_ever(waited(Outcome::Cancelled)), Err(Cancelled::new(())));
+    assert_eq!(waited(Outcome::TimedOut), Err(WaitError::Timeout));
+}
+
+/// A contended lock held over a park stops neither the worker nor the other coroutines on it.
+#[test]
+fn coroutines_share_locks_on_one_worker() {
+    let runtime = crate::Runtime::builder().workers(1).build().expect("a runtime");
+    runtime.run(|| {
+        let shared = std::sync::Arc::new((Mutex::new(0), Condvar::new(), Semaphore::new(2)));
+        let adders = [(); 8].map(|()| {
+            let shared = shared.clone();
+            crate::spawn(move || {
+                for _ in 0..100 {
+                    shared.2.acquire(1).unwrap();
+                    let mut count = shared.0.lock();
+                    let before = *count;
+                    crate::yield_now();
+                    *count = before + 1;
+                    drop(count);
+                    shared.2.release(1);
+                    shared.1.notify_all();
+                }
+            })
+        });
+        let count = shared.1.wait_while(shared.0.lock(), |count| *count < 800).unwrap();
+        assert_eq!(*count, 800);
+        drop(count);
+        adders.into_iter().for_each(|adder| adder.join().expect("no panic"));
+    });
+}
+
+type Everything = (Mutex<i32>, Condvar, Notify, Semaphore);
+
+#[test]
+fn shutdown_cancels_waits_but_not_locks() {
+    let runtime = crate::Runtime::builder().workers(1).build().expect("a runtime");
+    let shared = std::sync::Arc::new((Mutex::new(0), Condvar::new(), Notify::new(), Semaphore::new(0)));
+    let (ready, started) = crate::channel::bounded(8);
+    let waiter = |wait: fn(&Everything) -> bool| {
+        let (shared, ready) = (shared.clone(), ready.clone());
+        runtime.handle().spawn(move || {
+            ready.send(()).unwrap();
+            wait(&shared)
+        })
+    };
+    let waiters = [
+        waiter(|shared| shared.2.wait().is_err()),
+        waiter(|shared| shared.3.acquire(1).is_err()),
+        waiter(|shared| match shared.1.wait(shared.0.lock()) {
+            Ok(_) => false,
+            Err(cancelled) => {
+                // Blocking although cancelled: the lock is not given up.
+                *cancelled.into_inner() += 1;
+                *shared.0.lock() += 1;
+                true
+            }
+        }),
+    ];
+    (0..3).for_each(|_| started.recv().unwrap());
+    let _ = runtime.shutdown(Duration::from_secs(5));
+    for waiter in waiters {
+        assert!(waiter.join().expect("no panic"), "each wait reports the cancellation");
+    }
+    assert_eq!(*shared.0.lock(), 2);
+}

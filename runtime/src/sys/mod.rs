@@ -1,0 +1,23 @@
+//! Every system call of the reactor and of the sockets: descriptors and plain values in, `io::Result` out.
+//!
+//! Owns the translation between Rust values and the kernel's structures. Does not own policy: no retry, no fallback, no
+//! state beyond the scratch arrays that a call needs. `unsafe` stands here so that it stands nowhere above.
+
+pub(crate) mod address;
+pub(crate) mod control;
+pub(crate) mod epoll;
+pub(crate) mod event_fd;
+pub(crate) mod message;
+pub(crate) mod socket;
+
+use std::io;
+
+/// The kernel's "-1 and errno" as a result.
+fn check(returned: libc::c_int) -> io::Result<libc::c_int> {
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(returned) }
+}
+
+/// The same for calls that return a length.
+fn check_len(returned: isize) -> io::Result<usize> {
+    usize::try_from(returned).map_err(|_| io::Error::last_os_error())
+}

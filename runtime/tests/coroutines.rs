@@ -1,0 +1,490 @@
+//! Coroutines by their public interface: spawn, join, park, sleep, panics, pinning, stealing, hooks.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use weald_runtime::time::Instant;
+use weald_runtime::{
+    Builder, Handle, Hook, HookHandle, JoinError, Progress, RoundContext, Runtime, current, on_worker_stack, park, park_timeout, run,
+    sleep, spawn, spawn_local, spawn_on, worker_index, yield_now,
+};
+
+fn one_worker() -> Runtime {
+    Runtime::builder().workers(1).build().expect("a runtime")
+}
+
+#[test]
+fn run_borrows_and_returns() {
+    let mut numbers = vec![1, 2, 3];
+    let sum: i32 = run(|| {
+        numbers.push(4);
+        numbers.iter().sum()
+    });
+    assert_eq!((sum, numbers.len()), (10, 4));
+}
+
+#[test]
+fn run_passes_a_panic_on() {
+    let caught = std::panic::catch_unwind(|| run(|| panic!("deliberate")));
+    assert_eq!(caught.expect_err("it panicked").downcast_ref::<&str>(), Some(&"deliberate"));
+}
+
+#[test]
+fn run_inside_of_a_runtime_is_refused() {
+    run(|| {
+        let error = spawn(|| run(|| ())).join().expect_err("refused");
+        assert!(error.to_string().contains("use spawn"), "{error}");
+    });
+}
+
+#[test]
+fn a_panic_is_a_join_error_and_the_worker_goes_on() {
+    one_worker().run(|| {
+        let error = spawn(|| -> u32 { panic!("number {}", std::hint::black_box(7)) }).join().expect_err("it panics");
+        assert!(error.is_panic());
+        assert_eq!(error.to_string(), "the coroutine panicked: number 7");
+        assert!(error.into_panic().expect("a payload").is::<String>());
+        assert_eq!(spawn(|| 5).join().expect("no panic"), 5);
+        assert!(!std::thread::panicking());
+    });
+}
+
+#[test]
+fn the_result_of_a_detached_coroutine_is_dropped_when_it_ends() {
+    struct Counted(Arc<AtomicUsize>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let dropped = Arc::new(AtomicUsize::new(0));
+    one_worker().run(|| {
+        // Dropped before the end, and after it.
+        let (early, late) = (Counted(Arc::clone(&dropped)), Counted(Arc::clone(&dropped)));
+        drop(spawn(move || early));
+        let handle = spawn(move || late);
+        while !handle.is_finished() {
+            yield_now();
+        }
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+        drop(handle);
+        assert_eq!(dropped.load(Ordering::Relaxed), 2);
+    });
+}
+
+#[test]
+fn coroutines_of_a_worker_alternate_at_yields() {
+    let order = one_worker().run(|| {
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let handles: Vec<_> = ["a", "b"]
+            .into_iter()
+            .map(|name| {
+                let order = Rc::clone(&order);
+                spawn_local(move || {
+                    for step in 0..3 {
+                        order.borrow_mut().push(format!("{name}{step}"));
+                        yield_now();
+                    }
+                })
+            })
+            .collect();
+        handles.into_iter().for_each(|handle| handle.join().expect("no panic"));
+        order.take().join(" ")
+    });
+    assert_eq!(order, "a0 b0 a1 b1 a2 b2");
+}
+
+#[test]
+fn a_started_coroutine_never_changes_its_thread() {
+    let runtime = Runtime::builder().workers(4).build().expect("a runtime");
+    runtime.run(|| {
+        let handles: Vec<_> = (0..200)
+            .map(|number| {
+                spawn(move || {
+                    thread_local!(static VISITS: Cell<u64> = const { Cell::new(0) });
+                    let home = (std::thread::current().id(), worker_index());
+                    for _ in 0..20 {
+                        VISITS.set(VISITS.get() + 1);
+                        if number % 2 == 0 {
+                            yield_now()
+                        } else {
+                            sleep(Duration::from_micros(50))
+                        }
+                        assert_eq!((std::thread::current().id(), worker_index()), home);
+                    }
+                })
+            })
+            .collect();
+        handles.into_iter().for_each(|handle| handle.join().expect("no panic"));
+    });
+}
+
+#[test]
+fn unstarted_coroutines_are_stolen_from_a_busy_worker() {
+    let runtime = Runtime::builder().workers(2).build().expect("a runtime");
+    let elsewhere = runtime.run(|| {
+        let me = worker_index();
+        let done = Arc::new(AtomicBool::new(false));
+        let helper = {
+            let done = Arc::clone(&done);
+            spawn(move || {
+                done.store(true, Ordering::Release);
+                worker_index()
+            })
+        };
+        // This worker never gets to it.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !done.load(Ordering::Acquire) && Instant::now() < deadline {
+            std::hint::spin_loop();
+        }
+        helper.join().expect("no panic") != me
+    });
+    assert!(elsewhere);
+}
+
+#[test]
+fn spawn_on_chooses_the_worker() {
+    let runtime = Runtime::builder().workers(3).build().expect("a runtime");
+    for worker in 0..3 {
+        assert_eq!(runtime.run(move || spawn_on(worker, worker_index).join().expect("no panic")), Some(worker));
+        let from_outside = runtime.handle().spawn_on(worker, worker_index);
+        assert_eq!(from_outside.join().expect("no panic"), Some(worker));
+    }
+    let none = std::panic::catch_unwind(|| runtime.handle().spawn_on(3, || ()));
+    assert!(none.is_err());
+}
+
+#[test]
+fn a_token_given_before_the_park_is_kept_and_a_sleep_does_not_eat_it() {
+    one_worker().run(|| {
+        let me = current();
+        me.unpark();
+        park();
+        let start = Instant::now();
+        park_timeout(Duration::from_millis(2));
+        assert!(start.elapsed() >= Duration::from_millis(2), "one token, one park");
+        let other = me.clone();
+        spawn(move || other.unpark());
+        sleep(Duration::from_millis(5));
+        assert!(start.elapsed() >= Duration::from_millis(7), "a token does not end a sleep");
+        park();
+    });
+}
+
+#[test]
+fn threads_and_coroutines_wake_each_other() {
+    let runtime = Runtime::builder().workers(2).build().expect("a runtime");
+    for _ in 0..200 {
+        let (to_thread, from_coroutine) = mpsc::channel();
+        let woken = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&woken);
+        let thread = current();
+        let handle = runtime.handle().spawn(move || {
+            to_thread.send(current()).expect("the thread listens");
+            while !flag.load(Ordering::Acquire) {
+                park();
+            }
+            thread.unpark();
+        });
+        let coroutine = from_coroutine.recv().expect("the coroutine sends");
+        woken.store(true, Ordering::Release);
+        coroutine.unpark();
+        park();
+        handle.join().expect("no panic");
+    }
+}
+
+#[test]
+fn a_tree_of_spawns_over_four_workers_is_joined() {
+    fn count(depth: u32) -> u32 {
+        if depth == 0 {
+            return 1;
+        }
+        let children = [spawn(move || count(depth - 1)), spawn(move || count(depth - 1))];
+        children.into_iter().map(|child| child.join().expect("no panic")).sum()
+    }
+    let runtime = Runtime::builder().workers(4).build().expect("a runtime");
+    assert_eq!(runtime.run(|| count(12)), 1 << 12);
+}
+
+#[test]
+fn no_wake_is_lost_in_a_ring_across_workers() {
+    const LAPS: usize = 300;
+    const MEMBERS: usize = 16;
+    let runtime = Runtime::builder().workers(4).build().expect("a runtime");
+    runtime.run(|| {
+        // Whose turn it is: it grows by one at each step round the ring.
+        let turn = Arc::new(AtomicUsize::new(0));
+        let members: Vec<_> = (0..MEMBERS)
+            .map(|member| {
+                let turn = Arc::clone(&turn);
+                let (introduce, next) = mpsc::channel::<weald_runtime::Coroutine>();
+                let handle = spawn_on(member % 4, move || {
+                    let next = loop {
+                        match next.try_recv() {
+                            Ok(next) => break next,
+                            Err(_) => yield_now(),
+                        }
+                    };
+                    for lap in 0..LAPS {
+                        while turn.load(Ordering::Acquire) != lap * MEMBERS + member {
+                            park();
+                        }
+                        turn.fetch_add(1, Ordering::Release);
+                        next.unpark();
+                    }
+                });
+                (introduce, handle)
+            })
+            .collect();
+        for member in 0..MEMBERS {
+            let next = members[(member + 1) % MEMBERS].1.coroutine();
+            members[member].0.send(next).expect("it waits");
+        }
+        members.into_iter().for_each(|(_, handle)| handle.join().expect("no panic"));
+        assert_eq!(turn.load(Ordering::Relaxed), LAPS * MEMBERS);
+    });
+}
+
+#[test]
+fn sleeps_end_in_order_and_not_early() {
+    let order = one_worker().run(|| {
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let handles: Vec<_> = [9_u64, 3, 6]
+            .into_iter()
+            .map(|millis| {
+                let order = Rc::clone(&order);
+                spawn_local(move || {
+                    let start = Instant::now();
+                    sleep(Duration::from_millis(millis));
+                    assert!(start.elapsed() >= Duration::from_millis(millis));
+                    order.borrow_mut().push(millis);
+                })
+            })
+            .collect();
+        handles.into_iter().for_each(|handle| handle.join().expect("no panic"));
+        order.take()
+    });
+    assert_eq!(order, [3, 6, 9]);
+}
+
+#[test]
+fn join_timeout_gives_the_handle_back() {
+    one_worker().run(|| {
+        let child = spawn(|| {
+            park();
+            3
+        });
+        let child = child.join_timeout(Duration::from_millis(2)).expect_err("it is parked");
+        child.coroutine().unpark();
+        assert_eq!(child.join_timeout(Duration::from_secs(10)).expect("in time").expect("no panic"), 3);
+    });
+}
+
+#[test]
+fn the_worker_stack_has_room_and_does_not_park() {
+    fn deep(levels: usize) -> usize {
+        let frame = std::hint::black_box([levels; 1024]);
+        if levels == 0 { 0 } else { deep(levels - 1) + usize::from(frame[levels] == levels) }
+    }
+    one_worker().run(|| {
+        // 100 frames of 8 KiB: eight times a coroutine's stack.
+        assert_eq!(on_worker_stack(|| deep(100)), 100);
+        let error = spawn(|| on_worker_stack(park)).join().expect_err("a park there panics");
+        assert!(error.to_string().contains("worker's own stack"), "{error}");
+        yield_now();
+        assert!(spawn(|| on_worker_stack(|| panic!("through"))).join().expect_err("it panics").is_panic());
+    });
+}
+
+#[test]
+fn a_large_stack_is_one_on_request() {
+    one_worker().run(|| {
+        let filled = Builder::new().stack_size(2 << 20).spawn(|| {
+            let block = std::hint::black_box([1_u8; 1 << 20]);
+            block.iter().map(|&byte| u64::from(byte)).sum::<u64>()
+        });
+        assert_eq!(filled.join().expect("no overflow"), 1 << 20);
+    });
+}
+
+#[test]
+fn a_full_arena_is_an_error_of_the_join() {
+    let runtime = Runtime::builder().workers(1).max_coroutines(2).build().expect("a runtime");
+    runtime.run(|| {
+        let holder = spawn(park);
+        let refused = spawn(|| ()).join().expect_err("two stacks are all");
+        assert!(matches!(&refused, JoinError::NoStack(error) if error.to_string().contains("all 2")), "{refused}");
+        holder.coroutine().unpark();
+        holder.join().expect("no panic");
+        spawn(|| ()).join().expect("a stack is free again");
+    });
+}
+
+#[test]
+fn a_hundred_thousand_coroutines_run_at_once() {
+    const COUNT: usize = 100_000;
+    let runtime = Runtime::builder().workers(2).build().expect("a runtime");
+    let before = resident_bytes();
+    runtime.run(|| {
+        let running = Arc::new(AtomicUsize::new(0));
+        let go = Arc::new(AtomicBool::new(false));
+        let handles: Vec<_> = (0..COUNT)
+            .map(|number| {
+                let (running, go) = (Arc::clone(&running), Arc::clone(&go));
+                spawn(move || {
+                    running.fetch_add(1, Ordering::Relaxed);
+                    while !go.load(Ordering::Acquire) {
+                        park();
+                    }
+                    number
+                })
+            })
+            .collect();
+        while running.load(Ordering::Relaxed) < COUNT {
+            sleep(Duration::from_millis(1));
+        }
+        let bytes = resident_bytes().saturating_sub(before) / COUNT;
+        println!("{bytes} bytes a parked coroutine");
+        assert!(bytes < 16 * 1024, "{bytes} bytes a parked coroutine");
+        go.store(true, Ordering::Release);
+        for (number, handle) in handles.into_iter().enumerate() {
+            handle.coroutine().unpark();
+            assert_eq!(handle.join().expect("no panic"), number);
+        }
+    });
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4096
+}
+
+#[test]
+fn ids_are_unique_and_names_are_kept() {
+    let runtime = Runtime::builder().workers(2).build().expect("a runtime");
+    runtime.run(|| {
+        let ids: Vec<_> = (0..100).map(|_| spawn(|| current().id())).collect();
+        let ids: HashSet<_> = ids.into_iter().map(|handle| handle.join().expect("no panic")).collect();
+        assert_eq!(ids.len(), 100);
+        let named = Builder::new().name("ada").spawn(|| current().name().map(str::to_owned));
+        assert_eq!(named.join().expect("no panic").as_deref(), Some("ada"));
+        assert_eq!(spawn(|| current().name().map(str::to_owned)).join().expect("no panic"), None);
+    });
+}
+
+/// Counts its rounds; busy for the first few.
+struct Counter {
+    polls: Arc<AtomicUsize>,
+    flushes: Arc<AtomicUsize>,
+    shut: Arc<AtomicBool>,
+    timeout: Option<Instant>,
+}
+
+impl Hook for Counter {
+    fn poll(&mut self, context: &mut RoundContext<'_>) -> Progress {
+        if self.timeout.is_some_and(|timeout| timeout <= context.now()) {
+            self.timeout = None;
+        }
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        Progress::Idle
+    }
+
+    fn flush(&mut self, _: &mut RoundContext<'_>) -> Progress {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        Progress::Idle
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.timeout
+    }
+
+    fn shutdown(&mut self, _: &mut RoundContext<'_>) {
+        self.shut.store(true, Ordering::Relaxed);
+    }
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_hook_runs_in_every_round_is_rung_awake_and_hears_of_the_end() {
+    let runtime = Runtime::builder().workers(2).build().expect("a runtime");
+    let polls = Arc::new(AtomicUsize::new(0));
+    let flushes = Arc::new(AtomicUsize::new(0));
+    let shut = Arc::new(AtomicBool::new(false));
+    let (said, handle) = mpsc::channel::<HookHandle>();
+    let counter = Counter {
+        polls: Arc::clone(&polls),
+        flushes: Arc::clone(&flushes),
+        shut: Arc::clone(&shut),
+        timeout: Some(Instant::now() + Duration::from_millis(30)),
+    };
+    let id = runtime
+        .handle()
+        .add_hook(1, move |handle| {
+            assert_eq!(worker_index(), Some(1));
+            said.send(handle).expect("the test listens");
+            Box::new(counter)
+        })
+        .expect("there is a worker 1");
+    let handle = handle.recv().expect("made");
+    wait_for("a first poll", || polls.load(Ordering::Relaxed) > 0);
+    sleep(Duration::from_millis(10));
+    let seen = polls.load(Ordering::Relaxed);
+    handle.ring();
+    wait_for("a poll after the ring", || polls.load(Ordering::Relaxed) > seen);
+    sleep(Duration::from_millis(50));
+    assert!(flushes.load(Ordering::Relaxed) > 0);
+    assert!(runtime.handle().add_hook(2, |_| unreachable!()).is_err());
+    assert!(!shut.load(Ordering::Relaxed));
+    assert!(runtime.shutdown(Duration::from_secs(1)).is_clean());
+    assert!(shut.load(Ordering::Relaxed));
+    let _ = id;
+}
+
+#[test]
+fn a_hook_that_panics_is_removed_and_one_can_be_removed() {
+    struct Panics;
+    impl Hook for Panics {
+        fn poll(&mut self, _: &mut RoundContext<'_>) -> Progress {
+            park();
+            Progress::Busy
+        }
+        fn flush(&mut self, _: &mut RoundContext<'_>) -> Progress {
+            unreachable!("removed before")
+        }
+        fn next_timeout(&self) -> Option<Instant> {
+            None
+        }
+    }
+    let runtime = one_worker();
+    runtime.handle().add_hook(0, |_| Box::new(Panics)).expect("a worker 0");
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counter = Counter { polls: Arc::clone(&polls), flushes: Arc::default(), shut: Arc::default(), timeout: None };
+    let id = runtime.handle().add_hook(0, move |_| Box::new(counter)).expect("a worker 0");
+    wait_for("a poll", || polls.load(Ordering::Relaxed) > 0);
+    runtime.handle().remove_hook(id);
+    runtime.run(|| sleep(Duration::from_millis(2)));
+    let seen = polls.load(Ordering::Relaxed);
+    runtime.run(|| sleep(Duration::from_millis(2)));
+    assert_eq!(polls.load(Ordering::Relaxed), seen);
+}
+
+#[test]
+fn the_current_runtime_is_known_inside_only() {
+    assert!(Handle::current().is_none());
+    assert_eq!(worker_index(), None);
+    let runtime = Runtime::builder().workers(3).build().expect("a runtime");
+    assert_eq!(runtime.run(|| Handle::current().map(|handle| handle.workers())), Some(3));
+    assert!(std::panic::catch_unwind(|| spawn(|| ())).is_err());
+}

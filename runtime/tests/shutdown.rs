@@ -1,0 +1,168 @@
+//! The end of a runtime: cancellation, unwinding, what is leaked, and that nothing is run or lost meanwhile.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use weald_runtime::time::Instant;
+use weald_runtime::{Builder, Runtime, is_cancelled, park, sleep, spawn, spawn_on, yield_now};
+
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+fn runtime() -> Runtime {
+    Runtime::builder().workers(2).build().expect("a runtime")
+}
+
+#[test]
+fn an_idle_runtime_ends_at_once() {
+    let start = Instant::now();
+    assert!(runtime().shutdown(Duration::from_secs(60)).is_clean());
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn joins_are_cancelled_and_parked_coroutines_unwound() {
+    let runtime = runtime();
+    let unwound = Arc::new(AtomicBool::new(false));
+    let guard = SetOnDrop(Arc::clone(&unwound));
+    let (parked, joiner) = runtime.run(|| {
+        let parked = spawn_on(0, move || {
+            let _guard = guard;
+            loop {
+                park();
+            }
+        });
+        let inner = spawn_on(1, || {
+            loop {
+                sleep(Duration::from_secs(3600))
+            }
+        });
+        let joiner = spawn(move || inner.join().expect_err("cancelled").is_cancelled());
+        sleep(Duration::from_millis(5));
+        (parked, joiner)
+    });
+    let report = runtime.shutdown(Duration::from_millis(20));
+    assert!(report.is_clean(), "{report}");
+    assert!(unwound.load(Ordering::Acquire));
+    assert!(joiner.join().expect("it returned"));
+    assert!(parked.join().map(|never: ()| never).expect_err("unwound").is_cancelled());
+}
+
+#[test]
+fn a_coroutine_that_only_yields_is_unwound() {
+    let runtime = runtime();
+    let (started, starts) = std::sync::mpsc::channel();
+    let spinning = runtime.handle().spawn(move || {
+        started.send(()).expect("the test listens");
+        loop {
+            yield_now();
+        }
+    });
+    starts.recv().expect("it starts");
+    assert!(runtime.shutdown(Duration::from_millis(10)).is_clean());
+    assert!(spinning.join().map(|never: ()| never).expect_err("unwound").is_cancelled());
+}
+
+#[test]
+fn a_coroutine_may_end_by_itself_within_the_grace() {
+    let runtime = runtime();
+    let (started, starts) = std::sync::mpsc::channel();
+    let polite = runtime.handle().spawn(move || {
+        started.send(()).expect("the test listens");
+        while !is_cancelled() {
+            yield_now();
+        }
+        // Clean-up that takes a while.
+        sleep(Duration::from_millis(5));
+        "done"
+    });
+    starts.recv().expect("it starts");
+    assert!(runtime.shutdown(Duration::from_secs(10)).is_clean());
+    assert_eq!(polite.join().expect("it returned"), "done");
+}
+
+#[test]
+fn what_swallows_the_unwinding_is_leaked_and_named() {
+    let runtime = runtime();
+    let handle = runtime.run(|| {
+        let stubborn = Builder::new().name("stubborn").spawn(|| {
+            loop {
+                let _ = catch_unwind(AssertUnwindSafe(park));
+            }
+        });
+        sleep(Duration::from_millis(5));
+        stubborn
+    });
+    let report = runtime.shutdown(Duration::from_millis(10));
+    assert!(!report.is_clean());
+    assert_eq!(report.leaked.len(), 1, "{report}");
+    assert!(report.leaked[0].contains("'stubborn'"), "{report}");
+    assert!(!handle.is_finished());
+}
+
+#[test]
+fn nothing_starts_after_the_end() {
+    let runtime = runtime();
+    let handle = runtime.handle();
+    drop(runtime);
+    let ran = Arc::new(AtomicUsize::new(0));
+    for worker in [None, Some(0), Some(1)] {
+        let ran = Arc::clone(&ran);
+        let f = move || ran.fetch_add(1, Ordering::Relaxed);
+        let late = match worker {
+            None => handle.spawn(f),
+            Some(worker) => handle.spawn_on(worker, f),
+        };
+        assert!(late.join().expect_err("too late").is_cancelled());
+    }
+    assert_eq!(ran.load(Ordering::Relaxed), 0);
+    assert!(handle.add_hook(0, |_| unreachable!()).is_err());
+}
+
+#[test]
+fn a_destructor_that_blocks_during_the_unwinding_gets_an_answer() {
+    struct Joins;
+    impl Drop for Joins {
+        fn drop(&mut self) {
+            // Cannot start, and so is an error at once.
+            assert!(spawn(|| ()).join().expect_err("shutting down").is_cancelled());
+        }
+    }
+    let runtime = runtime();
+    let unwound = runtime.run(|| {
+        let child = spawn(|| {
+            let _joins = Joins;
+            loop {
+                park();
+            }
+        });
+        sleep(Duration::from_millis(5));
+        child
+    });
+    assert!(runtime.shutdown(Duration::from_millis(5)).is_clean());
+    assert!(unwound.join().map(|never: ()| never).expect_err("unwound").is_cancelled());
+}
+
+#[test]
+fn spawns_that_race_with_the_end_are_run_or_refused() {
+    for _ in 0..50 {
+        let runtime = runtime();
+        let handle = runtime.handle();
+        std::thread::scope(|scope| {
+            let spawner = scope.spawn(|| {
+                let children: Vec<_> = (0..200).map(|worker| handle.spawn_on(worker % 2, || 1)).collect();
+                children.into_iter().map(|child| child.join().unwrap_or(0)).sum::<i32>()
+            });
+            drop(runtime);
+            let ran = spawner.join().expect("every join returns");
+            assert!((0..=200).contains(&ran));
+        });
+    }
+}
