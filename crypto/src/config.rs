@@ -1,0 +1,407 @@
+//! What a client and a server bring to every handshake: whom they trust, who they are, what they speak.
+//!
+//! A builder takes values as they come and checks them all in `build`, so that a mistake shows before the first
+//! connection and not in it. What is built is shared: cloning costs a reference.
+
+use std::fmt;
+use std::sync::Arc;
+#[cfg(feature = "simulation")]
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use rustls::{DigitallySignedStruct, InconsistentKeys, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::secrets_tap::Tap;
+#[cfg(feature = "simulation")]
+use crate::simulation;
+use crate::{Certificates, CipherSuite, ConfigError, KeyLog, NamedGroup, PrivateKey, provider};
+
+#[cfg(test)]
+mod tests;
+
+/// A client's configuration. Cheap to clone.
+#[derive(Clone)]
+pub struct ClientConfig {
+    pub(crate) tls: Arc<rustls::ClientConfig>,
+    #[cfg(feature = "simulation")]
+    pub(crate) seeds: Option<Arc<Seeds>>,
+}
+
+impl ClientConfig {
+    /// A configuration with nothing set.
+    pub fn builder() -> ClientConfigBuilder {
+        ClientConfigBuilder::default()
+    }
+}
+
+impl fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConfig").finish_non_exhaustive()
+    }
+}
+
+/// Gathers a [`ClientConfig`]: application protocols and roots at least.
+#[derive(Debug, Default)]
+pub struct ClientConfigBuilder {
+    common: Common,
+    roots: Vec<Certificates>,
+    system_roots: Vec<CertificateDer<'static>>,
+    skip_verification: bool,
+}
+
+impl ClientConfigBuilder {
+    /// The application protocols to offer, the most preferred first (RFC 7301). Required.
+    #[must_use]
+    pub fn alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
+        self.common.alpn = protocols.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Trusts these roots as well. Each must be usable, or `build` fails and names it.
+    #[must_use]
+    pub fn roots(mut self, roots: Certificates) -> Self {
+        self.roots.push(roots);
+        self
+    }
+
+    /// Trusts the system's roots, in DER, as well. Those that cannot be used are passed over: such sets hold ancient
+    /// ones, and nobody chose them one by one.
+    #[must_use]
+    pub fn system_roots<C: Into<Vec<u8>>>(mut self, roots: impl IntoIterator<Item = C>) -> Self {
+        self.system_roots.extend(roots.into_iter().map(|root| CertificateDer::from(root.into())));
+        self
+    }
+
+    /// Accepts any certificate. The connection is then encrypted with whoever answered: for tests, and `--insecure`.
+    #[must_use]
+    pub fn dangerous_skip_verification(mut self) -> Self {
+        self.skip_verification = true;
+        self
+    }
+
+    /// The key exchange groups to offer, the most preferred first. [`NamedGroup::ALL`] by default.
+    #[must_use]
+    pub fn groups(mut self, groups: impl IntoIterator<Item = NamedGroup>) -> Self {
+        self.common.groups = groups.into_iter().collect();
+        self
+    }
+
+    /// The cipher suites to offer, the most preferred first. [`CipherSuite::ALL`] by default.
+    #[must_use]
+    pub fn cipher_suites(mut self, suites: impl IntoIterator<Item = CipherSuite>) -> Self {
+        self.common.suites = suites.into_iter().collect();
+        self
+    }
+
+    /// Tells every secret to `key_log`.
+    #[must_use]
+    pub fn key_log(mut self, key_log: Arc<dyn KeyLog>) -> Self {
+        self.common.key_log = Some(key_log);
+        self
+    }
+
+    /// Takes all randomness from `seed`, and the time from a clock that stands still; see [`crate::simulation`].
+    /// The only group is then [`NamedGroup::X25519`].
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn simulation(mut self, seed: u64) -> Self {
+        self.common.seed = Some(seed);
+        self
+    }
+
+    /// Checks all that was set.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], by its kind: no or bad application protocols, no roots, an unusable root, nothing to negotiate.
+    pub fn build(mut self) -> Result<ClientConfig, ConfigError> {
+        let Checked { provider, time, alpn, key_log } = self.common.check()?;
+        let provider = Arc::new(provider);
+        let verifier: Arc<dyn ServerCertVerifier> = if self.skip_verification {
+            Arc::new(AnyCertificate(provider.signature_verification_algorithms))
+        } else {
+            let roots = root_store(&self.roots, self.system_roots)?;
+            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+            builder.build().map_err(|error| ConfigError::Tls { reason: error.to_string() })?
+        };
+        let mut tls = rustls::ClientConfig::builder_with_details(provider, time)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(tls_refused)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        tls.alpn_protocols = alpn;
+        tls.key_log = key_log;
+        tls.resumption = Resumption::disabled();
+        Ok(ClientConfig {
+            tls: Arc::new(tls),
+            #[cfg(feature = "simulation")]
+            seeds: self.common.seed.map(|seed| Arc::new(Seeds::new(seed))),
+        })
+    }
+}
+
+/// A server's configuration. Cheap to clone.
+#[derive(Clone)]
+pub struct ServerConfig {
+    pub(crate) tls: Arc<rustls::ServerConfig>,
+    #[cfg(feature = "simulation")]
+    pub(crate) seeds: Option<Arc<Seeds>>,
+}
+
+impl ServerConfig {
+    /// A configuration with nothing set.
+    pub fn builder() -> ServerConfigBuilder {
+        ServerConfigBuilder::default()
+    }
+}
+
+impl fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConfig").finish_non_exhaustive()
+    }
+}
+
+/// Gathers a [`ServerConfig`]: application protocols, a certificate chain and its key at least.
+#[derive(Debug, Default)]
+pub struct ServerConfigBuilder {
+    common: Common,
+    certificate: Option<(Certificates, PrivateKey)>,
+}
+
+impl ServerConfigBuilder {
+    /// The application protocols that are spoken, the most preferred first (RFC 7301). Required.
+    #[must_use]
+    pub fn alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
+        self.common.alpn = protocols.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The certificate chain, the server's own first, and the private key of that one. Required.
+    #[must_use]
+    pub fn certificate(mut self, chain: Certificates, key: PrivateKey) -> Self {
+        self.certificate = Some((chain, key));
+        self
+    }
+
+    /// The key exchange groups to accept. [`NamedGroup::ALL`] by default. Among those, the client's order decides.
+    #[must_use]
+    pub fn groups(mut self, groups: impl IntoIterator<Item = NamedGroup>) -> Self {
+        self.common.groups = groups.into_iter().collect();
+        self
+    }
+
+    /// The cipher suites to accept. [`CipherSuite::ALL`] by default. Among those, the client's order decides.
+    #[must_use]
+    pub fn cipher_suites(mut self, suites: impl IntoIterator<Item = CipherSuite>) -> Self {
+        self.common.suites = suites.into_iter().collect();
+        self
+    }
+
+    /// Tells every secret to `key_log`.
+    #[must_use]
+    pub fn key_log(mut self, key_log: Arc<dyn KeyLog>) -> Self {
+        self.common.key_log = Some(key_log);
+        self
+    }
+
+    /// Takes all randomness from `seed`, and the time from a clock that stands still; see [`crate::simulation`].
+    /// The only group is then [`NamedGroup::X25519`].
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn simulation(mut self, seed: u64) -> Self {
+        self.common.seed = Some(seed);
+        self
+    }
+
+    /// Checks all that was set.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], by its kind: no or bad application protocols, no certificate, an unusable certificate or key, a
+    /// key that is not the certificate's, nothing to negotiate.
+    pub fn build(mut self) -> Result<ServerConfig, ConfigError> {
+        let Checked { provider, time, alpn, key_log } = self.common.check()?;
+        let (chain, key) = self.certificate.ok_or(ConfigError::ServerWithoutCertificate)?;
+        let certified = certified_key(chain, key, &provider)?;
+        let mut tls = rustls::ServerConfig::builder_with_details(Arc::new(provider), time)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(tls_refused)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        tls.alpn_protocols = alpn;
+        tls.key_log = key_log;
+        tls.session_storage = Arc::new(NoServerSessionStorage {});
+        tls.send_tls13_tickets = 0;
+        Ok(ServerConfig {
+            tls: Arc::new(tls),
+            #[cfg(feature = "simulation")]
+            seeds: self.common.seed.map(|seed| Arc::new(Seeds::new(seed))),
+        })
+    }
+}
+
+/// What both roles set alike.
+#[derive(Debug)]
+struct Common {
+    alpn: Vec<Vec<u8>>,
+    groups: Vec<NamedGroup>,
+    suites: Vec<CipherSuite>,
+    key_log: Option<Arc<dyn KeyLog>>,
+    #[cfg(feature = "simulation")]
+    seed: Option<u64>,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self {
+            alpn: Vec::new(),
+            groups: NamedGroup::ALL.to_vec(),
+            suites: CipherSuite::ALL.to_vec(),
+            key_log: None,
+            #[cfg(feature = "simulation")]
+            seed: None,
+        }
+    }
+}
+
+struct Checked {
+    provider: CryptoProvider,
+    time: Arc<dyn TimeProvider>,
+    alpn: Vec<Vec<u8>>,
+    key_log: Arc<Tap>,
+}
+
+impl Common {
+    fn check(&mut self) -> Result<Checked, ConfigError> {
+        if self.alpn.is_empty() {
+            return Err(ConfigError::NoApplicationProtocol);
+        }
+        // RFC 7301, 3.1: a protocol's name is 1 to 255 bytes long.
+        if let Some(name) = self.alpn.iter().find(|name| !(1..=255).contains(&name.len())) {
+            return Err(ConfigError::ApplicationProtocol { name: String::from_utf8_lossy(name).into_owned() });
+        }
+        if self.groups.is_empty() {
+            return Err(ConfigError::NothingToNegotiate { what: "key exchange group" });
+        }
+        if self.suites.is_empty() {
+            return Err(ConfigError::NothingToNegotiate { what: "cipher suite" });
+        }
+        let (provider, time) = self.provider();
+        let key_log = Arc::new(Tap::new(self.key_log.take()));
+        Ok(Checked { provider, time, alpn: std::mem::take(&mut self.alpn), key_log })
+    }
+
+    fn provider(&self) -> (CryptoProvider, Arc<dyn TimeProvider>) {
+        let provider = provider::provider(&self.groups, &self.suites);
+        #[cfg(feature = "simulation")]
+        if self.seed.is_some() {
+            return (simulation::seeded(provider), Arc::new(simulation::StoppedClock));
+        }
+        (provider, Arc::new(DefaultTimeProvider))
+    }
+}
+
+fn tls_refused(error: rustls::Error) -> ConfigError {
+    ConfigError::Tls { reason: error.to_string() }
+}
+
+fn root_store(roots: &[Certificates], system_roots: Vec<CertificateDer<'static>>) -> Result<RootCertStore, ConfigError> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(system_roots);
+    for set in roots {
+        for (index, root) in set.certificates.iter().enumerate() {
+            store.add(root.clone()).map_err(|error| ConfigError::Certificate {
+                origin: set.origin.clone(),
+                position: index + 1,
+                reason: error.to_string(),
+            })?;
+        }
+    }
+    if store.is_empty() { Err(ConfigError::ClientWithoutRoots) } else { Ok(store) }
+}
+
+fn certified_key(chain: Certificates, key: PrivateKey, provider: &CryptoProvider) -> Result<CertifiedKey, ConfigError> {
+    if chain.certificates.is_empty() {
+        return Err(ConfigError::NoCertificate { origin: chain.origin });
+    }
+    let signing_key = provider
+        .key_provider
+        .load_private_key(key.key.clone_key())
+        .map_err(|error| ConfigError::PrivateKey { origin: key.origin.clone(), reason: error.to_string() })?;
+    let certified = CertifiedKey::new(chain.certificates, signing_key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err(ConfigError::KeyMismatch { certificate: chain.origin, key: key.origin })
+        }
+        Err(error) => Err(ConfigError::Certificate { origin: chain.origin, position: 1, reason: error.to_string() }),
+    }
+}
+
+/// Accepts every certificate. That the server holds its key is still checked, so that what `--insecure` gives up is
+/// knowing who answered, and nothing else.
+#[derive(Debug)]
+struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        // RFC 9001, 4.2: QUIC needs TLS 1.3, and nothing older is configured.
+        Err(rustls::Error::PeerIncompatible(rustls::PeerIncompatible::Tls13RequiredForQuic))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+/// The seeds of a configuration's sessions, one after the other: two connections must not share their keys even in a
+/// simulation, or the second's packets would open with the first's keys.
+#[cfg(feature = "simulation")]
+pub(crate) struct Seeds {
+    seed: u64,
+    sessions: AtomicU64,
+}
+
+#[cfg(feature = "simulation")]
+impl Seeds {
+    const fn new(seed: u64) -> Self {
+        Self { seed, sessions: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn next(&self) -> simulation::Generator {
+        // Relaxed: a count, which orders nothing else.
+        simulation::Generator::new(self.seed, self.sessions.fetch_add(1, Ordering::Relaxed))
+    }
+}
