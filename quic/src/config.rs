@@ -1,0 +1,199 @@
+//! What can be set before a connection exists. Every value reaches the wire or an algorithm.
+//!
+//! Owns the defaults and their reasons. Does not own what the values do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::recovery::congestion::Algorithm;
+
+/// The smallest datagram that every QUIC path carries (RFC 9000 14).
+pub(crate) const MIN_UDP_PAYLOAD: u16 = 1200;
+
+/// How the transport of one connection behaves.
+///
+/// The default suits the open internet: 1.25 MiB windows a stream, enough for 100 Mbit/s at 100 ms.
+#[derive(Clone, Debug)]
+pub struct TransportConfig {
+    pub(crate) max_idle_timeout: Option<Duration>,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) keep_alive: Option<Duration>,
+    pub(crate) max_streams_bi: u32,
+    pub(crate) max_streams_uni: u32,
+    pub(crate) stream_window: u32,
+    pub(crate) connection_window: u32,
+    pub(crate) send_window: u32,
+    pub(crate) initial_rtt: Duration,
+    pub(crate) max_ack_delay: Duration,
+    pub(crate) udp_payload: u16,
+    pub(crate) congestion: Algorithm,
+    pub(crate) key_update_interval: Option<u64>,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self {
+            max_idle_timeout: Some(Duration::from_secs(30)),
+            handshake_timeout: Duration::from_secs(10),
+            keep_alive: None,
+            max_streams_bi: 100,
+            max_streams_uni: 100,
+            stream_window: 1_250_000,
+            connection_window: 10_000_000,
+            send_window: 1024 * 1024,
+            // RFC 9002 6.2.2
+            initial_rtt: Duration::from_millis(333),
+            // RFC 9000 18.2
+            max_ack_delay: Duration::from_millis(25),
+            udp_payload: MIN_UDP_PAYLOAD,
+            congestion: Algorithm::default(),
+            key_update_interval: None,
+        }
+    }
+}
+
+impl TransportConfig {
+    /// How long a connection lives without a packet; `None` for ever. The smaller of both ends' values counts
+    /// (RFC 9000 10.1). Default 30 s.
+    #[must_use]
+    pub fn max_idle_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.max_idle_timeout = timeout;
+        self
+    }
+
+    /// How long a handshake may take. Default 10 s.
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// Sends a PING after this long without a packet, so that an idle connection stays open. Choose it below both ends'
+    /// idle timeout. Default off.
+    #[must_use]
+    pub fn keep_alive(mut self, interval: Option<Duration>) -> Self {
+        self.keep_alive = interval;
+        self
+    }
+
+    /// How many bidirectional streams the peer may have open at once. Default 100.
+    #[must_use]
+    pub fn max_streams_bi(mut self, count: u32) -> Self {
+        self.max_streams_bi = count;
+        self
+    }
+
+    /// How many unidirectional streams the peer may have open at once. Default 100.
+    #[must_use]
+    pub fn max_streams_uni(mut self, count: u32) -> Self {
+        self.max_streams_uni = count;
+        self
+    }
+
+    /// How many bytes the peer may send on one stream before the application reads them. Default 1.25 MB.
+    #[must_use]
+    pub fn stream_window(mut self, bytes: u32) -> Self {
+        self.stream_window = bytes;
+        self
+    }
+
+    /// How many bytes the peer may send on all streams before the application reads them. Default 10 MB.
+    #[must_use]
+    pub fn connection_window(mut self, bytes: u32) -> Self {
+        self.connection_window = bytes;
+        self
+    }
+
+    /// How many written bytes of one stream wait for acknowledgement before its writer blocks. Default 1 MiB.
+    #[must_use]
+    pub fn send_window(mut self, bytes: u32) -> Self {
+        self.send_window = bytes;
+        self
+    }
+
+    /// The round-trip time assumed before the first measurement. Default 333 ms (RFC 9002 6.2.2).
+    #[must_use]
+    pub fn initial_rtt(mut self, rtt: Duration) -> Self {
+        self.initial_rtt = rtt;
+        self
+    }
+
+    /// How long an acknowledgement may wait for a second packet. Default 25 ms, as the peer assumes; at most 2^14 ms.
+    #[must_use]
+    pub fn max_ack_delay(mut self, delay: Duration) -> Self {
+        self.max_ack_delay = delay.min(Duration::from_millis((1 << 14) - 1));
+        self
+    }
+
+    /// The largest UDP payload to send, once the peer allows as much. At least 1200, the default, which passes everywhere.
+    #[must_use]
+    pub fn udp_payload(mut self, bytes: u16) -> Self {
+        self.udp_payload = bytes.max(MIN_UDP_PAYLOAD);
+        self
+    }
+
+    /// The congestion controller. Default CUBIC.
+    #[must_use]
+    pub fn congestion(mut self, congestion: Algorithm) -> Self {
+        self.congestion = congestion;
+        self
+    }
+
+    /// Updates the keys after so many packets. Default `None`: half of what the cipher allows (RFC 9001 6.6).
+    #[must_use]
+    pub fn key_update_interval(mut self, packets: Option<u64>) -> Self {
+        self.key_update_interval = packets;
+        self
+    }
+}
+
+/// How a connection to a server is made.
+#[derive(Clone)]
+pub struct ClientConfig {
+    pub(crate) transport: Arc<TransportConfig>,
+    pub(crate) crypto: weald_crypto::ClientConfig,
+}
+
+impl ClientConfig {
+    /// A client with this TLS configuration and the default transport.
+    pub fn new(crypto: weald_crypto::ClientConfig) -> Self {
+        Self { transport: Arc::default(), crypto }
+    }
+
+    /// The same with another transport.
+    #[must_use]
+    pub fn transport(mut self, transport: TransportConfig) -> Self {
+        self.transport = Arc::new(transport);
+        self
+    }
+}
+
+/// How connections from clients are accepted.
+#[derive(Clone)]
+pub struct ServerConfig {
+    pub(crate) transport: Arc<TransportConfig>,
+    pub(crate) crypto: weald_crypto::ServerConfig,
+    pub(crate) max_pending_handshakes: usize,
+}
+
+impl ServerConfig {
+    /// A server with this TLS configuration and the default transport.
+    pub fn new(crypto: weald_crypto::ServerConfig) -> Self {
+        Self { transport: Arc::default(), crypto, max_pending_handshakes: 4096 }
+    }
+
+    /// The same with another transport.
+    #[must_use]
+    pub fn transport(mut self, transport: TransportConfig) -> Self {
+        self.transport = Arc::new(transport);
+        self
+    }
+
+    /// How many handshakes one worker's endpoint holds at once; further clients are ignored and try again. Default 4096,
+    /// about 100 MB.
+    #[must_use]
+    pub fn max_pending_handshakes(mut self, count: usize) -> Self {
+        self.max_pending_handshakes = count;
+        self
+    }
+}

@@ -1,0 +1,182 @@
+//! Acknowledgements: what an ACK frame, a loss or a probe timeout means to the parts whose frames the packets carried.
+//!
+//! Applies `space` to `path` and to the owners of tokens; the `match`es at the end are all the routing there is.
+
+use std::time::Duration;
+
+use super::Connection;
+use super::handshake::Handshake;
+use super::ids::{LocalIds, RemoteIds};
+use super::{ConnectionStats, level};
+use crate::error::TransportError;
+use crate::recovery::SpaceId;
+use crate::recovery::loss::{LossEvent, ProbeConditions};
+use crate::recovery::rtt::PeerDelay;
+use crate::recovery::sent::SentPacket;
+use crate::streams::Streams;
+use crate::time::Instant;
+use crate::token::Token;
+use crate::wire::frame::Ack;
+
+/// The parts that are told of the fate of their frames.
+struct Owners<'a> {
+    space: SpaceId,
+    handshake: &'a mut Handshake,
+    local_ids: &'a mut LocalIds,
+    remote_ids: &'a mut RemoteIds,
+    streams: &'a mut Streams,
+}
+
+impl Connection {
+    /// Takes in an ACK frame of a packet of `space`.
+    pub(super) fn on_ack(&mut self, now: Instant, space: SpaceId, ack: &Ack<'_>) -> Result<(), TransportError> {
+        let Self { handshake, local_ids, remote_ids, streams, path, keys, .. } = self;
+        let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
+        let mut acked_phase = None;
+        let exponent = self.peer.ack_delay_exponent;
+        let mut acked = Vec::new();
+        let summary = self.spaces[space.index()].on_ack(now, ack, exponent, |packet, tokens| {
+            acked_phase = acked_phase.max(Some(packet.number));
+            acked.push(*packet);
+            tokens.for_each(|token| owners.on_acked(token));
+        })?;
+        // The round trip comes first: congestion control uses it.
+        if let Some(sample) = summary.rtt {
+            let limit = (space == SpaceId::Data && owners.handshake.is_confirmed()).then_some(self.peer.max_ack_delay);
+            path.on_rtt_sample(now, sample.sample, PeerDelay { reported: sample.delay, limit });
+        }
+        acked.iter().for_each(|packet| path.on_packet_acked(now, packet));
+        if let Some((_, sent)) = summary.congestion_experienced {
+            path.on_congestion_experienced(now, sent);
+        }
+        if let (SpaceId::Data, Some(number)) = (space, acked_phase) {
+            keys.on_acked(number);
+        }
+        if summary.packets > 0 {
+            // RFC 9002 6.2.2.1: a server that acknowledges a Handshake packet has validated us.
+            self.peer_validated_us |= space == SpaceId::Handshake;
+            self.loss.on_acked(self.peer_validated_us);
+        }
+        self.detect_lost(now, space);
+        Ok(())
+    }
+
+    /// The loss timer fired.
+    pub(super) fn on_loss_timeout(&mut self, now: Instant) {
+        match self.loss.on_timeout(now) {
+            None => {}
+            Some(LossEvent::DetectLost(space)) => self.detect_lost(now, space),
+            Some(LossEvent::Probe(space)) => {
+                self.stats.probe_timeouts += 1;
+                // RFC 9002 6.2.4: two datagrams, so that one loss does not cost another timeout.
+                self.probes[space.index()] = 2;
+                self.repeat_oldest(space);
+                // RFC 9002 6.2.4: what else is in flight before the handshake is confirmed may be what the peer waits for.
+                if space == SpaceId::Initial && self.keys.has(level(SpaceId::Handshake)) {
+                    self.repeat_oldest(SpaceId::Handshake);
+                }
+            }
+        }
+    }
+
+    /// Sets the loss timer anew (RFC 9002 A.8).
+    pub(super) fn rearm_loss_timer(&mut self, now: Instant) {
+        let conditions = ProbeConditions {
+            period: self.path.rtt().probe_timeout(),
+            max_ack_delay: self.peer.max_ack_delay,
+            at_amplification_limit: self.is_amplification_limited(),
+            handshake_confirmed: self.handshake.is_confirmed(),
+            has_handshake_keys: self.keys.has(level(SpaceId::Handshake)),
+            peer_validated_address: self.peer_validated_us || self.handshake.is_confirmed(),
+        };
+        let times = [self.spaces[0].times(), self.spaces[1].times(), self.spaces[2].times()];
+        self.loss.rearm(now, &times, &conditions);
+        self.timers.set(super::Timer::Loss, self.loss.deadline());
+    }
+
+    /// The probe timeout with the peer's delay and without back-off: the unit of RFC 9000's other periods.
+    pub(super) fn probe_timeout(&self) -> Duration {
+        self.path.rtt().probe_timeout() + self.peer.max_ack_delay
+    }
+
+    fn detect_lost(&mut self, now: Instant, space: SpaceId) {
+        let timing = self.path.loss_timing(self.peer.max_ack_delay);
+        let Self { handshake, local_ids, remote_ids, streams, path, stats, .. } = self;
+        let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
+        let summary = self.spaces[space.index()].detect_lost(now, &timing, |packet, tokens| {
+            count_lost(stats, packet);
+            path.on_packet_lost(now, packet);
+            tokens.for_each(|token| owners.on_lost(token));
+        });
+        if summary.persistent_congestion {
+            path.on_persistent_congestion();
+        }
+    }
+
+    /// Queues again what the oldest packets of a space carried, for a probe (RFC 9002 6.2.4).
+    fn repeat_oldest(&mut self, space: SpaceId) {
+        let Self { handshake, local_ids, remote_ids, streams, .. } = self;
+        let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
+        self.spaces[space.index()].for_each_oldest(2, |_, tokens| tokens.for_each(|token| owners.on_lost(token)));
+    }
+
+    /// Forgets what was sent in a space and sends it again: a Retry came (RFC 9000 17.2.5.3).
+    pub(super) fn restart_space(&mut self, space: SpaceId) {
+        let Self { handshake, local_ids, remote_ids, streams, path, .. } = self;
+        let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
+        self.spaces[space.index()].on_restart(|packet, tokens| {
+            path.on_packet_forgotten(packet);
+            tokens.for_each(|token| owners.on_lost(token));
+        });
+    }
+}
+
+fn count_lost(stats: &mut ConnectionStats, packet: &SentPacket) {
+    stats.packets_lost += u64::from(packet.is_in_flight());
+}
+
+impl Owners<'_> {
+    fn on_acked(&mut self, token: Token) {
+        match token {
+            Token::Crypto { offset, len } => self.handshake.on_acked(level(self.space), offset, len),
+            Token::RetireConnectionId(sequence) => self.remote_ids.on_acked(sequence),
+            Token::Stream { .. }
+            | Token::ResetStream(_)
+            | Token::StopSending(_)
+            | Token::MaxData
+            | Token::MaxStreamData(_)
+            | Token::MaxStreams(_)
+            | Token::DataBlocked
+            | Token::StreamDataBlocked(_)
+            | Token::StreamsBlocked(_) => self.streams.on_acked(&token),
+            // The space itself took note of the ranges; the rest is fulfilled by arriving.
+            Token::Ack { .. }
+            | Token::NewConnectionId(_)
+            | Token::PathChallenge
+            | Token::PathResponse
+            | Token::HandshakeDone
+            | Token::NewToken
+            | Token::Ping => {}
+        }
+    }
+
+    fn on_lost(&mut self, token: Token) {
+        match token {
+            Token::Crypto { offset, len } => self.handshake.on_lost(level(self.space), offset, len),
+            Token::HandshakeDone => self.handshake.on_handshake_done_lost(),
+            Token::NewConnectionId(sequence) => self.local_ids.on_lost(sequence),
+            Token::RetireConnectionId(sequence) => self.remote_ids.on_lost(sequence),
+            Token::Stream { .. }
+            | Token::ResetStream(_)
+            | Token::StopSending(_)
+            | Token::MaxData
+            | Token::MaxStreamData(_)
+            | Token::MaxStreams(_)
+            | Token::DataBlocked
+            | Token::StreamDataBlocked(_)
+            | Token::StreamsBlocked(_) => self.streams.on_lost(&token),
+            // RFC 9000 13.3: never repeated, or made anew when needed. NEW_TOKEN is not sent yet.
+            Token::Ack { .. } | Token::PathChallenge | Token::PathResponse | Token::NewToken | Token::Ping => {}
+        }
+    }
+}

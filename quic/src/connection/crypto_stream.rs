@@ -1,0 +1,273 @@
+//! One encryption level's stream of CRYPTO bytes, in both directions.
+//!
+//! Owns the bytes: those sent until they are acknowledged, and those received until TLS reads them. It knows neither TLS
+//! nor packets. Received bytes are copied into one window that starts at the first unread byte, so that what is retained
+//! is bounded by the window however the peer cuts its frames.
+
+use std::ops::Range;
+
+use crate::token::Token;
+use crate::error::{TransportError, TransportErrorCode};
+use crate::wire::frame::Crypto;
+use crate::wire::FrameWriter;
+
+/// How far ahead of the first unread byte the peer may send: post-quantum handshakes with long certificate chains need
+/// more than the 4096 of RFC 9000 7.5.
+pub(crate) const RECEIVE_WINDOW: u64 = 64 * 1024;
+
+/// Gaps kept between received pieces. A peer that permutes its ClientHello makes a few; this is an attack's bound.
+const MAX_PIECES: usize = 256;
+
+/// Bytes of one level on their way to the peer.
+#[derive(Default)]
+pub(crate) struct CryptoSend {
+    /// Bytes from `base` on; those before are acknowledged.
+    data: Vec<u8>,
+    base: u64,
+    /// First byte never sent.
+    next: u64,
+    /// Sorted, disjoint, all below `next`.
+    lost: Vec<Range<u64>>,
+    /// Sorted, disjoint, all above `base`.
+    acked: Vec<Range<u64>>,
+}
+
+impl CryptoSend {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.data.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.lost.is_empty() || self.next < self.end()
+    }
+
+    /// Whether bytes are out that the peer has not acknowledged.
+    pub(crate) fn is_unacknowledged(&self) -> bool {
+        !self.data.is_empty()
+    }
+
+    /// Writes lost bytes first, then new ones, while they fit.
+    pub(crate) fn write_frames(&mut self, out: &mut FrameWriter<'_>) {
+        loop {
+            let range = match self.lost.first() {
+                Some(lost) => lost.clone(),
+                None if self.next < self.end() => self.next..self.end(),
+                None => return,
+            };
+            let capacity = Crypto::capacity(range.start, out.remaining());
+            let Some(room) = capacity.filter(|room| *room > 0) else { return };
+            let length = (range.end - range.start).min(room.min(usize::from(u16::MAX)) as u64);
+            let sent = range.start..range.start + length;
+            let at = (sent.start - self.base) as usize;
+            let frame = Crypto { offset: sent.start, data: &self.data[at..at + length as usize] };
+            if !out.frame(&frame, Token::Crypto { offset: sent.start, len: length as u16 }) {
+                return;
+            }
+            match self.lost.first_mut() {
+                Some(lost) if lost.end == sent.end => {
+                    self.lost.remove(0);
+                }
+                Some(lost) => lost.start = sent.end,
+                None => self.next = sent.end,
+            }
+        }
+    }
+
+    pub(crate) fn on_acked(&mut self, offset: u64, length: u64) {
+        let range = offset.max(self.base)..(offset + length).min(self.next);
+        if range.is_empty() {
+            return;
+        }
+        remove(&mut self.lost, &range);
+        insert(&mut self.acked, range);
+        if let Some(first) = self.acked.first().filter(|first| first.start == self.base) {
+            let end = first.end;
+            self.acked.remove(0);
+            self.data.drain(..(end - self.base) as usize);
+            self.base = end;
+            if self.data.is_empty() {
+                self.data = Vec::new();
+            }
+        }
+    }
+
+    pub(crate) fn on_lost(&mut self, offset: u64, length: u64) {
+        let range = offset.max(self.base)..(offset + length).min(self.next);
+        if range.is_empty() {
+            return;
+        }
+        insert(&mut self.lost, range);
+        for acked in &self.acked {
+            remove(&mut self.lost, acked);
+        }
+    }
+
+    /// Everything that is not acknowledged goes out again (a probe, or a Retry).
+    pub(crate) fn resend(&mut self) {
+        let (base, next) = (self.base, self.next);
+        self.on_lost(base, next - base);
+    }
+
+    fn end(&self) -> u64 {
+        self.base + self.data.len() as u64
+    }
+}
+
+/// Bytes of one level on their way to TLS.
+#[derive(Default)]
+pub(crate) struct CryptoReceive {
+    /// Window from `read` on, with holes where nothing came yet.
+    window: Vec<u8>,
+    read: u64,
+    /// Sorted, disjoint; what of the window is filled.
+    filled: Vec<Range<u64>>,
+}
+
+impl CryptoReceive {
+    /// Takes in one frame's data. Duplicates are ignored.
+    pub(crate) fn on_data(&mut self, offset: u64, data: &[u8]) -> Result<(), TransportError> {
+        let end = offset + data.len() as u64;
+        if end <= self.read || data.is_empty() {
+            return Ok(());
+        }
+        // RFC 9000 7.5: what does not fit the buffer closes the connection.
+        if end > self.read + RECEIVE_WINDOW {
+            return Err(exceeded());
+        }
+        let skip = self.read.saturating_sub(offset) as usize;
+        let data = &data[skip..];
+        let at = (offset.max(self.read) - self.read) as usize;
+        if self.window.len() < at + data.len() {
+            self.window.resize(at + data.len(), 0);
+        }
+        self.window[at..at + data.len()].copy_from_slice(data);
+        insert(&mut self.filled, offset.max(self.read)..end);
+        if self.filled.len() > MAX_PIECES {
+            return Err(exceeded());
+        }
+        Ok(())
+    }
+
+    /// The bytes that follow those already read, if there are any.
+    pub(crate) fn read(&mut self) -> Option<Vec<u8>> {
+        let first = self.filled.first().filter(|first| first.start == self.read)?;
+        let length = (first.end - first.start) as usize;
+        self.read = first.end;
+        self.filled.remove(0);
+        let rest = self.window.split_off(length);
+        Some(std::mem::replace(&mut self.window, rest))
+    }
+
+    /// Whether bytes wait behind a hole.
+    pub(crate) fn has_buffered(&self) -> bool {
+        !self.filled.is_empty()
+    }
+}
+
+fn exceeded() -> TransportError {
+    TransportErrorCode::CRYPTO_BUFFER_EXCEEDED.because("more CRYPTO bytes out of order than are buffered")
+}
+
+/// Adds `range` to a sorted disjoint set, merging what touches.
+fn insert(set: &mut Vec<Range<u64>>, range: Range<u64>) {
+    let first = set.partition_point(|old| old.end < range.start);
+    let last = set.partition_point(|old| old.start <= range.end);
+    if first == last {
+        set.insert(first, range);
+        return;
+    }
+    let merged = set[first].start.min(range.start)..set[last - 1].end.max(range.end);
+    set[first] = merged;
+    set.drain(first + 1..last);
+}
+
+/// Takes `range` out of a sorted disjoint set.
+fn remove(set: &mut Vec<Range<u64>>, range: &Range<u64>) {
+    let first = set.partition_point(|old| old.end <= range.start);
+    let last = set.partition_point(|old| old.start < range.end);
+    if first >= last {
+        return;
+    }
+    let left = set[first].start..range.start;
+    let right = range.end..set[last - 1].end;
+    let keep = [left, right].into_iter().filter(|part| !part.is_empty());
+    set.splice(first..last, keep);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(range: Range<u64>) -> Vec<u8> {
+        range.map(|at| (at % 251) as u8).collect()
+    }
+
+    #[test]
+    fn any_order_and_overlap_reads_back_whole() {
+        for seed in 0..200 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let total = rng.u64(1..8000);
+            let mut frames = Vec::new();
+            let mut at = 0;
+            while at < total {
+                let end = (at + rng.u64(1..200)).min(total);
+                let start = at.saturating_sub(rng.u64(0..50));
+                frames.push(start..end);
+                at = end;
+            }
+            rng.shuffle(&mut frames);
+            let mut receive = CryptoReceive::default();
+            let mut out = Vec::new();
+            for frame in frames {
+                receive.on_data(frame.start, &bytes(frame.clone())).unwrap();
+                while let Some(piece) = receive.read() {
+                    out.extend(piece);
+                }
+            }
+            assert_eq!(out, bytes(0..total), "seed {seed}");
+            assert!(!receive.has_buffered());
+        }
+    }
+
+    #[test]
+    fn bytes_past_the_window_are_refused() {
+        // RFC 9000 7.5
+        let mut receive = CryptoReceive::default();
+        receive.on_data(RECEIVE_WINDOW - 1, &[0]).unwrap();
+        let error = receive.on_data(RECEIVE_WINDOW, &[0]).unwrap_err();
+        assert_eq!(error.code, TransportErrorCode::CRYPTO_BUFFER_EXCEEDED);
+        receive.on_data(0, &[0]).unwrap();
+        receive.read().unwrap();
+        receive.on_data(RECEIVE_WINDOW, &[0]).unwrap();
+    }
+
+    #[test]
+    fn sparse_bytes_are_bounded_in_pieces() {
+        let mut receive = CryptoReceive::default();
+        let refused = (1..2000u64).find(|at| receive.on_data(at * 2, &[1]).is_err());
+        assert_eq!(refused, Some(MAX_PIECES as u64 + 1));
+    }
+
+    #[test]
+    fn range_sets_agree_with_a_bit_map() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let mut set = Vec::new();
+        let mut map = [false; 64];
+        for _ in 0..5000 {
+            let start = rng.u64(0..63);
+            let range = start..rng.u64(start + 1..=63);
+            let adds = rng.bool();
+            for at in range.clone() {
+                map[at as usize] = adds;
+            }
+            if adds { insert(&mut set, range) } else { remove(&mut set, &range) }
+            let mut seen = [false; 64];
+            for part in &set {
+                assert!(!part.is_empty());
+                part.clone().for_each(|at| seen[at as usize] = true);
+            }
+            assert_eq!(seen, map);
+            assert!(set.windows(2).all(|two| two[0].end <= two[1].start));
+        }
+    }
+}

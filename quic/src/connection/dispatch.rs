@@ -1,0 +1,102 @@
+//! Frames in: hands each frame of an opened packet to the part that owns it.
+
+use super::Connection;
+use crate::chunk::Chunk;
+use crate::error::{ApplicationClose, ConnectionClose, ConnectionError, TransportError};
+use crate::id::ConnectionId;
+use crate::recovery::SpaceId;
+use crate::time::Instant;
+use crate::wire::frame::{Frame, FrameIter};
+use crate::wire::{PacketNumber, PacketType};
+
+/// A packet whose payload is open.
+pub(super) struct Opened {
+    pub(super) packet: PacketType,
+    pub(super) space: SpaceId,
+    pub(super) number: PacketNumber,
+    /// The id that it was sent to.
+    pub(super) destination: ConnectionId,
+    pub(super) payload: Chunk,
+}
+
+impl Connection {
+    /// Processes all frames of a packet. Says whether one of them elicits an acknowledgement.
+    pub(super) fn dispatch(&mut self, now: Instant, opened: &Opened) -> Result<bool, TransportError> {
+        let mut frames = FrameIter::new(&opened.payload, opened.packet, !self.side);
+        let mut ack_eliciting = false;
+        while let Some(frame) = frames.next() {
+            let frame = frame?;
+            let Some(frame_type) = frames.frame_type() else { continue };
+            ack_eliciting |= frame_type.is_ack_eliciting();
+            // RFC 9000 10.2.1: a closing endpoint listens for nothing but the peer's close.
+            if !self.close.is_open() && !matches!(frame, Frame::Close(_) | Frame::ApplicationClose(_)) {
+                continue;
+            }
+            let data = match &frame {
+                Frame::Stream(stream) => frames.data_range(stream.data),
+                _ => 0..0,
+            };
+            let chunk = || opened.payload.slice(data);
+            self.on_frame(now, opened, frame, chunk).map_err(|error| error.in_frame(frame_type))?;
+        }
+        Ok(ack_eliciting)
+    }
+
+    fn on_frame(
+        &mut self,
+        now: Instant,
+        opened: &Opened,
+        frame: Frame<'_>,
+        chunk: impl FnOnce() -> Chunk,
+    ) -> Result<(), TransportError> {
+        match frame {
+            Frame::Padding { .. } | Frame::Ping => Ok(()),
+            Frame::Ack(ack) => self.on_ack(now, opened.space, &ack),
+            Frame::Crypto(crypto) => self.handshake.on_crypto(super::level(opened.space), crypto.offset, crypto.data),
+            Frame::HandshakeDone => {
+                self.handshake.on_handshake_done()?;
+                self.on_confirmed();
+                Ok(())
+            }
+            Frame::Stream(stream) => self.streams.on_stream(stream.id, stream.offset, stream.fin, chunk()),
+            Frame::ResetStream(frame) => self.streams.on_reset_stream(frame),
+            Frame::StopSending(frame) => self.streams.on_stop_sending(frame),
+            Frame::MaxData(frame) => {
+                self.streams.on_max_data(frame);
+                Ok(())
+            }
+            Frame::MaxStreamData(frame) => self.streams.on_max_stream_data(frame),
+            Frame::MaxStreams(frame) => {
+                self.streams.on_max_streams(frame);
+                Ok(())
+            }
+            Frame::StreamDataBlocked(frame) => self.streams.on_stream_data_blocked(frame),
+            // Limits rise when there is room, not when the peer asks (RFC 9000 4.2).
+            Frame::DataBlocked(_) | Frame::StreamsBlocked(_) => Ok(()),
+            Frame::NewConnectionId(frame) => self.remote_ids.on_new(&frame),
+            Frame::RetireConnectionId(frame) => self.local_ids.on_retire(&frame, &opened.destination),
+            Frame::PathChallenge(challenge) => {
+                self.path_responses.on_challenge(challenge);
+                Ok(())
+            }
+            // We never send a challenge. RFC 9000 19.18 lets an unexpected response be an error; it does no harm.
+            Frame::PathResponse(_) => Ok(()),
+            // Tokens are for later connections, of which a client has none yet that uses them.
+            Frame::NewToken(_) => Ok(()),
+            Frame::Close(close) => {
+                let error = ConnectionClose {
+                    code: close.code,
+                    frame: close.frame,
+                    reason: close.reason.to_vec().into(),
+                };
+                self.on_peer_close(now, ConnectionError::ConnectionClosed(error));
+                Ok(())
+            }
+            Frame::ApplicationClose(close) => {
+                let error = ApplicationClose { code: close.code, reason: close.reason.to_vec().into() };
+                self.on_peer_close(now, ConnectionError::ApplicationClosed(error));
+                Ok(())
+            }
+        }
+    }
+}

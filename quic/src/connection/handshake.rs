@@ -1,0 +1,326 @@
+//! The handshake: the TLS session, the CRYPTO bytes of every level, and how far it has come.
+//!
+//! Owns CRYPTO and HANDSHAKE_DONE. A step of TLS is a job: the session moves out with its input, and comes back with its
+//! output, so that a flood of handshakes never stalls established streams. Does not own keys or transport parameters:
+//! what a step yields goes to `lifecycle`.
+//!
+//! Invariant: at most one job of a connection is out, and a result whose generation is not the current one is dropped.
+
+use weald_crypto::{Level, Outcome, Session, Step, TlsError};
+
+use crate::connection::crypto_stream::{CryptoReceive, CryptoSend};
+use crate::error::{TransportError, TransportErrorCode};
+use crate::side::Side;
+use crate::token::Token;
+use crate::wire::FrameWriter;
+use crate::wire::frame::HandshakeDone;
+
+/// TLS alert unexpected_message (RFC 8446 6.2).
+const UNEXPECTED_MESSAGE: u8 = 10;
+
+/// One step of TLS, to be run anywhere: it takes from tens of microseconds to milliseconds.
+pub struct CryptoJob {
+    session: Box<Session>,
+    input: Vec<(Level, Vec<u8>)>,
+    generation: u32,
+    short: bool,
+}
+
+impl CryptoJob {
+    /// Whether the step is a short one (a client's Finished): cheaper to run in place than to hand to another thread.
+    pub fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Runs the step.
+    pub fn run(mut self) -> CryptoDone {
+        let result = self.session.advance(&self.input);
+        CryptoDone { session: self.session, result, generation: self.generation }
+    }
+}
+
+/// A finished [`CryptoJob`], to be given back to its connection.
+pub struct CryptoDone {
+    session: Box<Session>,
+    result: Result<Step, TlsError>,
+    generation: u32,
+}
+
+/// A connection's handshake.
+pub(crate) struct Handshake {
+    side: Side,
+    tls: Tls,
+    generation: u32,
+    input: Vec<(Level, Vec<u8>)>,
+    send: [CryptoSend; 3],
+    receive: [CryptoReceive; 3],
+    complete: bool,
+    confirmed: bool,
+    done: Done,
+    outcome: Option<Box<Outcome>>,
+    tickets: TicketSkipper,
+}
+
+enum Tls {
+    /// Here; `fresh` if a client has yet to produce its first flight.
+    In { session: Box<Session>, fresh: bool },
+    /// With a job.
+    Out,
+    /// No longer needed.
+    Gone,
+}
+
+/// Whether the peer knows that the handshake is confirmed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    NotYet,
+    Owed,
+    Sent,
+}
+
+impl Handshake {
+    pub(crate) fn new(side: Side, session: Session) -> Self {
+        Self {
+            side,
+            tls: Tls::In { session: Box::new(session), fresh: side.is_client() },
+            generation: 0,
+            input: Vec::new(),
+            send: Default::default(),
+            receive: Default::default(),
+            complete: false,
+            confirmed: false,
+            done: Done::NotYet,
+            outcome: None,
+            tickets: TicketSkipper::default(),
+        }
+    }
+
+    /// TLS is done: both Finished were exchanged (RFC 9001 4.1.1).
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The peer is known to be complete as well (RFC 9001 4.1.2).
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+
+    /// Whether a job is out, or waits to be taken.
+    pub(crate) fn is_working(&self) -> bool {
+        self.is_busy() || !self.input.is_empty()
+    }
+
+    fn is_busy(&self) -> bool {
+        matches!(self.tls, Tls::Out)
+    }
+
+    /// What TLS agreed on, once complete.
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_deref()
+    }
+
+    /// Takes in the data of a CRYPTO frame.
+    pub(crate) fn on_crypto(&mut self, level: Level, offset: u64, data: &[u8]) -> Result<(), TransportError> {
+        if level == Level::OneRtt && self.side.is_server() {
+            // RFC 9001 6: TLS KeyUpdate is forbidden, and a client has nothing else to say after the handshake.
+            return Err(unexpected("CRYPTO in a 1-RTT packet from a client"));
+        }
+        let stream = &mut self.receive[index(level)];
+        stream.on_data(offset, data)?;
+        let Some(bytes) = stream.read() else { return Ok(()) };
+        match self.tls {
+            Tls::Gone if level == Level::OneRtt => self.tickets.skip(&bytes),
+            Tls::Gone => Err(unexpected("CRYPTO after the handshake")),
+            Tls::In { .. } | Tls::Out => {
+                self.input.push((level, bytes));
+                Ok(())
+            }
+        }
+    }
+
+    /// The next step of TLS, if there is input for it and the session is here.
+    pub(crate) fn poll_job(&mut self) -> Option<CryptoJob> {
+        match &mut self.tls {
+            Tls::In { fresh, .. } if *fresh || !self.input.is_empty() => {}
+            _ => return None,
+        }
+        let Tls::In { session, .. } = std::mem::replace(&mut self.tls, Tls::Out) else { return None };
+        let input = std::mem::take(&mut self.input);
+        let short = self.side.is_server() && input.iter().all(|(level, _)| *level == Level::Handshake);
+        Some(CryptoJob { session, input, generation: self.generation, short })
+    }
+
+    /// Takes a job's session back. Its CRYPTO bytes are queued; the rest of the step is the caller's. `None` if the result
+    /// is stale.
+    pub(crate) fn on_done(&mut self, done: CryptoDone) -> Result<Option<Step>, TransportError> {
+        if done.generation != self.generation || !self.is_busy() {
+            return Ok(None);
+        }
+        self.tls = Tls::In { session: done.session, fresh: false };
+        let mut step = done.result.map_err(|error| {
+            let mut failure = TransportErrorCode::crypto(error.alert).because(error.message);
+            failure.frame = Some(FRAME_TYPE_CRYPTO);
+            failure
+        })?;
+        for (level, bytes) in step.output.drain(..) {
+            self.send[index(level)].push(&bytes);
+        }
+        for (level, _) in &step.keys {
+            // RFC 9001 4.1.3: nothing may be left over at a level that TLS has gone past.
+            if *level == Level::Handshake && self.receive[0].has_buffered() {
+                return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("CRYPTO left over at the Initial level"));
+            }
+        }
+        if step.complete && !self.complete {
+            if self.receive[1].has_buffered() {
+                return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("CRYPTO left over at the Handshake level"));
+            }
+            self.complete = true;
+            self.outcome = step.outcome.take().map(Box::new);
+            // Tickets that a server sends are in this step's output; those that a client gets are skipped.
+            self.tls = Tls::Gone;
+            for (level, bytes) in std::mem::take(&mut self.input) {
+                if level != Level::OneRtt {
+                    return Err(unexpected("CRYPTO after the handshake"));
+                }
+                self.tickets.skip(&bytes)?;
+            }
+            if self.side.is_server() {
+                // RFC 9001 4.1.2: at a server, complete is confirmed.
+                self.confirmed = true;
+                self.done = Done::Owed;
+            }
+        }
+        Ok(Some(step))
+    }
+
+    /// The server says that it is confirmed.
+    pub(crate) fn on_handshake_done(&mut self) -> Result<(), TransportError> {
+        if self.side.is_server() {
+            // RFC 9000 19.20
+            return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("HANDSHAKE_DONE from a client"));
+        }
+        if !self.complete {
+            return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("HANDSHAKE_DONE before the handshake is complete"));
+        }
+        self.confirmed = true;
+        Ok(())
+    }
+
+    pub(crate) fn has_pending(&self, level: Level) -> bool {
+        self.send[index(level)].has_pending() || (level == Level::OneRtt && self.done == Done::Owed)
+    }
+
+    /// Whether bytes of the level wait for acknowledgement.
+    pub(crate) fn is_unacknowledged(&self, level: Level) -> bool {
+        self.send[index(level)].is_unacknowledged()
+    }
+
+    pub(crate) fn write_frames(&mut self, level: Level, out: &mut FrameWriter<'_>) {
+        if level == Level::OneRtt && self.done == Done::Owed && out.frame(&HandshakeDone, Token::HandshakeDone) {
+            self.done = Done::Sent;
+        }
+        self.send[index(level)].write_frames(out);
+    }
+
+    pub(crate) fn on_acked(&mut self, level: Level, offset: u64, len: u16) {
+        self.send[index(level)].on_acked(offset, len.into());
+    }
+
+    pub(crate) fn on_lost(&mut self, level: Level, offset: u64, len: u16) {
+        self.send[index(level)].on_lost(offset, len.into());
+    }
+
+    pub(crate) fn on_handshake_done_lost(&mut self) {
+        self.done = Done::Owed;
+    }
+
+    /// Everything of the level that is not acknowledged goes out again: a probe, or the flight after a Retry.
+    pub(crate) fn resend(&mut self, level: Level) {
+        self.send[index(level)].resend();
+    }
+
+    /// The level's packets are over (RFC 9001 4.9).
+    pub(crate) fn on_space_discarded(&mut self, level: Level) {
+        self.send[index(level)] = CryptoSend::default();
+        self.receive[index(level)] = CryptoReceive::default();
+    }
+
+    /// The connection is closing: the session goes, and what a job brings back is dropped.
+    pub(crate) fn abandon(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        self.tls = Tls::Gone;
+        self.input = Vec::new();
+    }
+}
+
+const FRAME_TYPE_CRYPTO: u64 = 0x06;
+
+fn index(level: Level) -> usize {
+    match level {
+        Level::Initial => 0,
+        Level::Handshake => 1,
+        // 0-RTT packets carry no CRYPTO frames (RFC 9000 12.5).
+        Level::ZeroRtt | Level::OneRtt => 2,
+    }
+}
+
+fn unexpected(reason: &'static str) -> TransportError {
+    TransportErrorCode::crypto(UNEXPECTED_MESSAGE).because(reason)
+}
+
+/// Reads over the tickets that a server sends after the handshake, and holds none of them.
+#[derive(Default)]
+struct TicketSkipper {
+    header: [u8; 4],
+    have: usize,
+    left: usize,
+}
+
+impl TicketSkipper {
+    fn skip(&mut self, mut bytes: &[u8]) -> Result<(), TransportError> {
+        /// TLS HandshakeType new_session_ticket (RFC 8446 4).
+        const NEW_SESSION_TICKET: u8 = 4;
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let skipped = self.left.min(bytes.len());
+                self.left -= skipped;
+                bytes = &bytes[skipped..];
+                continue;
+            }
+            self.header[self.have] = bytes[0];
+            self.have += 1;
+            bytes = &bytes[1..];
+            // RFC 9001 6: KeyUpdate in particular is refused.
+            if self.header[0] != NEW_SESSION_TICKET {
+                return Err(unexpected("a TLS message other than a ticket after the handshake"));
+            }
+            if self.have == self.header.len() {
+                let [_, a, b, c] = self.header;
+                self.left = u32::from_be_bytes([0, a, b, c]) as usize;
+                self.have = 0;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_are_skipped_in_pieces_and_key_update_refused() {
+        // RFC 9001 6
+        let mut messages = vec![4, 0, 0, 3, 1, 2, 3, 4, 0, 1, 0];
+        messages.extend([9; 256]);
+        for size in 1..messages.len() {
+            let mut skipper = TicketSkipper::default();
+            for piece in messages.chunks(size) {
+                skipper.skip(piece).unwrap();
+            }
+            let error = skipper.skip(&[24, 0, 0, 1, 0]).unwrap_err();
+            assert_eq!(error.code.as_u64(), 0x10a);
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The packet protection keys of a connection: which exist, which generation of 1-RTT keys is in use, and when they are
+//! discarded or updated (RFC 9001 4.9, 5, 6).
+//!
+//! Owns the key phase. Does not own packets: callers hand in bytes and packet numbers.
+//!
+//! Invariants: the next generation always exists before it is needed, so that a packet with a flipped phase costs the
+//! same whether or not it is genuine (RFC 9001 9.5); the previous one only until its discard time.
+
+use weald_crypto::{DirectionKeys, HeaderKey, Keys, Level, OneRttSecrets, OpenError, PacketKey, PacketKeys};
+
+use crate::error::{TransportError, TransportErrorCode};
+use crate::time::Instant;
+use crate::wire::PacketNumber;
+
+/// All keys of one connection.
+#[derive(Default)]
+pub(crate) struct KeyRing {
+    initial: Option<Box<Keys>>,
+    handshake: Option<Box<Keys>>,
+    one_rtt: Option<Box<OneRtt>>,
+    /// Packets that did not authenticate, over all keys (RFC 9001 6.6).
+    forged: u64,
+    handshake_discarded: bool,
+}
+
+struct OneRtt {
+    local_header: HeaderKey,
+    remote_header: HeaderKey,
+    local: PacketKey,
+    remote: PacketKey,
+    next: PacketKeys,
+    next_secrets: OneRttSecrets,
+    previous: Option<Previous>,
+    phase: bool,
+    /// First packet sent, and first and largest received, in this phase.
+    first_sent: Option<PacketNumber>,
+    first_received: Option<PacketNumber>,
+    largest_received: Option<PacketNumber>,
+    /// The peer acknowledged a packet of this phase.
+    acknowledged: bool,
+    /// The peer updated, and has not been sent an acknowledgement in this phase yet.
+    owes_ack: bool,
+    sealed: u64,
+}
+
+struct Previous {
+    remote: PacketKey,
+    discard_at: Option<Instant>,
+}
+
+/// What came of a packet that authenticated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opened {
+    pub(crate) len: usize,
+    /// The packet was the first of a new phase: the previous keys can go in three probe timeouts (RFC 9001 6.5).
+    pub(crate) phase_began: bool,
+}
+
+/// Why a packet did not open.
+#[derive(Debug)]
+pub(crate) enum OpenFailure {
+    /// Not authentic: the packet never was.
+    Forged,
+    /// The connection must close.
+    Fatal(TransportError),
+}
+
+/// The keys that seal one packet.
+pub(crate) struct SealKeys<'a> {
+    pub(crate) packet: &'a PacketKey,
+    pub(crate) header: &'a HeaderKey,
+    pub(crate) phase: bool,
+}
+
+impl KeyRing {
+    pub(crate) fn install_initial(&mut self, keys: Keys) {
+        self.initial = Some(Box::new(keys));
+    }
+
+    pub(crate) fn install_handshake(&mut self, keys: Keys) {
+        self.handshake = Some(Box::new(keys));
+    }
+
+    pub(crate) fn install_one_rtt(&mut self, keys: Keys, secrets: &OneRttSecrets) {
+        let next_secrets = secrets.next();
+        let DirectionKeys { packet: local, header: local_header } = keys.local;
+        let DirectionKeys { packet: remote, header: remote_header } = keys.remote;
+        self.one_rtt = Some(Box::new(OneRtt {
+            local_header,
+            remote_header,
+            local,
+            remote,
+            next: next_secrets.packet_keys(),
+            next_secrets,
+            previous: None,
+            phase: false,
+            first_sent: None,
+            first_received: None,
+            largest_received: None,
+            acknowledged: false,
+            owes_ack: false,
+            sealed: 0,
+        }));
+    }
+
+    pub(crate) fn has(&self, level: Level) -> bool {
+        match level {
+            Level::Initial => self.initial.is_some(),
+            Level::Handshake => self.handshake.is_some(),
+            Level::OneRtt => self.one_rtt.is_some(),
+            Level::ZeroRtt => false,
+        }
+    }
+
+    /// Whether the Handshake keys were there and are gone for good.
+    pub(crate) fn is_handshake_over(&self) -> bool {
+        self.handshake_discarded
+    }
+
+    pub(crate) fn discard(&mut self, level: Level) {
+        match level {
+            Level::Initial => self.initial = None,
+            Level::Handshake => {
+                self.handshake = None;
+                self.handshake_discarded = true;
+            }
+            Level::OneRtt => self.one_rtt = None,
+            Level::ZeroRtt => {}
+        }
+    }
+
+    /// What removes the header protection of packets from the peer.
+    pub(crate) fn remote_header(&self, level: Level) -> Option<&HeaderKey> {
+        match level {
+            Level::Initial => self.initial.as_ref().map(|keys| &keys.remote.header),
+            Level::Handshake => self.handshake.as_ref().map(|keys| &keys.remote.header),
+            Level::OneRtt => self.one_rtt.as_ref().map(|keys| &keys.remote_header),
+            Level::ZeroRtt => None,
+        }
+    }
+
+    /// Opens the payload of a packet into `out`. `phase` is its key phase bit, false in long headers.
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        level: Level,
+        number: PacketNumber,
+        phase: bool,
+        header: &[u8],
+        sealed: &[u8],
+        out: &mut [u8],
+    ) -> Result<Opened, OpenFailure> {
+        let (result, limit) = match level {
+            Level::Initial | Level::Handshake => {
+                let keys = if level == Level::Initial { &self.initial } else { &self.handshake };
+                let Some(keys) = keys else { return Err(OpenFailure::Forged) };
+                let key = &keys.remote.packet;
+                let opened = key.open(number.as_u64(), header, sealed, out);
+                (opened.map(|len| Opened { len, phase_began: false }), key.integrity_limit())
+            }
+            Level::OneRtt => {
+                let Some(keys) = &mut self.one_rtt else { return Err(OpenFailure::Forged) };
+                let limit = keys.remote.integrity_limit();
+                match keys.open(now, number, phase, header, sealed, out) {
+                    Ok(Ok(opened)) => (Ok(opened), limit),
+                    Ok(Err(error)) => return Err(OpenFailure::Fatal(error)),
+                    Err(error) => (Err(error), limit),
+                }
+            }
+            Level::ZeroRtt => return Err(OpenFailure::Forged),
+        };
+        result.map_err(|OpenError { .. }| {
+            self.forged += 1;
+            // RFC 9001 6.6
+            if self.forged >= limit {
+                let reason = "more forged packets than the cipher withstands";
+                return OpenFailure::Fatal(TransportErrorCode::AEAD_LIMIT_REACHED.because(reason));
+            }
+            OpenFailure::Forged
+        })
+    }
+
+    /// The keys for the next packet of `level`.
+    pub(crate) fn local(&self, level: Level) -> Option<SealKeys<'_>> {
+        match level {
+            Level::Initial => self.initial.as_deref().map(SealKeys::long),
+            Level::Handshake => self.handshake.as_deref().map(SealKeys::long),
+            Level::OneRtt => self.one_rtt.as_ref().map(|keys| SealKeys {
+                packet: &keys.local,
+                header: &keys.local_header,
+                phase: keys.phase,
+            }),
+            Level::ZeroRtt => None,
+        }
+    }
+
+    /// A 1-RTT packet was sealed.
+    pub(crate) fn on_sealed(&mut self, number: PacketNumber, carries_ack: bool) {
+        if let Some(keys) = &mut self.one_rtt {
+            keys.sealed += 1;
+            keys.first_sent.get_or_insert(number);
+            keys.owes_ack &= !carries_ack;
+        }
+    }
+
+    /// A 1-RTT packet was acknowledged.
+    pub(crate) fn on_acked(&mut self, number: PacketNumber) {
+        if let Some(keys) = &mut self.one_rtt {
+            keys.acknowledged |= keys.first_sent.is_some_and(|first| number >= first);
+        }
+    }
+
+    /// Starts a key update, if RFC 9001 6.1 allows one now: the caller knows the handshake to be confirmed, a packet of
+    /// this phase was acknowledged, and the previous keys are gone.
+    #[must_use]
+    pub(crate) fn update(&mut self) -> bool {
+        match &mut self.one_rtt {
+            Some(keys) if keys.acknowledged && keys.previous.is_none() => {
+                keys.promote();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Packets sealed in this phase.
+    pub(crate) fn sealed(&self) -> u64 {
+        self.one_rtt.as_ref().map_or(0, |keys| keys.sealed)
+    }
+
+    /// How many packets one generation of keys may seal (RFC 9001 6.6).
+    pub(crate) fn confidentiality_limit(&self) -> u64 {
+        self.one_rtt.as_ref().map_or(u64::MAX, |keys| keys.local.confidentiality_limit())
+    }
+
+    /// Sets when the previous keys go.
+    pub(crate) fn discard_previous_at(&mut self, at: Instant) {
+        if let Some(previous) = self.one_rtt.as_mut().and_then(|keys| keys.previous.as_mut()) {
+            previous.discard_at.get_or_insert(at);
+        }
+    }
+
+    /// Discards the previous keys if their time has come.
+    pub(crate) fn discard_previous(&mut self, now: Instant) {
+        if let Some(keys) = &mut self.one_rtt {
+            keys.previous.take_if(|previous| previous.discard_at.is_some_and(|at| at <= now));
+        }
+    }
+}
+
+impl<'a> SealKeys<'a> {
+    fn long(keys: &'a Keys) -> Self {
+        Self { packet: &keys.local.packet, header: &keys.local.header, phase: false }
+    }
+}
+
+impl OneRtt {
+    #[expect(clippy::type_complexity, reason = "the outer error is a forgery, the inner one the peer's fault")]
+    fn open(
+        &mut self,
+        now: Instant,
+        number: PacketNumber,
+        phase: bool,
+        header: &[u8],
+        sealed: &[u8],
+        out: &mut [u8],
+    ) -> Result<Result<Opened, TransportError>, OpenError> {
+        self.previous.take_if(|previous| previous.discard_at.is_some_and(|at| at <= now));
+        if phase == self.phase {
+            let len = self.remote.open(number.as_u64(), header, sealed, out)?;
+            let phase_began = self.first_received.is_none() && self.previous.is_some();
+            self.on_received(number);
+            return Ok(Ok(Opened { len, phase_began }));
+        }
+        // RFC 9001 6.5: a packet older than this phase is one of the previous; before the peer has answered our update, all
+        // its packets are.
+        let is_older = self.first_received.is_none_or(|first| number < first);
+        if is_older && let Some(previous) = &self.previous {
+            let len = previous.remote.open(number.as_u64(), header, sealed, out)?;
+            return Ok(Ok(Opened { len, phase_began: false }));
+        }
+        let len = self.next.remote.open(number.as_u64(), header, sealed, out)?;
+        // RFC 9001 6.2: an update before the last one was acknowledged; 6.4: newer keys on an older packet.
+        if self.owes_ack {
+            return Ok(Err(TransportErrorCode::KEY_UPDATE_ERROR.because("a key update before the last one was confirmed")));
+        }
+        if self.largest_received.is_some_and(|largest| number < largest) {
+            return Ok(Err(TransportErrorCode::KEY_UPDATE_ERROR.because("newer keys protect an older packet")));
+        }
+        self.promote();
+        self.owes_ack = true;
+        self.on_received(number);
+        Ok(Ok(Opened { len, phase_began: true }))
+    }
+
+    fn on_received(&mut self, number: PacketNumber) {
+        self.first_received = Some(self.first_received.map_or(number, |first| first.min(number)));
+        self.largest_received = self.largest_received.max(Some(number));
+    }
+
+    /// The next generation becomes the current one, the current one the previous.
+    fn promote(&mut self) {
+        self.next_secrets = self.next_secrets.next();
+        let current = std::mem::replace(&mut self.next, self.next_secrets.packet_keys());
+        self.local = current.local;
+        let remote = std::mem::replace(&mut self.remote, current.remote);
+        self.previous = Some(Previous { remote, discard_at: None });
+        self.phase = !self.phase;
+        self.first_sent = None;
+        self.first_received = None;
+        self.largest_received = None;
+        self.acknowledged = false;
+        self.owes_ack = false;
+        self.sealed = 0;
+    }
+}

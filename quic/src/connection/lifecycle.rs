@@ -1,0 +1,359 @@
+//! From the first packet to the last: handshake steps, key discards and updates, timers, Retry, the end.
+
+use std::time::Duration;
+
+use weald_crypto::{Level, Step};
+
+use super::close::Reason;
+use super::handshake::CryptoDone;
+use super::parameters::{self, Peer, SeenIds};
+use super::timers::Timer;
+use super::{Connection, Event, crypto_version, level};
+use crate::config::MIN_UDP_PAYLOAD;
+use crate::endpoint::EndpointEvent;
+use crate::error::{ConnectionError, TransportError, TransportErrorCode};
+use crate::recovery::SpaceId;
+use crate::time::Instant;
+use crate::wire::PacketType;
+use crate::wire::header::{ProtectedPacket, Retry, VersionNegotiation};
+
+impl Connection {
+    // Inputs.
+
+    /// Time has come: call at or after [`Connection::next_timeout`].
+    pub fn on_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.poll_expired(now) {
+            match timer {
+                Timer::Close => self.let_go(),
+                // RFC 9000 10.1: silently.
+                Timer::Idle | Timer::Handshake => self.end(ConnectionError::TimedOut),
+                Timer::Loss => self.on_loss_timeout(now),
+                // The space knows that its ACK is due; `transmit` asks it.
+                Timer::AckDelay | Timer::Pacing => {}
+                Timer::KeyDiscard => self.keys.discard_previous(now),
+                Timer::KeepAlive => self.ping = true,
+            }
+            if self.close.is_drained() {
+                return;
+            }
+        }
+        self.after_input(now);
+    }
+
+    /// Takes in the result of a crypto job.
+    pub fn on_crypto_done(&mut self, now: Instant, done: CryptoDone) {
+        if !self.close.is_open() {
+            return;
+        }
+        let result = match self.handshake.on_done(done) {
+            Ok(None) => Ok(()),
+            Ok(Some(step)) => self.on_step(now, step),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            self.fail(now, error);
+        }
+        self.after_input(now);
+    }
+
+    // The handshake.
+
+    fn on_step(&mut self, now: Instant, step: Step) -> Result<(), TransportError> {
+        if let Some(bytes) = step.peer_transport_parameters {
+            self.on_peer_parameters(&bytes)?;
+        }
+        let mut levels = [None; 2];
+        for ((level, keys), installed) in step.keys.into_iter().zip(&mut levels) {
+            match level {
+                Level::Handshake => self.keys.install_handshake(keys),
+                Level::OneRtt => {
+                    let Some(secrets) = &step.one_rtt_secrets else { continue };
+                    self.keys.install_one_rtt(keys, secrets);
+                }
+                Level::Initial | Level::ZeroRtt => continue,
+            }
+            *installed = Some(level);
+        }
+        if step.complete {
+            // The session is gone now, so that this is the last step.
+            self.on_complete(now);
+        }
+        // A client opens 1-RTT packets once it has the keys, a server once it is complete; both are now.
+        for level in [Level::Handshake, Level::OneRtt] {
+            if levels.contains(&Some(level)) || self.handshake.is_complete() {
+                self.receive_kept(now, level);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_peer_parameters(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
+        let seen = SeenIds {
+            original: self.first_flight.original,
+            retry_source: self.first_flight.retry_source,
+            peer_source: self.first_flight.peer_source,
+        };
+        let parameters = parameters::decode(bytes, self.side, &seen)?;
+        self.peer = Peer::new(&parameters);
+        self.streams.set_peer_limits(&parameters::peer_limits(&parameters));
+        // Peers that chose an empty id are reached by address, and get no ids for migration either.
+        if !self.remote_ids.current().is_empty() {
+            self.local_ids.on_peer_parameters(parameters.active_connection_id_limit);
+        }
+        if let Some(token) = parameters.stateless_reset_token {
+            self.remote_ids.on_first_reset_token(token);
+        }
+        Ok(())
+    }
+
+    fn on_complete(&mut self, now: Instant) {
+        self.timers.set(Timer::Handshake, None);
+        let mtu = u64::from(self.config.udp_payload).min(self.peer.max_udp_payload);
+        self.path.set_mtu(u16::try_from(mtu).unwrap_or(u16::MAX).max(MIN_UDP_PAYLOAD));
+        self.events.push_back(Event::Connected);
+        self.restart_idle_timer(now);
+        if self.handshake.is_confirmed() {
+            self.on_confirmed();
+        }
+    }
+
+    /// The handshake is confirmed, by us at a server, by HANDSHAKE_DONE at a client (RFC 9001 4.1.2).
+    pub(super) fn on_confirmed(&mut self) {
+        if self.keys.has(Level::Handshake) || self.keys.has(Level::Initial) {
+            // RFC 9001 4.9.2
+            self.discard_space(SpaceId::Initial);
+            self.discard_space(SpaceId::Handshake);
+            self.events.push_back(Event::Confirmed);
+        }
+        if std::mem::take(&mut self.first_flight.routed) {
+            self.endpoint_events.push_back(EndpointEvent::confirmed(self.path.remote(), self.first_flight.original));
+        }
+    }
+
+    /// A packet is the peer's own; what that alone says.
+    pub(super) fn on_authenticated(&mut self, now: Instant, packet: &ProtectedPacket<'_>) {
+        self.first_flight.heard = true;
+        if packet.packet_type == PacketType::Initial && self.first_flight.peer_source.is_none() {
+            // RFC 9000 7.2: the server's first packet names the id to use from now on.
+            self.first_flight.peer_source = Some(packet.scid);
+            self.remote_ids.replace_first(packet.scid);
+        }
+        if packet.packet_type == PacketType::Handshake && self.side.is_server() {
+            // RFC 9000 8.1: only the owner of the address can have the keys. RFC 9001 4.9.1.
+            self.path.amplification_mut().on_validated();
+            self.discard_space(SpaceId::Initial);
+        }
+        // RFC 9000 10.1
+        self.spoke = false;
+        self.restart_idle_timer(now);
+    }
+
+    /// A packet was sent.
+    pub(super) fn on_packet_sent(&mut self, now: Instant, space: SpaceId, ack_eliciting: bool) {
+        if space == SpaceId::Handshake && self.side.is_client() {
+            // RFC 9001 4.9.1
+            self.discard_space(SpaceId::Initial);
+        }
+        // RFC 9000 10.1: only the first ack-eliciting packet after one that came in.
+        if ack_eliciting && !std::mem::replace(&mut self.spoke, true) {
+            self.restart_idle_timer(now);
+        }
+    }
+
+    fn discard_space(&mut self, space: SpaceId) {
+        if !self.keys.has(level(space)) {
+            return;
+        }
+        self.keys.discard(level(space));
+        self.handshake.on_space_discarded(level(space));
+        let path = &mut self.path;
+        self.spaces[space.index()].on_space_discarded(|packet, _| path.on_packet_forgotten(packet));
+        self.probes[space.index()] = 0;
+        self.loss.on_keys_discarded();
+    }
+
+    // Keys.
+
+    /// The peer updated its keys, or answered our update.
+    pub(super) fn on_key_phase(&mut self, now: Instant) {
+        // RFC 9001 6.5: three probe timeouts for packets that were overtaken.
+        let at = now + 3 * self.probe_timeout();
+        self.keys.discard_previous_at(at);
+        self.timers.set(Timer::KeyDiscard, Some(at));
+        self.stats.key_updates += 1;
+    }
+
+    /// Starts a key update if one is wanted or due; fails if the keys are used up and cannot be updated.
+    pub(super) fn update_keys_if_due(&mut self) -> Result<(), TransportError> {
+        let sealed = self.keys.sealed();
+        let limit = self.keys.confidentiality_limit();
+        // RFC 9001 6.6
+        if sealed >= limit {
+            return Err(TransportErrorCode::AEAD_LIMIT_REACHED.because("the keys are used up and could not be updated"));
+        }
+        let is_due = self.update_keys || sealed >= self.config.key_update_interval.unwrap_or(limit / 2);
+        // RFC 9001 6.1: not before the handshake is confirmed.
+        if is_due && self.handshake.is_confirmed() && self.keys.update() {
+            self.update_keys = false;
+        }
+        Ok(())
+    }
+
+    // Retry and version negotiation, at a client.
+
+    /// RFC 9000 17.2.5.2
+    pub(super) fn on_retry(&mut self, retry: &Retry<'_>) {
+        let is_welcome = self.side.is_client()
+            && self.close.is_open()
+            && !self.first_flight.heard
+            && self.first_flight.retry_source.is_none()
+            && retry.dcid == self.local_ids.handshake_id()
+            && retry.scid != self.first_flight.original;
+        let tag = || weald_crypto::retry_integrity_tag(crypto_version(), &self.first_flight.original, retry.without_tag);
+        if !is_welcome || !weald_crypto::constant_time_eq(&tag(), retry.integrity_tag) {
+            self.stats.packets_dropped += 1;
+            return;
+        }
+        self.first_flight.retry_source = Some(retry.scid);
+        self.first_flight.token = retry.token.to_vec();
+        self.remote_ids.replace_first(retry.scid);
+        // RFC 9001 5.2: the keys follow from the id that the server chose.
+        let keys = weald_crypto::initial_keys(crypto_version(), &retry.scid, weald_crypto::Side::Client);
+        self.keys.install_initial(keys);
+        self.restart_space(SpaceId::Initial);
+        self.probes = [0; 3];
+    }
+
+    /// RFC 9000 6.2
+    pub(super) fn on_version_negotiation(&mut self, negotiation: &VersionNegotiation<'_>) {
+        let is_welcome = self.side.is_client()
+            && self.close.is_open()
+            && !self.first_flight.heard
+            && self.first_flight.retry_source.is_none()
+            && negotiation.dcid == self.local_ids.handshake_id().as_slice()
+            && negotiation.scid == self.first_flight.original.as_slice()
+            && negotiation.versions().all(|version| version != self.version);
+        if is_welcome {
+            self.end(ConnectionError::VersionMismatch);
+        } else {
+            self.stats.packets_dropped += 1;
+        }
+    }
+
+    // The end.
+
+    /// The peer broke the protocol, or we cannot go on.
+    pub(super) fn fail(&mut self, now: Instant, error: TransportError) {
+        self.start_closing(now, Reason::Transport(error.clone()), ConnectionError::Transport(error));
+    }
+
+    pub(super) fn start_closing(&mut self, now: Instant, reason: Reason, error: ConnectionError) {
+        if !self.close.start(reason) {
+            return;
+        }
+        self.stop_working();
+        // RFC 9000 10.2: three probe timeouts, for what is still on its way.
+        self.timers.set(Timer::Close, Some(now + 3 * self.probe_timeout()));
+        self.events.push_back(Event::Closed(error));
+    }
+
+    /// The peer closed.
+    pub(super) fn on_peer_close(&mut self, now: Instant, error: ConnectionError) {
+        if self.close.is_open() {
+            self.stop_working();
+            self.timers.set(Timer::Close, Some(now + 3 * self.probe_timeout()));
+            self.events.push_back(Event::Closed(error));
+        }
+        self.close.drain();
+    }
+
+    /// The peer lost the connection (RFC 9000 10.3.1): nothing more is sent.
+    pub(super) fn on_stateless_reset(&mut self) {
+        self.end(ConnectionError::Reset);
+    }
+
+    /// The connection is over at once, without a word to the peer.
+    fn end(&mut self, error: ConnectionError) {
+        if self.close.is_open() {
+            self.events.push_back(Event::Closed(error));
+        }
+        self.let_go();
+    }
+
+    fn let_go(&mut self) {
+        if self.close.is_drained() {
+            return;
+        }
+        self.stop_working();
+        self.close.finish();
+        let remote = self.path.remote();
+        if std::mem::take(&mut self.first_flight.routed) {
+            self.endpoint_events.push_back(EndpointEvent::confirmed(remote, self.first_flight.original));
+        }
+        if let Some(token) = self.registered_token.take() {
+            self.endpoint_events.push_back(EndpointEvent::token(remote, Some(token), None));
+        }
+        self.endpoint_events.push_back(EndpointEvent::drained());
+    }
+
+    fn stop_working(&mut self) {
+        self.timers.clear();
+        self.handshake.abandon();
+        self.undecryptable.clear();
+    }
+
+    // Timers.
+
+    /// What follows from every input.
+    pub(super) fn after_input(&mut self, now: Instant) {
+        if !self.close.is_open() {
+            return;
+        }
+        if self.registered_token != self.remote_ids.reset_token() {
+            let token = self.remote_ids.reset_token();
+            let old = std::mem::replace(&mut self.registered_token, token);
+            self.endpoint_events.push_back(EndpointEvent::token(self.path.remote(), old, token));
+        }
+        self.rearm_loss_timer(now);
+        self.rearm_ack_timer();
+    }
+
+    pub(super) fn rearm_ack_timer(&mut self) {
+        // A deadline that nothing can be done about would fire again and again.
+        let due = SpaceId::ALL.into_iter().filter_map(|space| self.ack_deadline(space)).min();
+        self.timers.set(Timer::AckDelay, due.filter(|_| !self.is_amplification_limited()));
+    }
+
+    /// When a space must send an ACK even if it has nothing else to send.
+    pub(super) fn ack_deadline(&self, space: SpaceId) -> Option<Instant> {
+        /// The answer to a client's first packets goes out with their ACK, if TLS is not slower than this.
+        const HELD_BACK: Duration = Duration::from_millis(25);
+        if !self.keys.has(level(space)) {
+            return None;
+        }
+        let due = self.spaces[space.index()].received.ack_deadline()?;
+        let is_held = space == SpaceId::Initial && self.side.is_server() && self.handshake.is_working();
+        Some(if is_held { due + HELD_BACK } else { due })
+    }
+
+    pub(super) fn restart_idle_timer(&mut self, now: Instant) {
+        if !self.close.is_open() {
+            return;
+        }
+        // RFC 9000 10.1: the smaller of both, and never less than three probe timeouts.
+        let timeout = match (self.config.max_idle_timeout, self.peer.max_idle_timeout) {
+            (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+            (ours, theirs) => ours.or(theirs),
+        };
+        let floor = 3 * self.probe_timeout();
+        self.timers.set(Timer::Idle, timeout.map(|timeout: Duration| now + timeout.max(floor)));
+        if self.handshake.is_complete() {
+            self.timers.set(Timer::KeepAlive, self.config.keep_alive.map(|interval| now + interval));
+        }
+    }
+
+    /// Whether the anti-amplification limit forbids a full datagram (RFC 9000 8.1).
+    pub(super) fn is_amplification_limited(&self) -> bool {
+        self.path.amplification().budget() < u64::from(MIN_UDP_PAYLOAD)
+    }
+}

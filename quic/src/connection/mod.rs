@@ -1,0 +1,415 @@
+//! One connection: a value that takes datagrams, timeouts, finished crypto jobs and the application's verbs, and gives
+//! datagrams, deadlines, crypto jobs and events. It has no clock, socket or thread.
+//!
+//! The parts own their frames and know neither each other nor this module: `handshake`, `keys`, `ids`, `space`, `close`,
+//! `path_response` here, and `crate::streams` and `crate::path`. Five files apply what they cause:
+//!
+//! - `receive`: datagram to opened packets
+//! - `dispatch`: each frame of a packet to the part that owns it
+//! - `acknowledge`: tokens of acknowledged and lost packets back to the parts
+//! - `transmit`: the ordered list of parts that fill a datagram
+//! - `lifecycle`: handshake progress, timers, the end
+//!
+//! The methods are of four kinds. *Inputs* (`receive`, `on_timeout`, `on_crypto_done`) change the state, *outputs*
+//! (`transmit`, `next_timeout`, `poll_event`, `poll_crypto_job`, `poll_endpoint_event`) are asked after every input and verb
+//! until they give `None`, *verbs* are the application's, *getters* only look.
+
+mod acknowledge;
+mod close;
+mod crypto_stream;
+mod dispatch;
+mod handshake;
+mod ids;
+mod keys;
+mod lifecycle;
+mod packet_writer;
+mod parameters;
+mod path_response;
+mod receive;
+mod space;
+mod timers;
+mod transmit;
+mod undecryptable;
+mod verbs;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use weald_crypto::{Level, Outcome, Session};
+
+pub use self::handshake::{CryptoDone, CryptoJob};
+
+use self::close::Close;
+use self::handshake::Handshake;
+use self::ids::{LocalIds, RemoteIds};
+use self::keys::KeyRing;
+use self::parameters::Peer;
+use self::path_response::PathResponses;
+use self::space::Space;
+use self::timers::{Timer, Timers};
+use self::undecryptable::Undecryptable;
+use crate::chunk::Pool;
+use crate::config::{ClientConfig, ServerConfig, TransportConfig};
+use crate::endpoint::{ConnectError, EndpointEvent, IdIssuer, Incoming};
+use crate::error::ConnectionError;
+use crate::id::{ConnectionId, ResetToken};
+use crate::path::{EcnMark, Path, PathConfig, PathId};
+use crate::recovery::SpaceId;
+use crate::recovery::loss::LossTimer;
+use crate::side::Side;
+use crate::stats::ConnectionStats;
+use crate::streams::{StreamEvent, Streams};
+use crate::time::Instant;
+use crate::token::Token;
+use crate::wire::{PacketType, Version};
+
+/// What came with a received datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct DatagramMeta {
+    /// Where it came from.
+    pub remote: SocketAddr,
+    /// The address it was sent to, if known.
+    pub local: Option<IpAddr>,
+    /// Its ECN mark.
+    pub ecn: Option<EcnMark>,
+}
+
+/// A datagram to send; its bytes are in the buffer that was given.
+#[derive(Clone, Copy, Debug)]
+pub struct Transmit {
+    /// How many bytes of the buffer.
+    pub len: usize,
+    /// Where to.
+    pub remote: SocketAddr,
+    /// From which address, if known.
+    pub local: Option<IpAddr>,
+    /// The ECN mark to set.
+    pub ecn: Option<EcnMark>,
+}
+
+/// What happened to a connection.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The handshake is complete: streams can be opened, and the peer is who it says.
+    Connected,
+    /// The peer is known to be complete as well.
+    Confirmed,
+    /// Something happened to streams.
+    Stream(StreamEvent),
+    /// The connection is over. The last event.
+    Closed(ConnectionError),
+}
+
+/// One QUIC connection.
+pub struct Connection {
+    side: Side,
+    version: Version,
+    config: Arc<TransportConfig>,
+    handshake: Handshake,
+    keys: KeyRing,
+    local_ids: LocalIds,
+    remote_ids: RemoteIds,
+    spaces: [Space; 3],
+    path: Path,
+    path_responses: PathResponses,
+    streams: Streams,
+    loss: LossTimer,
+    timers: Timers,
+    close: Close,
+    undecryptable: Undecryptable,
+    first_flight: FirstFlight,
+    peer: Peer,
+    /// Ack-eliciting packets owed in each space because of a probe timeout.
+    probes: [u8; 3],
+    /// A PING is owed so that the connection stays alive.
+    ping: bool,
+    /// A key update was asked for and could not start yet.
+    update_keys: bool,
+    /// An ack-eliciting packet was sent since the last packet came in (RFC 9000 10.1).
+    spoke: bool,
+    /// At a client: the server is known to have validated our address (RFC 9002 6.2.2.1).
+    peer_validated_us: bool,
+    /// The reset token that the endpoint knows of.
+    registered_token: Option<ResetToken>,
+    events: VecDeque<Event>,
+    endpoint_events: VecDeque<EndpointEvent>,
+    pool: Pool,
+    rng: fastrand::Rng,
+    stats: ConnectionStats,
+    /// Reused between packets.
+    header: Vec<u8>,
+    tokens: [Vec<Token>; 3],
+}
+
+/// What the first packets of both sides fix (RFC 9000 7.2, 7.3, 17.2.5).
+struct FirstFlight {
+    /// The destination id of the client's very first packet.
+    original: ConnectionId,
+    /// The source id of a Retry that the client followed.
+    retry_source: Option<ConnectionId>,
+    /// The token of that Retry.
+    token: Vec<u8>,
+    /// The source id of the peer's first packet, from which it must not depart.
+    peer_source: Option<ConnectionId>,
+    /// A packet of the peer authenticated.
+    heard: bool,
+    /// The endpoint still routes the original id here.
+    routed: bool,
+}
+
+/// What the endpoint lends a new connection.
+pub(crate) struct Lent {
+    pub(crate) issuer: IdIssuer,
+    pub(crate) pool: Pool,
+    pub(crate) rng: fastrand::Rng,
+}
+
+impl Connection {
+    /// A client's connection, with `original` as the unpredictable id that its first packets go to.
+    pub(crate) fn client(
+        now: Instant,
+        config: &ClientConfig,
+        remote: SocketAddr,
+        server_name: &str,
+        original: ConnectionId,
+        mut lent: Lent,
+    ) -> Result<Self, ConnectError> {
+        let (local_ids, _) = LocalIds::new(lent.issuer).ok_or(ConnectError::Full)?;
+        let parameters = parameters::client(&config.transport, local_ids.handshake_id(), &mut lent.rng);
+        let version = crypto_version();
+        let session = Session::client(&config.crypto, version, server_name, parameters)?;
+        let first_flight = FirstFlight {
+            original,
+            retry_source: None,
+            token: Vec::new(),
+            peer_source: None,
+            heard: false,
+            routed: false,
+        };
+        Ok(Self::new(
+            now,
+            Side::Client,
+            &config.transport,
+            session,
+            local_ids,
+            RemoteIds::new(original, parameters::ACTIVE_CONNECTION_ID_LIMIT),
+            (remote, None),
+            first_flight,
+            (lent.pool, lent.rng),
+        ))
+    }
+
+    /// A server's connection for a client. `None` if the issuer is used up.
+    pub(crate) fn server(
+        now: Instant,
+        config: &ServerConfig,
+        incoming: &Incoming,
+        local: Option<IpAddr>,
+        mut lent: Lent,
+    ) -> Option<Self> {
+        let (local_ids, token) = LocalIds::new(lent.issuer)?;
+        let parameters =
+            parameters::server(&config.transport, local_ids.handshake_id(), incoming.original, token, &mut lent.rng);
+        let session = Session::server(&config.crypto, crypto_version(), parameters);
+        let first_flight = FirstFlight {
+            original: incoming.original,
+            retry_source: None,
+            token: Vec::new(),
+            peer_source: Some(incoming.source),
+            heard: false,
+            routed: true,
+        };
+        Some(Self::new(
+            now,
+            Side::Server,
+            &config.transport,
+            session,
+            local_ids,
+            RemoteIds::new(incoming.source, parameters::ACTIVE_CONNECTION_ID_LIMIT),
+            (incoming.remote, local),
+            first_flight,
+            (lent.pool, lent.rng),
+        ))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the two constructors above are its only callers")]
+    fn new(
+        now: Instant,
+        side: Side,
+        config: &Arc<TransportConfig>,
+        session: Session,
+        local_ids: LocalIds,
+        remote_ids: RemoteIds,
+        (remote, local): (SocketAddr, Option<IpAddr>),
+        first_flight: FirstFlight,
+        (pool, mut rng): (Pool, fastrand::Rng),
+    ) -> Self {
+        let path_config =
+            PathConfig { algorithm: config.congestion, initial_rtt: config.initial_rtt, ..PathConfig::default() };
+        let path = Path::new(now, PathId::FIRST, remote, local, &path_config, side.is_client());
+        let mut keys = KeyRing::default();
+        let crypto_side = match side {
+            Side::Client => weald_crypto::Side::Client,
+            Side::Server => weald_crypto::Side::Server,
+        };
+        keys.install_initial(weald_crypto::initial_keys(crypto_version(), &first_flight.original, crypto_side));
+        let mut connection = Self {
+            side,
+            version: Version::V1,
+            config: Arc::clone(config),
+            handshake: Handshake::new(side, session),
+            keys,
+            local_ids,
+            remote_ids,
+            spaces: SpaceId::ALL.map(|id| Space::new(id, config.max_ack_delay)),
+            path,
+            path_responses: PathResponses::default(),
+            streams: parameters::streams(side, config, &mut rng),
+            loss: LossTimer::default(),
+            timers: Timers::new(),
+            close: Close::new(),
+            undecryptable: Undecryptable::default(),
+            first_flight,
+            peer: Peer::default(),
+            probes: [0; 3],
+            ping: false,
+            update_keys: false,
+            spoke: false,
+            peer_validated_us: side.is_server(),
+            registered_token: None,
+            events: VecDeque::new(),
+            endpoint_events: VecDeque::new(),
+            pool,
+            rng,
+            stats: ConnectionStats::default(),
+            header: Vec::new(),
+            tokens: Default::default(),
+        };
+        connection.timers.set(Timer::Handshake, Some(now + config.handshake_timeout));
+        connection.restart_idle_timer(now);
+        connection
+    }
+
+    // Outputs.
+
+    /// When to call [`Connection::on_timeout`], if nothing else happens before.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// What happened, the oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(Event::Connected | Event::Confirmed) = self.events.front() {
+            return self.events.pop_front();
+        }
+        // What was received before the end can still be read.
+        self.streams.poll_event().map(Event::Stream).or_else(|| self.events.pop_front())
+    }
+
+    /// The next step of TLS to be run, on any thread; its result goes to [`Connection::on_crypto_done`].
+    pub fn poll_crypto_job(&mut self) -> Option<CryptoJob> {
+        if !self.close.is_open() {
+            return None;
+        }
+        self.handshake.poll_job()
+    }
+
+    /// What the endpoint must know, for [`crate::Endpoint::on_event`].
+    pub fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
+        self.endpoint_events.pop_front()
+    }
+
+    // Getters.
+
+    /// Which end of the connection this is.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The QUIC version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The peer's address.
+    pub fn remote(&self) -> SocketAddr {
+        self.path.remote()
+    }
+
+    /// The local address, if known.
+    pub fn local(&self) -> Option<IpAddr> {
+        self.path.local()
+    }
+
+    /// What TLS agreed on: `None` before [`Event::Connected`].
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.handshake.outcome()
+    }
+
+    /// Whether the handshake is complete and the connection not closed.
+    pub fn is_established(&self) -> bool {
+        self.handshake.is_complete() && self.close.is_open()
+    }
+
+    /// Whether the handshake is confirmed (RFC 9001 4.1.2).
+    pub fn is_confirmed(&self) -> bool {
+        self.handshake.is_confirmed()
+    }
+
+    /// Whether the connection is closed, by whomever.
+    pub fn is_closed(&self) -> bool {
+        !self.close.is_open()
+    }
+
+    /// Whether all state can be dropped: nothing will be sent any more, and nothing is expected.
+    pub fn is_drained(&self) -> bool {
+        self.close.is_drained()
+    }
+
+    /// Whether a packet of the peer authenticated.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.first_flight.heard
+    }
+
+    /// What the connection did so far.
+    pub fn stats(&self) -> ConnectionStats {
+        ConnectionStats {
+            rtt: self.path.rtt().smoothed(),
+            congestion_window: self.path.window(),
+            bytes_in_flight: self.path.in_flight(),
+            mtu: self.path.mtu(),
+            ..self.stats
+        }
+    }
+
+    fn space(&mut self, id: SpaceId) -> &mut Space {
+        &mut self.spaces[id.index()]
+    }
+}
+
+/// The version whose salts and labels protect packets; the only one there is so far.
+fn crypto_version() -> weald_crypto::Version {
+    weald_crypto::Version::V1
+}
+
+/// The encryption level whose keys protect what a space sends.
+fn level(space: SpaceId) -> Level {
+    match space {
+        SpaceId::Initial => Level::Initial,
+        SpaceId::Handshake => Level::Handshake,
+        SpaceId::Data => Level::OneRtt,
+    }
+}
+
+/// The packets that a space sends.
+fn packet_type(space: SpaceId) -> PacketType {
+    match space {
+        SpaceId::Initial => PacketType::Initial,
+        SpaceId::Handshake => PacketType::Handshake,
+        SpaceId::Data => PacketType::OneRtt,
+    }
+}

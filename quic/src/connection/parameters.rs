@@ -1,0 +1,180 @@
+//! Transport parameters: what we declare, and what of the peer's is kept (RFC 9000 7.3, 7.4, 18).
+//!
+//! Owns the check that the ids of the handshake are those that the peer saw. Does not own the encoding.
+
+use std::time::Duration;
+
+use crate::config::TransportConfig;
+use crate::error::{TransportError, TransportErrorCode};
+use crate::id::{ConnectionId, ResetToken};
+use crate::side::Side;
+use crate::streams::{Limits, StreamOptions, Streams};
+use crate::wire::TransportParameters;
+
+/// The peer's ids that we store: enough for it to rotate them.
+pub(crate) const ACTIVE_CONNECTION_ID_LIMIT: usize = 4;
+
+/// We report acknowledgement delays in units of 8 us, as is the default.
+pub(crate) const ACK_DELAY_EXPONENT: u8 = 3;
+
+/// What is remembered of the peer's parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// Whether they came.
+    pub(crate) known: bool,
+    pub(crate) max_idle_timeout: Option<Duration>,
+    pub(crate) max_udp_payload: u64,
+    pub(crate) ack_delay_exponent: u8,
+    pub(crate) max_ack_delay: Duration,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        let defaults = TransportParameters::default();
+        Self {
+            known: false,
+            max_idle_timeout: defaults.max_idle_timeout,
+            max_udp_payload: defaults.max_udp_payload_size,
+            ack_delay_exponent: defaults.ack_delay_exponent,
+            max_ack_delay: defaults.max_ack_delay,
+        }
+    }
+}
+
+impl Peer {
+    pub(crate) fn new(parameters: &TransportParameters) -> Self {
+        Self {
+            known: true,
+            max_idle_timeout: parameters.max_idle_timeout,
+            max_udp_payload: parameters.max_udp_payload_size,
+            ack_delay_exponent: parameters.ack_delay_exponent,
+            max_ack_delay: parameters.max_ack_delay,
+        }
+    }
+}
+
+/// The ids that the handshake went by, as this end saw them.
+pub(crate) struct SeenIds {
+    /// The destination id of the client's first packet.
+    pub(crate) original: ConnectionId,
+    /// The source id of the Retry, if one was followed.
+    pub(crate) retry_source: Option<ConnectionId>,
+    /// The source id of the peer's first packet.
+    pub(crate) peer_source: Option<ConnectionId>,
+}
+
+/// What a client declares.
+pub(crate) fn client(config: &TransportConfig, source: ConnectionId, rng: &mut fastrand::Rng) -> Vec<u8> {
+    ours(config, source).encode(rng)
+}
+
+/// What a server declares.
+pub(crate) fn server(
+    config: &TransportConfig,
+    source: ConnectionId,
+    original: ConnectionId,
+    token: ResetToken,
+    rng: &mut fastrand::Rng,
+) -> Vec<u8> {
+    let parameters = TransportParameters {
+        original_destination_connection_id: Some(original),
+        stateless_reset_token: Some(token),
+        ..ours(config, source)
+    };
+    parameters.encode(rng)
+}
+
+/// Reads what the peer declared, and checks that nobody changed the ids of the handshake on the way (RFC 9000 7.3).
+pub(crate) fn decode(bytes: &[u8], side: Side, seen: &SeenIds) -> Result<TransportParameters, TransportError> {
+    let parameters = TransportParameters::decode(bytes, !side)?;
+    let mut matches = parameters.initial_source_connection_id == seen.peer_source && seen.peer_source.is_some();
+    if side.is_client() {
+        matches &= parameters.original_destination_connection_id == Some(seen.original);
+        matches &= parameters.retry_source_connection_id == seen.retry_source;
+    }
+    if !matches {
+        return Err(TransportErrorCode::TRANSPORT_PARAMETER_ERROR
+            .because("connection ids in the transport parameters are not those of the handshake"));
+    }
+    Ok(parameters)
+}
+
+/// The streams of a new connection.
+pub(crate) fn streams(side: Side, config: &TransportConfig, rng: &mut fastrand::Rng) -> Streams {
+    let options = StreamOptions { limits: limits(config), send_window: config.send_window.into() };
+    Streams::new(side, options, rng)
+}
+
+/// What the peer allows us.
+pub(crate) fn peer_limits(parameters: &TransportParameters) -> Limits {
+    Limits {
+        data: parameters.initial_max_data,
+        stream_data_bidi_local: parameters.initial_max_stream_data_bidi_local,
+        stream_data_bidi_remote: parameters.initial_max_stream_data_bidi_remote,
+        stream_data_uni: parameters.initial_max_stream_data_uni,
+        streams_bidi: parameters.initial_max_streams_bidi,
+        streams_uni: parameters.initial_max_streams_uni,
+    }
+}
+
+fn limits(config: &TransportConfig) -> Limits {
+    Limits {
+        data: config.connection_window.into(),
+        stream_data_bidi_local: config.stream_window.into(),
+        stream_data_bidi_remote: config.stream_window.into(),
+        stream_data_uni: config.stream_window.into(),
+        streams_bidi: config.max_streams_bi.into(),
+        streams_uni: config.max_streams_uni.into(),
+    }
+}
+
+fn ours(config: &TransportConfig, source: ConnectionId) -> TransportParameters {
+    let limits = limits(config);
+    TransportParameters {
+        max_idle_timeout: config.max_idle_timeout,
+        initial_max_data: limits.data,
+        initial_max_stream_data_bidi_local: limits.stream_data_bidi_local,
+        initial_max_stream_data_bidi_remote: limits.stream_data_bidi_remote,
+        initial_max_stream_data_uni: limits.stream_data_uni,
+        initial_max_streams_bidi: limits.streams_bidi,
+        initial_max_streams_uni: limits.streams_uni,
+        ack_delay_exponent: ACK_DELAY_EXPONENT,
+        max_ack_delay: config.max_ack_delay,
+        disable_active_migration: true,
+        active_connection_id_limit: ACTIVE_CONNECTION_ID_LIMIT as u64,
+        initial_source_connection_id: Some(source),
+        ..TransportParameters::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(fill: u8) -> ConnectionId {
+        ConnectionId::new(&[fill; 8]).unwrap()
+    }
+
+    #[test]
+    fn ids_that_differ_from_the_handshakes_are_refused() {
+        // RFC 9000 7.3
+        let mut rng = fastrand::Rng::with_seed(1);
+        let config = TransportConfig::default();
+        let from_server = server(&config, id(1), id(2), ResetToken::from([0; 16]), &mut rng);
+        let seen = |original, retry_source, peer_source| SeenIds { original, retry_source, peer_source };
+        let read = |seen: SeenIds| decode(&from_server, Side::Client, &seen).map_err(|error| error.code);
+        assert!(read(seen(id(2), None, Some(id(1)))).is_ok());
+        for wrong in [
+            seen(id(3), None, Some(id(1))),
+            seen(id(2), None, Some(id(3))),
+            seen(id(2), None, None),
+            seen(id(2), Some(id(1)), Some(id(1))),
+        ] {
+            assert_eq!(read(wrong), Err(TransportErrorCode::TRANSPORT_PARAMETER_ERROR));
+        }
+        let from_client = client(&config, id(1), &mut rng);
+        let read = |source| decode(&from_client, Side::Server, &seen(id(2), None, Some(source)));
+        assert!(read(id(1)).is_ok());
+        assert!(read(id(2)).is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! Datagrams in: cuts them into packets, removes protection, and drops what is not for us.
+//!
+//! What cannot be authenticated changes nothing but counters (RFC 9000 5.2). Opened payloads go to `dispatch`.
+//!
+//! A packet's header is copied to a small buffer to be unmasked, and its payload opened out of place into a pooled chunk;
+//! the datagram's own buffer is never written, and is free again when `receive` returns.
+
+use weald_crypto::Level;
+
+use super::dispatch::Opened;
+use super::keys::OpenFailure;
+use super::{Connection, DatagramMeta};
+use crate::config::MIN_UDP_PAYLOAD;
+use crate::endpoint::reset;
+use crate::error::TransportError;
+use crate::recovery::SpaceId;
+use crate::time::Instant;
+use crate::wire::PacketType;
+use crate::wire::header::{Packet, Packets, ProtectedPacket};
+
+/// What became of a packet.
+enum Fate {
+    /// It told us nothing.
+    Dropped,
+    /// It is waiting for its keys.
+    Kept,
+    /// It is the peer's own.
+    Authenticated,
+}
+
+impl Connection {
+    /// Takes in a datagram.
+    pub fn receive(&mut self, now: Instant, datagram: &[u8], meta: DatagramMeta) {
+        self.stats.datagrams_received += 1;
+        self.stats.bytes_received += datagram.len() as u64;
+        if self.close.is_drained() {
+            return;
+        }
+        // RFC 9000 9: we forbid migration (disable_active_migration), so that another address is a forgery or a NAT's
+        // rebinding, and both are dropped.
+        if meta.remote != self.path.remote() {
+            self.stats.packets_dropped += 1;
+            return;
+        }
+        // RFC 9000 8.1: the whole datagram counts once, whatever is in it.
+        self.path.amplification_mut().on_datagram_received(datagram.len());
+        if let (None, Some(local)) = (self.path.local(), meta.local) {
+            self.path.set_local(local);
+        }
+        let authenticated = self.receive_packets(now, datagram, meta);
+        if !authenticated && self.is_reset(datagram) {
+            self.on_stateless_reset();
+        }
+        self.after_input(now);
+    }
+
+    fn receive_packets(&mut self, now: Instant, datagram: &[u8], meta: DatagramMeta) -> bool {
+        let mut authenticated = false;
+        let mut destination = None;
+        for packet in Packets::new(datagram, self.local_ids.handshake_id().len()) {
+            let fate = match packet {
+                // RFC 9000 12.2: all packets of a datagram are for one connection.
+                Ok(Packet::Protected(packet)) if *destination.get_or_insert(packet.dcid) != packet.dcid => Fate::Dropped,
+                // RFC 9000 14.1: a client that does not pay for the answer gets none.
+                Ok(Packet::Protected(packet))
+                    if packet.packet_type == PacketType::Initial
+                        && self.side.is_server()
+                        && datagram.len() < usize::from(MIN_UDP_PAYLOAD) =>
+                {
+                    Fate::Dropped
+                }
+                Ok(Packet::Protected(packet)) => self.receive_packet(now, &packet, meta),
+                Ok(Packet::Retry(retry)) => {
+                    self.on_retry(&retry);
+                    Fate::Kept
+                }
+                Ok(Packet::VersionNegotiation(negotiation)) => {
+                    self.on_version_negotiation(&negotiation);
+                    Fate::Kept
+                }
+                Ok(Packet::Unsupported(_)) | Err(_) => Fate::Dropped,
+            };
+            match fate {
+                Fate::Dropped => self.stats.packets_dropped += 1,
+                Fate::Kept => {}
+                Fate::Authenticated => authenticated = true,
+            }
+            if self.close.is_drained() {
+                break;
+            }
+        }
+        authenticated
+    }
+
+    /// Opens packets that came before their keys.
+    pub(super) fn receive_kept(&mut self, now: Instant, level: Level) {
+        for kept in self.undecryptable.take(level) {
+            let id_len = self.local_ids.handshake_id().len();
+            if let Some(Ok(Packet::Protected(packet))) = Packets::new(&kept.packet, id_len).next()
+                && let Fate::Dropped = self.receive_packet(now, &packet, kept.meta)
+            {
+                self.stats.packets_dropped += 1;
+            }
+        }
+    }
+
+    fn receive_packet(&mut self, now: Instant, packet: &ProtectedPacket<'_>, meta: DatagramMeta) -> Fate {
+        let (level, space) = match packet.packet_type {
+            PacketType::Initial => (Level::Initial, SpaceId::Initial),
+            PacketType::Handshake => (Level::Handshake, SpaceId::Handshake),
+            PacketType::OneRtt => (Level::OneRtt, SpaceId::Data),
+            // No 0-RTT keys are ever made.
+            PacketType::ZeroRtt => return Fate::Dropped,
+        };
+        if packet.packet_type.is_long() && !self.is_from_peer(packet) {
+            return Fate::Dropped;
+        }
+        // RFC 9001 5.7: a server opens no 1-RTT packet before the handshake is complete.
+        let is_early = level == Level::OneRtt && !self.handshake.is_complete();
+        if is_early || !self.keys.has(level) {
+            let is_awaited = is_early || (level == Level::Handshake && !self.keys.is_handshake_over());
+            if is_awaited && self.close.is_open() && self.undecryptable.keep(level, packet.bytes(), meta) {
+                return Fate::Kept;
+            }
+            return Fate::Dropped;
+        }
+        let mut header = std::mem::take(&mut self.header);
+        let opened = self.unseal(now, level, space, packet, &mut header);
+        self.header = header;
+        let result = match opened {
+            Ok(None) => return Fate::Dropped,
+            Ok(Some(opened)) => self.on_opened(now, packet, opened, meta),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            self.fail(now, error);
+        }
+        Fate::Authenticated
+    }
+
+    /// Whether the long header names the peer as it introduced itself.
+    fn is_from_peer(&self, packet: &ProtectedPacket<'_>) -> bool {
+        // RFC 9000 7.2: the source id never changes after the first packet. 17.2.2: servers send no token.
+        self.first_flight.peer_source.is_none_or(|source| source == packet.scid)
+            && (self.side.is_server() || packet.token.is_empty())
+    }
+
+    fn unseal(
+        &mut self,
+        now: Instant,
+        level: Level,
+        space: SpaceId,
+        packet: &ProtectedPacket<'_>,
+        header: &mut Vec<u8>,
+    ) -> Result<Option<Opened>, TransportError> {
+        let (Some(sample), Some(key)) = (packet.sample(), self.keys.remote_header(level)) else { return Ok(None) };
+        let Some(plain) = packet.unprotect(key.mask(sample), header) else { return Ok(None) };
+        let received = &self.spaces[space.index()].received;
+        let Some(number) = plain.packet_number.expand(received.largest()) else { return Ok(None) };
+        let sealed = packet.ciphertext(&plain);
+        let mut chunk = self.pool.take(sealed.len());
+        let phase = plain.key_phase() && level == Level::OneRtt;
+        let opened = match self.keys.open(now, level, number, phase, header, sealed, &mut chunk) {
+            Ok(opened) => opened,
+            Err(OpenFailure::Forged) => return Ok(None),
+            Err(OpenFailure::Fatal(error)) => return Err(error),
+        };
+        if opened.phase_began {
+            self.on_key_phase(now);
+        }
+        plain.check_reserved_bits()?;
+        let payload = chunk.freeze(0..opened.len);
+        Ok(Some(Opened { packet: packet.packet_type, space, number, destination: packet.dcid, payload }))
+    }
+
+    fn on_opened(
+        &mut self,
+        now: Instant,
+        packet: &ProtectedPacket<'_>,
+        opened: Opened,
+        meta: DatagramMeta,
+    ) -> Result<(), TransportError> {
+        self.stats.packets_received += 1;
+        // RFC 9000 12.3: the same number again is the same packet again.
+        if self.spaces[opened.space.index()].received.is_duplicate(opened.number) {
+            self.stats.packets_dropped += 1;
+            return Ok(());
+        }
+        if self.close.is_closing() {
+            self.close.on_packet();
+        }
+        self.on_authenticated(now, packet);
+        let ack_eliciting = self.dispatch(now, &opened)?;
+        // The packet may have discarded its own space.
+        if self.keys.has(super::level(opened.space)) {
+            self.space(opened.space).received.on_packet(now, opened.number, ack_eliciting, meta.ecn);
+        }
+        Ok(())
+    }
+
+    /// Whether a datagram that nothing in it authenticated is a stateless reset (RFC 9000 10.3.1).
+    fn is_reset(&self, datagram: &[u8]) -> bool {
+        // The comparison takes the same time for every token.
+        matches!((reset::token_of(datagram), self.remote_ids.reset_token()), (Some(found), Some(token)) if found == token)
+    }
+}

@@ -1,0 +1,242 @@
+//! Datagrams out: the ordered list of parts that fill a packet, under a purpose.
+//!
+//! What goes past the congestion window and what does not is decided here, once a datagram (RFC 9002 7); how bytes are laid
+//! out and sealed is `packet_writer`'s.
+
+use weald_crypto::Level;
+
+use super::packet_writer::{DatagramWriter, Header, SealedPacket};
+use super::parameters::ACK_DELAY_EXPONENT;
+use super::timers::Timer;
+use super::{Connection, Transmit, level, packet_type};
+use crate::config::MIN_UDP_PAYLOAD;
+use crate::error::TransportErrorCode;
+use crate::path::Blocked;
+use crate::recovery::SpaceId;
+use crate::recovery::sent::{PacketKind, SentPacket};
+use crate::time::Instant;
+use crate::token::Token;
+use crate::wire::FrameWriter;
+use crate::wire::frame::Ping;
+
+/// What a packet is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Whatever there is.
+    Normal,
+    /// Acknowledgements alone: congestion control or the pacer forbid the rest.
+    AckOnly,
+    /// As normal, past the congestion window, and never without a frame that elicits an answer (RFC 9002 6.2.4).
+    Probe,
+}
+
+impl Connection {
+    /// Writes the next datagram to the front of `buf`, which holds at least 1200 bytes. `None` if there is nothing to send
+    /// for now.
+    pub fn transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<Transmit> {
+        if self.close.is_open()
+            && let Err(error) = self.update_keys_if_due()
+        {
+            self.fail(now, error);
+        }
+        let len = if self.close.is_open() { self.write_datagram(now, buf)? } else { self.write_close(now, buf)? };
+        self.path.amplification_mut().on_datagram_sent(len);
+        self.stats.datagrams_sent += 1;
+        self.stats.bytes_sent += len as u64;
+        Some(Transmit { len, remote: self.path.remote(), local: self.path.local(), ecn: None })
+    }
+
+    fn write_datagram(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
+        // Until the handshake is complete the peer's limit is unknown, and 1200 bytes pass everywhere.
+        let mtu = if self.handshake.is_complete() { self.path.mtu() } else { MIN_UDP_PAYLOAD };
+        let size = buf.len().min(mtu.into());
+        // RFC 9000 8.1, 14.1: what elicits an answer in an Initial packet needs a full datagram, so that less is as good as
+        // nothing.
+        if self.is_amplification_limited() {
+            return None;
+        }
+        let permitted = self.permitted(now, size)?;
+        let mut tokens = std::mem::take(&mut self.tokens);
+        let mut datagram = DatagramWriter::new(&mut buf[..size]);
+        let mut min_size = 0;
+        let mut acks = [false; 3];
+        for space in SpaceId::ALL {
+            let purpose = if self.probes[space.index()] > 0 { Purpose::Probe } else { permitted };
+            if !self.is_wanted(now, space, purpose) {
+                continue;
+            }
+            let Some(number) = self.spaces[space.index()].next_number() else {
+                // RFC 9000 12.3: without numbers there is nothing more to say.
+                self.tokens = tokens;
+                self.fail(now, TransportErrorCode::INTERNAL_ERROR.because("packet numbers are used up"));
+                return None;
+            };
+            let short = number.truncate(self.spaces[space.index()].largest_acked());
+            let header = Header {
+                version: self.version,
+                destination: self.remote_ids.current(),
+                source: self.local_ids.handshake_id(),
+                token: &self.first_flight.token,
+                phase: self.keys.local(Level::OneRtt).is_some_and(|keys| keys.phase),
+            };
+            let Some(slot) = datagram.begin(space, &header, number, short) else { break };
+            let mut out = FrameWriter::new(datagram.payload(slot), &mut tokens[space.index()]);
+            acks[space.index()] = self.spaces[space.index()].write_ack(now, ACK_DELAY_EXPONENT, &mut out);
+            let is_path_response = purpose != Purpose::AckOnly && self.write_parts(space, purpose, &mut out);
+            let written = out.finish();
+            // RFC 9000 14.1, 8.2.2
+            if is_path_response || (space == SpaceId::Initial && (self.side.is_client() || written.ack_eliciting)) {
+                min_size = MIN_UDP_PAYLOAD.into();
+            }
+            datagram.push(slot, written);
+        }
+        if datagram.is_empty() {
+            self.tokens = tokens;
+            return None;
+        }
+        datagram.pad_to(min_size);
+        let (len, sealed) = datagram.seal(&self.keys);
+        for packet in sealed.into_iter().flatten() {
+            self.record(now, packet, &mut tokens[packet.space.index()], acks[packet.space.index()]);
+        }
+        self.tokens = tokens;
+        self.rearm_loss_timer(now);
+        self.rearm_ack_timer();
+        Some(len)
+    }
+
+    /// What may be sent now, if anything should.
+    fn permitted(&mut self, now: Instant, size: usize) -> Option<Purpose> {
+        if !SpaceId::ALL.into_iter().any(|space| self.is_wanted(now, space, Purpose::Normal)) {
+            return None;
+        }
+        if !SpaceId::ALL.into_iter().any(|space| self.has_data(space)) {
+            return Some(Purpose::AckOnly);
+        }
+        match self.path.can_send(now, size) {
+            Ok(()) => Some(Purpose::Normal),
+            Err(Blocked::Pacing(at)) => {
+                self.timers.set(Timer::Pacing, Some(at));
+                Some(Purpose::AckOnly)
+            }
+            Err(Blocked::Window | Blocked::Amplification) => Some(Purpose::AckOnly),
+        }
+    }
+
+    /// Whether a packet of the space has something to carry.
+    fn is_wanted(&self, now: Instant, space: SpaceId, purpose: Purpose) -> bool {
+        if !self.keys.has(level(space)) {
+            return false;
+        }
+        let is_ack_due = self.ack_deadline(space).is_some_and(|due| due <= now);
+        let is_probe = self.probes[space.index()] > 0;
+        is_ack_due || is_probe || (purpose != Purpose::AckOnly && self.has_data(space))
+    }
+
+    /// Whether a part has frames for the space.
+    fn has_data(&self, space: SpaceId) -> bool {
+        if !self.keys.has(level(space)) {
+            return false;
+        }
+        self.handshake.has_pending(level(space))
+            || (space == SpaceId::Data
+                && (self.ping
+                    || self.path_responses.has_pending()
+                    || self.remote_ids.has_pending()
+                    || self.local_ids.has_pending()
+                    || self.streams.has_pending()))
+    }
+
+    /// The parts in the order of their frames' urgency. Says whether the datagram carries a PATH_RESPONSE.
+    fn write_parts(&mut self, space: SpaceId, purpose: Purpose, out: &mut FrameWriter<'_>) -> bool {
+        let mut is_path_response = false;
+        self.handshake.write_frames(level(space), out);
+        if space == SpaceId::Data {
+            is_path_response = self.path_responses.write_frames(out);
+            self.remote_ids.write_frames(out);
+            self.local_ids.write_frames(out);
+            if self.ping && out.frame(&Ping, Token::Ping) {
+                self.ping = false;
+            }
+            self.streams.write_frames(out);
+        }
+        let wants_answer = purpose == Purpose::Probe || self.spaces[space.index()].wants_ping();
+        if wants_answer && !out.is_ack_eliciting() {
+            // Without room for a PING the packet elicits an answer already.
+            let _ = out.frame(&Ping, Token::Ping);
+        }
+        is_path_response
+    }
+
+    /// Enters a sealed packet into the books of all who keep some.
+    fn record(&mut self, now: Instant, sealed: SealedPacket, tokens: &mut Vec<Token>, carries_ack: bool) {
+        let kind = match (sealed.ack_eliciting, sealed.in_flight) {
+            (true, _) => PacketKind::AckEliciting,
+            (false, true) => PacketKind::Padding,
+            (false, false) => PacketKind::AckOnly,
+        };
+        let packet = SentPacket::new(sealed.number, now, self.path.id(), sealed.size, kind);
+        self.path.on_packet_sent(now, &packet);
+        self.spaces[sealed.space.index()].on_sent(packet, tokens, &mut self.rng);
+        if sealed.space == SpaceId::Data {
+            self.keys.on_sealed(sealed.number, carries_ack);
+        }
+        if sealed.ack_eliciting {
+            let probes = &mut self.probes[sealed.space.index()];
+            *probes = probes.saturating_sub(1);
+        }
+        self.stats.packets_sent += 1;
+        self.on_packet_sent(now, sealed.space, sealed.ack_eliciting);
+    }
+
+    /// A datagram that says why the connection ends (RFC 9000 10.2).
+    fn write_close(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
+        if !self.close.is_owed() {
+            return None;
+        }
+        // RFC 9000 8.1 holds here, too.
+        let budget = usize::try_from(self.path.amplification().budget()).unwrap_or(usize::MAX);
+        let size = buf.len().min(MIN_UDP_PAYLOAD.into()).min(budget);
+        let mut datagram = DatagramWriter::new(&mut buf[..size]);
+        let mut tokens = Vec::new();
+        let mut has_initial = false;
+        let mut numbers = [None; 3];
+        for space in SpaceId::ALL {
+            // RFC 9000 10.2.3: at every level that the peer may be able to open.
+            let (true, Some(number)) = (self.keys.has(level(space)), self.spaces[space.index()].next_number()) else {
+                continue;
+            };
+            let short = number.truncate(self.spaces[space.index()].largest_acked());
+            let header = Header {
+                version: self.version,
+                destination: self.remote_ids.current(),
+                source: self.local_ids.handshake_id(),
+                token: &self.first_flight.token,
+                phase: self.keys.local(Level::OneRtt).is_some_and(|keys| keys.phase),
+            };
+            let Some(slot) = datagram.begin(space, &header, number, short) else { break };
+            let mut out = FrameWriter::new(datagram.payload(slot), &mut tokens);
+            let is_written = self.close.write_frame(packet_type(space), &mut out);
+            let written = out.finish();
+            if is_written && datagram.push(slot, written) {
+                has_initial |= space == SpaceId::Initial;
+                numbers[space.index()] = Some(number);
+            }
+        }
+        if datagram.is_empty() {
+            return None;
+        }
+        if has_initial && self.side.is_client() {
+            datagram.pad_to(MIN_UDP_PAYLOAD.into());
+        }
+        let (len, sealed) = datagram.seal(&self.keys);
+        for packet in sealed.into_iter().flatten() {
+            // Only the number matters now: it must not be used again.
+            let record = SentPacket::new(packet.number, now, self.path.id(), packet.size, PacketKind::AckOnly);
+            self.spaces[packet.space.index()].on_sent(record, &mut Vec::new(), &mut self.rng);
+            self.stats.packets_sent += 1;
+        }
+        self.close.on_sent();
+        Some(len)
+    }
+}

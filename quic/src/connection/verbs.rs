@@ -1,0 +1,112 @@
+//! What the application does with a connection: streams, close, key update. Each verb is the owning part's, and holds
+//! nothing of its own.
+
+use bytes::Bytes;
+
+use super::Connection;
+use super::close::Reason;
+use crate::chunk::Chunk;
+use crate::error::{ApplicationCode, ConnectionError};
+use crate::stream_id::{Direction, StreamId};
+use crate::streams::{ReadError, WriteError};
+use crate::time::Instant;
+
+impl Connection {
+    /// Opens a stream. `None` if the peer allows no more for now; an event tells when it does.
+    pub fn open(&mut self, direction: Direction) -> Option<StreamId> {
+        if self.is_closed() {
+            return None;
+        }
+        self.streams.open(direction)
+    }
+
+    /// The next stream that the peer opened.
+    pub fn accept(&mut self, direction: Direction) -> Option<StreamId> {
+        self.streams.accept(direction)
+    }
+
+    /// Writes to a stream, and returns how many bytes were taken.
+    ///
+    /// # Errors
+    /// [`WriteError`]; `Blocked` if an event will tell when there is room.
+    pub fn write(&mut self, id: StreamId, data: &[u8]) -> Result<usize, WriteError> {
+        self.check_open()?;
+        self.streams.write(id, data, &self.pool)
+    }
+
+    /// As [`Connection::write`], but takes bytes off the front of `data` without copying long ones.
+    ///
+    /// # Errors
+    /// As [`Connection::write`].
+    pub fn write_chunk(&mut self, id: StreamId, data: &mut Bytes) -> Result<usize, WriteError> {
+        self.check_open()?;
+        self.streams.write_chunk(id, data, &self.pool)
+    }
+
+    /// Ends a stream after what was written. An event tells when all of it has arrived.
+    ///
+    /// # Errors
+    /// [`WriteError`] if the stream was ended before.
+    pub fn finish(&mut self, id: StreamId) -> Result<(), WriteError> {
+        self.check_open()?;
+        self.streams.finish(id)
+    }
+
+    /// Abandons what was written to a stream.
+    pub fn reset(&mut self, id: StreamId, code: ApplicationCode) {
+        if !self.is_closed() {
+            self.streams.reset(id, code);
+        }
+    }
+
+    /// The next bytes of a stream, at most `max`; `None` at its end. Give the chunk back with [`Connection::release`], or
+    /// the peer's window does not open again.
+    ///
+    /// # Errors
+    /// [`ReadError`]; `Blocked` if an event will tell when there is more.
+    pub fn read(&mut self, id: StreamId, max: usize) -> Result<Option<Chunk>, ReadError> {
+        self.streams.read(id, max)
+    }
+
+    /// Whether a read would give data, the end or a reset.
+    pub fn is_readable(&mut self, id: StreamId) -> bool {
+        self.streams.is_readable(id)
+    }
+
+    /// Whether a stream is still sending: something was not acknowledged, or its end not set.
+    pub fn is_sending(&mut self, id: StreamId) -> bool {
+        self.streams.is_sending(id)
+    }
+
+    /// Takes back a chunk that was read, so that the peer may send as much again.
+    pub fn release(&mut self, id: StreamId, chunk: Chunk) {
+        self.streams.release(id, chunk);
+    }
+
+    /// Reads no more of a stream, and asks the peer to stop.
+    pub fn stop(&mut self, id: StreamId, code: ApplicationCode) {
+        if !self.is_closed() {
+            self.streams.stop(id, code);
+        }
+    }
+
+    /// Closes the connection. What is not acknowledged may be lost.
+    pub fn close(&mut self, now: Instant, code: ApplicationCode, reason: &[u8]) {
+        let reason = Reason::Application { code, reason: reason.into() };
+        self.start_closing(now, reason, ConnectionError::LocallyClosed);
+    }
+
+    /// Updates the packet keys as soon as the rules of RFC 9001 6.1 allow.
+    pub fn update_keys(&mut self) {
+        self.update_keys = true;
+    }
+
+    /// Sends a PING as soon as there is room.
+    pub fn ping(&mut self) {
+        self.ping = true;
+    }
+
+    fn check_open(&self) -> Result<(), WriteError> {
+        if self.is_closed() { Err(WriteError::Closed) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,331 @@
+//! Connection ids that are sealed handles: what an id says, and how it is sealed and steered.
+//!
+//! An id is 18 bytes:
+//!
+//! ```text
+//! octet 0        random from the sealed block's key stream; carries nothing (room for a load balancer's first octet)
+//! octets 1..17   AES-128(server id: 2, worker: 1, form: 1 = 0, slot: 4, generation: 4, sequence: 4), big-endian
+//! octet 17       worker XOR H(octets 1..17)
+//! ```
+//!
+//! The block key is derived from the endpoint's secret and a boot epoch, so that an id of an earlier process opens to
+//! noise. (slot, generation, sequence) never repeats under one key: the endpoint bumps a slot's generation when it is
+//! freed, and retires the slot for good when the generation would wrap.
+//!
+//! `H` is arithmetic that classic BPF can do (it cannot do AES), so that the kernel picks the worker's socket from the
+//! last octet. With `w[0..4]` the block's four big-endian 32-bit words and `k[0..5]` the words of [`SteeringKey`]:
+//!
+//! ```text
+//! h = k[0]
+//! for i in 0..4 { h = (h XOR w[i]) * k[i + 1];  h = h XOR (h >> 15) }      all modulo 2^32
+//! H = h >> 24
+//! ```
+//!
+//! Owns the seal. Does not own which slots live: `endpoint::slots` does.
+
+use std::fmt;
+use std::sync::Arc;
+
+use weald_crypto::{HandleCipher, ResetKey};
+
+use crate::id::{ConnectionId, ResetToken};
+
+/// Length of the ids that this endpoint issues.
+pub(crate) const ID_LEN: usize = 18;
+
+/// Names one connection of one worker's endpoint for as long as it lives, and never another one after it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionHandle {
+    slot: u32,
+    generation: u32,
+}
+
+impl ConnectionHandle {
+    pub(crate) fn new(slot: u32, generation: u32) -> Self {
+        Self { slot, generation }
+    }
+
+    /// Index into the table of connections of the owner of the endpoint. Small and reused.
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    /// How many connections had this slot before.
+    pub fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+impl fmt::Debug for ConnectionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+/// The key of the steering octet: five words, of which the last four are odd. The module's head has the formula.
+#[derive(Clone, Copy)]
+pub struct SteeringKey([u32; 5]);
+
+impl SteeringKey {
+    fn new(material: [u8; 32]) -> Self {
+        let mut words = [0; 5];
+        for (word, bytes) in words.iter_mut().zip(material.chunks_exact(4)) {
+            *word = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        // An even multiplier would throw bits away.
+        for word in &mut words[1..] {
+            *word |= 1;
+        }
+        Self(words)
+    }
+
+    /// The words `k[0..5]` of the formula, for a program that steers in the kernel.
+    pub fn words(&self) -> [u32; 5] {
+        self.0
+    }
+
+    fn hash(&self, block: &[u8; 16]) -> u8 {
+        let mut hash = self.0[0];
+        for (bytes, multiplier) in block.chunks_exact(4).zip(&self.0[1..]) {
+            hash ^= u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            hash = hash.wrapping_mul(*multiplier);
+            hash ^= hash >> 15;
+        }
+        (hash >> 24) as u8
+    }
+
+    /// The worker that the last octet of an id names; any number if the id is not ours.
+    pub(crate) fn worker(&self, id: &[u8; ID_LEN]) -> u8 {
+        let (block, octet) = split(id);
+        octet ^ self.hash(block)
+    }
+}
+
+/// The keys that all workers of one endpoint share: of connection ids, steering and stateless resets.
+///
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct EndpointKeys(Arc<Inner>);
+
+struct Inner {
+    server_id: u16,
+    cipher: HandleCipher,
+    steering: SteeringKey,
+    reset: ResetKey,
+}
+
+impl EndpointKeys {
+    /// Keys from a secret of the deployment and the epoch of this start of the process.
+    ///
+    /// The reset key depends on the secret alone, so that a process that was restarted with the same secret resets the
+    /// connections of its predecessor (RFC 9000 10.3.2). The id key depends on both; an epoch must not be used twice with
+    /// one secret.
+    pub fn new(secret: &[u8; 32], boot_epoch: u64, server_id: u16) -> Self {
+        let reset = ResetKey::new(secret);
+        // Labels are longer than any connection id, so that no derived key is some id's reset token.
+        let derive = |label: &[u8; 24]| {
+            let mut input = [0; 32];
+            input[..24].copy_from_slice(label);
+            input[24..].copy_from_slice(&boot_epoch.to_be_bytes());
+            reset.token(&input)
+        };
+        let mut material = [0; 32];
+        material[..16].copy_from_slice(&derive(b"weald steering octet: lo"));
+        material[16..].copy_from_slice(&derive(b"weald steering octet: hi"));
+        let cipher = HandleCipher::new(&derive(b"weald connection id seal"));
+        Self(Arc::new(Inner { server_id, cipher, steering: SteeringKey::new(material), reset }))
+    }
+
+    /// The key that a kernel program needs to steer by the last octet of an id.
+    pub fn steering(&self) -> SteeringKey {
+        self.0.steering
+    }
+
+    pub(crate) fn issuer(&self, worker: u8, handle: ConnectionHandle) -> IdIssuer {
+        IdIssuer { keys: self.clone(), worker, handle, next_sequence: 0 }
+    }
+
+    /// What an id says, or `None` if this endpoint did not make it.
+    pub(crate) fn open(&self, id: &[u8]) -> Option<Opened> {
+        let id: &[u8; ID_LEN] = id.try_into().ok()?;
+        let (block, _) = split(id);
+        let steered = self.0.steering.worker(id);
+        let mut block = *block;
+        self.0.cipher.open_block(&mut block);
+        let [s0, s1, worker, form, rest @ ..] = block;
+        if form != 0 || worker != steered || u16::from_be_bytes([s0, s1]) != self.0.server_id {
+            return None;
+        }
+        // The first octet is bound to the block: an id has one spelling, or flipped bits would route.
+        if id[0] != first_octet(split(id).0, self.0.steering) {
+            return None;
+        }
+        let word = |at: usize| u32::from_be_bytes([rest[at], rest[at + 1], rest[at + 2], rest[at + 3]]);
+        Some(Opened { worker, handle: ConnectionHandle::new(word(0), word(4)), sequence: word(8) })
+    }
+
+    pub(crate) fn reset_token(&self, id: &[u8]) -> ResetToken {
+        ResetToken::from(self.0.reset.token(id))
+    }
+
+    /// Bytes that nobody without the secret can predict, for each value of `counter` once.
+    pub(crate) fn unpredictable(&self, worker: u8, counter: u64) -> [u8; 16] {
+        let mut input = [0; 34];
+        input[..25].copy_from_slice(b"weald unpredictable bytes");
+        input[25] = worker;
+        input[26..].copy_from_slice(&counter.to_be_bytes());
+        let mut block = self.0.reset.token(&input);
+        // The epoch enters through the cipher, so that a restart does not repeat the sequence.
+        self.0.cipher.seal_block(&mut block);
+        block
+    }
+
+    fn seal(&self, worker: u8, handle: ConnectionHandle, sequence: u32) -> ConnectionId {
+        let mut block = [0; 16];
+        block[..2].copy_from_slice(&self.0.server_id.to_be_bytes());
+        block[2] = worker;
+        block[4..8].copy_from_slice(&handle.slot.to_be_bytes());
+        block[8..12].copy_from_slice(&handle.generation.to_be_bytes());
+        block[12..].copy_from_slice(&sequence.to_be_bytes());
+        self.0.cipher.seal_block(&mut block);
+        let mut id = [0; ID_LEN];
+        id[0] = first_octet(&block, self.0.steering);
+        id[1..17].copy_from_slice(&block);
+        id[17] = worker ^ self.0.steering.hash(&block);
+        ConnectionId::new(&id).expect("18 is below the limit of 20")
+    }
+}
+
+fn split(id: &[u8; ID_LEN]) -> (&[u8; 16], u8) {
+    let [_, block @ .., octet] = id;
+    (block, *octet)
+}
+
+fn first_octet(block: &[u8; 16], steering: SteeringKey) -> u8 {
+    // Any keyed function of the block will do: nobody computes it but us.
+    let mut turned = *block;
+    turned.rotate_left(5);
+    steering.hash(&turned)
+}
+
+impl fmt::Debug for EndpointKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointKeys").finish_non_exhaustive()
+    }
+}
+
+/// What one of our ids says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    pub(crate) worker: u8,
+    pub(crate) handle: ConnectionHandle,
+    pub(crate) sequence: u32,
+}
+
+/// Makes the ids of one connection; lent to it when it is made, so that issuing needs no endpoint.
+pub(crate) struct IdIssuer {
+    keys: EndpointKeys,
+    worker: u8,
+    handle: ConnectionHandle,
+    next_sequence: u32,
+}
+
+impl IdIssuer {
+    /// The next id with its sequence number and the token that resets it. `None` after 2^32 ids.
+    pub(crate) fn issue(&mut self) -> Option<(u32, ConnectionId, ResetToken)> {
+        let sequence = self.next_sequence;
+        self.next_sequence = sequence.checked_add(1)?;
+        let id = self.keys.seal(self.worker, self.handle, sequence);
+        Some((sequence, id, self.keys.reset_token(id.as_slice())))
+    }
+
+    /// The id that was issued with this sequence number, made again.
+    pub(crate) fn reissue(&self, sequence: u32) -> (ConnectionId, ResetToken) {
+        let id = self.keys.seal(self.worker, self.handle, sequence);
+        (id, self.keys.reset_token(id.as_slice()))
+    }
+
+    /// The sequence number of an id of this connection.
+    pub(crate) fn sequence(&self, id: &[u8]) -> Option<u32> {
+        let opened = self.keys.open(id)?;
+        (opened.handle == self.handle && opened.sequence < self.next_sequence).then_some(opened.sequence)
+    }
+
+    /// How many were issued so far.
+    pub(crate) fn issued(&self) -> u32 {
+        self.next_sequence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(epoch: u64) -> EndpointKeys {
+        EndpointKeys::new(&[7; 32], epoch, 3)
+    }
+
+    #[test]
+    fn an_id_opens_to_what_was_sealed() {
+        let keys = keys(1);
+        let mut rng = fastrand::Rng::with_seed(11);
+        for _ in 0..1000 {
+            let handle = ConnectionHandle::new(rng.u32(..), rng.u32(..));
+            let worker = rng.u8(..);
+            let mut issuer = keys.issuer(worker, handle);
+            for sequence in 0..3 {
+                let (number, id, token) = issuer.issue().unwrap();
+                assert_eq!(number, sequence);
+                assert_eq!(keys.open(id.as_slice()), Some(Opened { worker, handle, sequence }));
+                assert_eq!(issuer.sequence(id.as_slice()), Some(sequence));
+                assert_eq!(issuer.reissue(sequence).0, id);
+                assert_eq!(token.as_bytes(), keys.reset_token(id.as_slice()).as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_opens() {
+        let keys = keys(1);
+        let (_, id, _) = keys.issuer(2, ConnectionHandle::new(5, 9)).issue().unwrap();
+        for bit in 0..ID_LEN * 8 {
+            let mut bytes = id.as_slice().to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(keys.open(&bytes), None, "bit {bit}");
+        }
+        assert_eq!(keys.open(&id.as_slice()[..17]), None);
+    }
+
+    #[test]
+    fn an_id_of_an_earlier_boot_is_noise_but_its_reset_token_is_not() {
+        let (before, after) = (keys(1), keys(2));
+        let (_, id, token) = before.issuer(0, ConnectionHandle::new(0, 0)).issue().unwrap();
+        assert_eq!(after.open(id.as_slice()), None);
+        // RFC 9000 10.3.2: the token survives the restart.
+        assert_eq!(after.reset_token(id.as_slice()).as_bytes(), token.as_bytes());
+    }
+
+    #[test]
+    fn the_last_octet_steers_to_the_worker() {
+        let keys = keys(1);
+        for worker in 0..=255 {
+            let (_, id, _) = keys.issuer(worker, ConnectionHandle::new(77, 1)).issue().unwrap();
+            let id: [u8; ID_LEN] = id.as_slice().try_into().unwrap();
+            assert_eq!(keys.steering().worker(&id), worker);
+        }
+    }
+
+    #[test]
+    fn the_steering_hash_is_the_documented_formula() {
+        let key = SteeringKey(core::array::from_fn(|at| 0x9e37_79b9u32.wrapping_mul(at as u32 + 1) | 1));
+        let block: [u8; 16] = core::array::from_fn(|at| at as u8 * 17);
+        let k = key.words();
+        let mut h = u64::from(k[0]);
+        for i in 0..4 {
+            let w = u32::from_be_bytes(block[4 * i..4 * i + 4].try_into().unwrap());
+            h = ((h ^ u64::from(w)) * u64::from(k[i + 1])) & 0xffff_ffff;
+            h ^= h >> 15;
+        }
+        assert_eq!(key.hash(&block), (h >> 24) as u8);
+    }
+}

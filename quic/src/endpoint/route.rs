@@ -1,0 +1,59 @@
+//! Which connection a datagram belongs to, while ids alone do not say it: first packets carry an id that the client made up.
+//!
+//! Owns the table from (remote address, original destination id) to connection. It is bounded by the limit on pending
+//! handshakes, and keyed so that a peer cannot choose colliding entries.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+
+use siphasher::sip::SipHasher13;
+
+use super::handle::ConnectionHandle;
+use crate::id::ConnectionId;
+
+/// Builds hashers whose key the peer does not know.
+#[derive(Clone)]
+pub(crate) struct KeyedHash([u8; 16]);
+
+impl KeyedHash {
+    pub(crate) fn new(key: [u8; 16]) -> Self {
+        Self(key)
+    }
+}
+
+impl BuildHasher for KeyedHash {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_key(&self.0)
+    }
+}
+
+/// Connections by the address and the first id of clients whose handshake is not confirmed.
+pub(crate) struct Initials {
+    table: HashMap<(SocketAddr, ConnectionId), ConnectionHandle, KeyedHash>,
+}
+
+impl Initials {
+    pub(crate) fn new(hash: KeyedHash) -> Self {
+        Self { table: HashMap::with_hasher(hash) }
+    }
+
+    pub(crate) fn insert(&mut self, remote: SocketAddr, original: ConnectionId, handle: ConnectionHandle) {
+        self.table.insert((remote, original), handle);
+    }
+
+    pub(crate) fn remove(&mut self, remote: SocketAddr, original: ConnectionId) {
+        self.table.remove(&(remote, original));
+    }
+
+    pub(crate) fn find(&self, remote: SocketAddr, destination: ConnectionId) -> Option<ConnectionHandle> {
+        self.table.get(&(remote, destination)).copied()
+    }
+
+    /// How many handshakes are pending.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+}

@@ -1,0 +1,98 @@
+//! The decoders, for the fuzz targets: each function takes what a stranger sent, and panics if a decoder breaks a promise.
+
+use crate::side::Side;
+use crate::wire::frame::{Crypto, EncodeFrame, Frame, FrameIter, Stream};
+use crate::wire::header::{MASK_LEN, Packet, Packets};
+use crate::wire::{PacketType, TransportParameters, Writer};
+
+/// A datagram; its first bytes choose the length of our ids and the mask.
+pub fn packet_header(input: &[u8]) {
+    let Some((choice, datagram)) = input.split_first_chunk::<{ 1 + MASK_LEN }>() else {
+        return;
+    };
+    let [local_cid_len, mask @ ..] = *choice;
+    let mut header = Vec::new();
+    let mut end = 0;
+    for packet in Packets::new(datagram, usize::from(local_cid_len % 21)) {
+        let Ok(packet) = packet else { break };
+        match packet {
+            Packet::Protected(packet) => {
+                let range = packet.range();
+                assert!(range.start == end && range.end > end && range.end <= datagram.len());
+                assert_eq!(packet.bytes(), &datagram[range.clone()]);
+                end = range.end;
+                let unprotected = packet.unprotect(mask, &mut header);
+                assert!(
+                    unprotected.is_some() || packet.sample().is_none(),
+                    "a packet with a sample has a number"
+                );
+                if let Some(unprotected) = unprotected {
+                    assert_eq!(
+                        header.len() + packet.ciphertext(&unprotected).len(),
+                        packet.bytes().len()
+                    );
+                    let _ = unprotected.check_reserved_bits();
+                }
+            }
+            Packet::Retry(retry) => assert!(!retry.token.is_empty()),
+            Packet::VersionNegotiation(packet) => assert!(packet.versions().count() > 0),
+            Packet::Unsupported(packet) => assert!(!packet.version.is_supported()),
+        }
+    }
+}
+
+/// A payload; its first byte chooses the packet's type and who sent it.
+pub fn frames(input: &[u8]) {
+    let Some((choice, payload)) = input.split_first() else {
+        return;
+    };
+    let packet = [
+        PacketType::Initial,
+        PacketType::ZeroRtt,
+        PacketType::Handshake,
+        PacketType::OneRtt,
+    ];
+    let packet = packet[usize::from(choice >> 1 & 0b11)];
+    let sender = if choice & 1 == 0 {
+        Side::Client
+    } else {
+        Side::Server
+    };
+    let mut iter = FrameIter::new(payload, packet, sender);
+    while let Some(frame) = iter.next() {
+        let Ok(frame) = frame else {
+            assert_eq!(iter.next(), None);
+            return;
+        };
+        if let Frame::Crypto(Crypto { data, .. }) | Frame::Stream(Stream { data, .. }) = frame {
+            assert_eq!(&payload[iter.data_range(data)], data);
+        }
+        let mut bytes = vec![0; frame.size()];
+        let mut writer = Writer::new(&mut bytes);
+        frame.encode(&mut writer);
+        assert_eq!(writer.remaining(), 0);
+        let mut again = FrameIter::new(&bytes, packet, sender);
+        assert_eq!(again.next(), Some(Ok(frame)));
+        assert_eq!(again.next(), None);
+    }
+}
+
+/// Transport parameters; the first byte chooses who sent them.
+pub fn transport_parameters(input: &[u8]) {
+    let Some((choice, bytes)) = input.split_first() else {
+        return;
+    };
+    let sender = if choice & 1 == 0 {
+        Side::Client
+    } else {
+        Side::Server
+    };
+    let Ok(parameters) = TransportParameters::decode(bytes, sender) else {
+        return;
+    };
+    let again = parameters.encode(&mut fastrand::Rng::with_seed(0));
+    assert_eq!(
+        TransportParameters::decode(&again, sender).as_ref(),
+        Ok(&parameters)
+    );
+}

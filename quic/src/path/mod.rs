@@ -1,0 +1,288 @@
+//! One path to the peer: its addresses, and what the network between them bears.
+//!
+//! Owns: RTT, congestion controller, pacer, bytes in flight, the datagram size and the anti-amplification limit. Does not own:
+//! packet numbers and which packets are lost (`connection::space`), or the loss timer (`recovery::loss`).
+//!
+//! Invariants: `in_flight` is the sum of the sizes of this path's outstanding in-flight packets over all spaces; nothing
+//! but probes and ACKs goes past the congestion window, and nothing at all past the anti-amplification limit.
+
+mod amplification;
+mod ecn;
+mod id;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+pub(crate) use self::amplification::Amplification;
+pub use self::ecn::EcnMark;
+pub(crate) use self::id::PathId;
+use crate::recovery::congestion::{
+    AckedPacket, Algorithm, CongestionSignal, Controller, INITIAL_WINDOW_PACKETS,
+};
+use crate::recovery::loss::LossTiming;
+use crate::recovery::pacer::{Pacer, Rate};
+use crate::recovery::rtt::{INITIAL_RTT, PeerDelay, Rtt};
+use crate::recovery::sent::{PacketKind, SentPacket};
+use crate::time::Instant;
+
+/// The datagram size that every path bears (RFC 9000 section 14).
+pub(crate) const MIN_MTU: u16 = 1200;
+
+/// Pacing in slow start: twice the window a round trip, in quarters, so that the window can double.
+const SLOW_START_GAIN: u64 = 8;
+
+/// Pacing after: 1.25 times the window a round trip (RFC 9002 section 7.7), in quarters.
+const GAIN: u64 = 5;
+
+/// What a path starts from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PathConfig {
+    /// The congestion controller.
+    pub(crate) algorithm: Algorithm,
+    /// The initial window in datagrams.
+    pub(crate) initial_window_packets: u32,
+    /// Stands for the RTT before there is a sample.
+    pub(crate) initial_rtt: Duration,
+    /// The datagram size before probing, at least [`MIN_MTU`].
+    pub(crate) mtu: u16,
+}
+
+impl Default for PathConfig {
+    fn default() -> PathConfig {
+        PathConfig {
+            algorithm: Algorithm::default(),
+            initial_window_packets: INITIAL_WINDOW_PACKETS,
+            initial_rtt: INITIAL_RTT,
+            mtu: MIN_MTU,
+        }
+    }
+}
+
+/// Why nothing may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blocked {
+    /// The anti-amplification limit: until a datagram arrives.
+    Amplification,
+    /// The congestion window: until packets are acknowledged or lost.
+    Window,
+    /// The pacer: until this instant.
+    Pacing(Instant),
+}
+
+/// A path to the peer.
+#[derive(Debug)]
+pub(crate) struct Path {
+    id: PathId,
+    remote: SocketAddr,
+    local: Option<IpAddr>,
+    mtu: u16,
+    rtt: Rtt,
+    controller: Box<dyn Controller>,
+    pacer: Pacer,
+    amplification: Amplification,
+    in_flight: u64,
+    /// When window or pacer last stood in the way of data.
+    full: Option<Instant>,
+}
+
+impl Path {
+    /// A path that came up at `now`. `validated` says that the remote address is the peer's for certain.
+    pub(crate) fn new(
+        now: Instant,
+        id: PathId,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+        config: &PathConfig,
+        validated: bool,
+    ) -> Path {
+        let mtu = config.mtu.max(MIN_MTU);
+        Path {
+            id,
+            remote,
+            local,
+            mtu,
+            rtt: Rtt::new(config.initial_rtt),
+            controller: config.algorithm.build(config.initial_window_packets, mtu),
+            pacer: Pacer::new(now),
+            amplification: Amplification::new(validated),
+            in_flight: 0,
+            full: None,
+        }
+    }
+
+    /// Which path it is.
+    pub(crate) fn id(&self) -> PathId {
+        self.id
+    }
+
+    /// The peer's address.
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// The local address that the peer's datagrams come to, if known.
+    pub(crate) fn local(&self) -> Option<IpAddr> {
+        self.local
+    }
+
+    /// The local address became known, by the first datagram that arrived on the path.
+    pub(crate) fn set_local(&mut self, local: IpAddr) {
+        self.local = Some(local);
+    }
+
+    /// The largest datagram.
+    pub(crate) fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    /// The largest datagram changed.
+    pub(crate) fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu.max(MIN_MTU);
+        self.controller.on_mtu(self.mtu);
+    }
+
+    /// The round-trip time.
+    pub(crate) fn rtt(&self) -> &Rtt {
+        &self.rtt
+    }
+
+    /// The congestion window in bytes.
+    pub(crate) fn window(&self) -> u64 {
+        self.controller.window()
+    }
+
+    /// Bytes in flight (RFC 9002 section 2).
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// The anti-amplification limit. ACKs, probes and closes are bound by nothing else.
+    pub(crate) fn amplification(&self) -> &Amplification {
+        &self.amplification
+    }
+
+    /// As [`Path::amplification`], to tell it of datagrams and of validation.
+    pub(crate) fn amplification_mut(&mut self) -> &mut Amplification {
+        &mut self.amplification
+    }
+
+    /// What loss detection in a space needs of this path.
+    pub(crate) fn loss_timing(&self, max_ack_delay: Duration) -> LossTiming {
+        LossTiming {
+            path: self.id,
+            delay: self.rtt.loss_delay(),
+            persistent_congestion: self.rtt.persistent_congestion(max_ack_delay),
+            first_sample: self.rtt.first_sample(),
+        }
+    }
+
+    /// Whether a datagram of up to `bytes` that carries data may be sent now.
+    ///
+    /// Ask only when there is something to send: the answer tells the congestion controller that the window is in use.
+    pub(crate) fn can_send(&mut self, now: Instant, bytes: usize) -> Result<(), Blocked> {
+        let bytes = bytes as u64;
+        if self.amplification.budget() < bytes {
+            return Err(Blocked::Amplification);
+        }
+        let blocked = if self.in_flight.saturating_add(bytes) > self.window() {
+            // RFC 9002 section 7
+            Blocked::Window
+        } else if let Some(at) = self.pacer.release(now, bytes, self.rate()) {
+            // RFC 9002 section 7.8: who waits for the pacer is not limited by the application.
+            Blocked::Pacing(at)
+        } else {
+            return Ok(());
+        };
+        self.full = Some(now);
+        Err(blocked)
+    }
+
+    /// A packet was sent on this path.
+    pub(crate) fn on_packet_sent(&mut self, now: Instant, packet: &SentPacket) {
+        if !packet.is_in_flight() {
+            return;
+        }
+        let bytes = u64::from(packet.size);
+        self.controller.on_sent(now, bytes, self.in_flight);
+        self.pacer.on_sent(now, bytes, self.rate());
+        self.in_flight += bytes;
+        // Less than a datagram of room is a full window; in slow start half of it is enough, for it doubles in a round trip.
+        let window = self.window();
+        let room = window.saturating_sub(self.in_flight);
+        if room < u64::from(self.mtu) || (self.controller.in_slow_start() && room <= window / 2) {
+            self.full = Some(now);
+        }
+    }
+
+    /// A round trip was measured.
+    pub(crate) fn on_rtt_sample(&mut self, now: Instant, sample: Duration, delay: PeerDelay) {
+        self.rtt.on_sample(now, sample, delay);
+    }
+
+    /// A packet of this path was acknowledged.
+    pub(crate) fn on_packet_acked(&mut self, now: Instant, packet: &SentPacket) {
+        if !self.remove_from_flight(packet) {
+            return;
+        }
+        self.controller.on_acked(AckedPacket {
+            now,
+            sent: packet.sent,
+            bytes: packet.size.into(),
+            rtt: self.rtt.smoothed(),
+            underused: self.full.is_none_or(|full| full < packet.sent),
+        });
+    }
+
+    /// A packet of this path was lost.
+    pub(crate) fn on_packet_lost(&mut self, now: Instant, packet: &SentPacket) {
+        // RFC 9000 section 14.4: the loss of an MTU probe is no sign of congestion.
+        if self.remove_from_flight(packet) && packet.kind != PacketKind::MtuProbe {
+            self.controller
+                .on_congestion(now, packet.sent, CongestionSignal::Loss);
+        }
+    }
+
+    /// The peer reports more marks of Congestion Experienced; its largest acknowledged packet was sent at `sent`.
+    pub(crate) fn on_congestion_experienced(&mut self, now: Instant, sent: Instant) {
+        self.controller
+            .on_congestion(now, sent, CongestionSignal::Ecn);
+    }
+
+    /// The losses span persistent congestion (RFC 9002 section 7.6.2). Called after the packets themselves.
+    pub(crate) fn on_persistent_congestion(&mut self) {
+        self.controller.on_persistent_congestion();
+    }
+
+    /// The fate of a packet of this path will never be known: its keys are gone, or a Retry came.
+    pub(crate) fn on_packet_forgotten(&mut self, packet: &SentPacket) {
+        self.remove_from_flight(packet);
+    }
+
+    /// Says whether the packet was in flight.
+    fn remove_from_flight(&mut self, packet: &SentPacket) -> bool {
+        debug_assert_eq!(packet.path, self.id);
+        if !packet.is_in_flight() {
+            return false;
+        }
+        debug_assert!(self.in_flight >= packet.size.into());
+        self.in_flight = self.in_flight.saturating_sub(packet.size.into());
+        true
+    }
+
+    fn rate(&self) -> Rate {
+        let gain = if self.controller.in_slow_start() {
+            SLOW_START_GAIN
+        } else {
+            GAIN
+        };
+        Rate {
+            window: self.window(),
+            rtt: self.rtt.smoothed(),
+            gain,
+            mtu: self.mtu,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! What connections and endpoints count.
+
+use std::time::Duration;
+
+/// What one connection did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionStats {
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Bytes of UDP payload received.
+    pub bytes_received: u64,
+    /// Packets received that authenticated.
+    pub packets_received: u64,
+    /// Packets dropped because they were damaged, forged, repeated, or came without keys to open them.
+    pub packets_dropped: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Bytes of UDP payload sent.
+    pub bytes_sent: u64,
+    /// Packets sent.
+    pub packets_sent: u64,
+    /// Packets in flight that were declared lost.
+    pub packets_lost: u64,
+    /// Probe timeouts (RFC 9002 section 6.2).
+    pub probe_timeouts: u64,
+    /// Key updates, by either end.
+    pub key_updates: u64,
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+    /// Congestion window in bytes.
+    pub congestion_window: u64,
+    /// Bytes in flight.
+    pub bytes_in_flight: u64,
+    /// The largest UDP payload that is sent.
+    pub mtu: u16,
+}
+
+/// What one worker's endpoint did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndpointStats {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections begun.
+    pub connected: u64,
+    /// Datagrams for another worker.
+    pub forwarded: u64,
+    /// Datagrams that are no QUIC, or not for us.
+    pub dropped: u64,
+    /// Clients that were not accepted.
+    pub refused: u64,
+    /// Stateless resets sent.
+    pub resets: u64,
+    /// Version Negotiation packets sent.
+    pub version_negotiations: u64,
+}

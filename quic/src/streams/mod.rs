@@ -1,0 +1,410 @@
+//! Owns the streams of a connection, and credit for streams and stream data in both directions.
+//!
+//! Does not own packets: received frames come in with their data as a [`Chunk`], frames to send go into a [`FrameWriter`],
+//! and what became of them comes back as [`Token`]s. Tokens and frames of streams that are closed are ignored.
+//!
+//! Reading order: `table` (which streams exist), `send` and `receive` (the two parts of a stream), `flow` (credit),
+//! `reassembly` (received data), `transmit` (frames out, tokens back). Here are the verbs of the application and the frames
+//! that come in.
+//!
+//! Invariants:
+//! - No call costs more than a constant number of streams, except [`Streams::set_peer_limits`], once a connection.
+//! - A stream is in a queue once at most, and an event is queued once at most until it was polled.
+//!
+//! [`FrameWriter`]: crate::wire::FrameWriter
+//! [`Token`]: crate::token::Token
+
+mod flow;
+mod ranges;
+pub(crate) mod reassembly;
+mod receive;
+mod send;
+mod table;
+#[cfg(test)]
+mod tests;
+mod transmit;
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use self::flow::{ReceiveCredit, SendCredit};
+use self::reassembly::Slack;
+use self::receive::{Receive, Shared};
+use self::send::Send;
+use self::table::Table;
+use self::transmit::Queues;
+use crate::chunk::{Chunk, Pool};
+use crate::error::{ApplicationCode, TransportError};
+use crate::side::Side;
+use crate::stream_id::{Direction, StreamId};
+use crate::wire::frame::{MaxData, MaxStreamData, MaxStreams, ResetStream, StopSending, StreamDataBlocked};
+
+/// What one end permits the other initially (RFC 9000 section 18.2), in bytes and in streams. For the receiver of data,
+/// these are also its windows: how far the peer may be ahead of what was consumed, and how many streams may be open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// initial_max_data: on all streams together.
+    pub(crate) data: u64,
+    /// initial_max_stream_data_bidi_local: on a bidirectional stream that the end which permits it has opened.
+    pub(crate) stream_data_bidi_local: u64,
+    /// initial_max_stream_data_bidi_remote: on a bidirectional stream that the other end has opened.
+    pub(crate) stream_data_bidi_remote: u64,
+    /// initial_max_stream_data_uni: on a unidirectional stream.
+    pub(crate) stream_data_uni: u64,
+    /// initial_max_streams_bidi.
+    pub(crate) streams_bidi: u64,
+    /// initial_max_streams_uni.
+    pub(crate) streams_uni: u64,
+}
+
+impl Limits {
+    /// What this end permits on a stream that it receives on.
+    fn of_receiving(&self, side: Side, id: StreamId) -> u64 {
+        match (id.direction(), id.initiator() == side) {
+            (Direction::Bi, true) => self.stream_data_bidi_local,
+            (Direction::Bi, false) => self.stream_data_bidi_remote,
+            (Direction::Uni, _) => self.stream_data_uni,
+        }
+    }
+
+    /// What the peer, whose limits these are, permits this end on a stream that it sends on.
+    fn of_sending(&self, side: Side, id: StreamId) -> u64 {
+        self.of_receiving(!side, id)
+    }
+}
+
+/// How this end treats streams.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamOptions {
+    /// What the peer is permitted; the same values go into the transport parameters.
+    pub(crate) limits: Limits,
+    /// How many bytes a stream may hold that were written and not acknowledged.
+    pub(crate) send_window: u64,
+}
+
+/// Something that the application may be waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// The peer has opened streams: `accept` has something to give.
+    Opened(Direction),
+    /// The peer permits more streams, after `open` had failed.
+    Available(Direction),
+    /// A read gives data, the end or a reset.
+    Readable(StreamId),
+    /// A write has room, after one was blocked, or will fail.
+    Writable(StreamId),
+    /// Everything that was written, and the end, was acknowledged.
+    Finished(StreamId),
+    /// The peer reads no more; the stream was reset.
+    Stopped {
+        /// The stream.
+        id: StreamId,
+        /// The peer's reason.
+        code: ApplicationCode,
+    },
+}
+
+/// Why a read gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// The next byte has not arrived yet.
+    Blocked,
+    /// The peer has abandoned the stream. Said once; the stream is closed by it.
+    Reset(ApplicationCode),
+    /// The stream was read to its end, stopped, or is not one to read from.
+    Closed,
+}
+
+/// Why a write took nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// The send window is full.
+    Blocked,
+    /// The peer reads no more.
+    Stopped(ApplicationCode),
+    /// The stream was finished or reset, or is not one to write to.
+    Closed,
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Blocked => f.write_str("no data has arrived yet"),
+            ReadError::Reset(code) => write!(f, "the peer reset the stream with code {code}"),
+            ReadError::Closed => f.write_str("the stream is closed for reading"),
+        }
+    }
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteError::Blocked => f.write_str("the send window is full"),
+            WriteError::Stopped(code) => write!(f, "the peer stopped the stream with code {code}"),
+            WriteError::Closed => f.write_str("the stream is closed for writing"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+impl std::error::Error for WriteError {}
+
+/// The streams of a connection.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    table: Table,
+    /// The peer's limit on the sum of what is sent.
+    send_credit: SendCredit,
+    /// This end's limit on the sum of what is received.
+    receive_credit: ReceiveCredit,
+    /// Bounds what received chunks pin, those that were read and not released included.
+    slack: Slack,
+    queues: Queues,
+}
+
+impl Streams {
+    /// The streams of a new connection. Nothing can be sent before [`Streams::set_peer_limits`].
+    pub(crate) fn new(side: Side, options: StreamOptions, rng: &mut fastrand::Rng) -> Self {
+        Self {
+            send_credit: SendCredit::default(),
+            receive_credit: ReceiveCredit::new(options.limits.data),
+            slack: Slack::new(options.limits.data),
+            table: Table::new(side, options, rng),
+            queues: Queues::default(),
+        }
+    }
+
+    /// Takes in the peer's transport parameters.
+    pub(crate) fn set_peer_limits(&mut self, peer: &Limits) {
+        self.send_credit.raise(peer.data);
+        for stream in self.table.set_peer_limits(peer) {
+            self.queues.schedule(stream, &mut self.send_credit);
+        }
+    }
+
+    // The application's verbs.
+
+    /// Opens a stream. `None` if the peer permits no more for now; [`StreamEvent::Available`] follows.
+    pub(crate) fn open(&mut self, direction: Direction) -> Option<StreamId> {
+        let id = self.table.open(direction);
+        if id.is_none() && self.table.tell_blocked(direction) {
+            self.queues.owed.streams_blocked[direction.index()] = true;
+        }
+        id
+    }
+
+    /// The next stream that the peer has opened. `None` if there is no new one; [`StreamEvent::Opened`] follows.
+    pub(crate) fn accept(&mut self, direction: Direction) -> Option<StreamId> {
+        self.table.accept(direction)
+    }
+
+    /// Copies as much of `data` as the send window has room for, and returns how much that was.
+    pub(crate) fn write(&mut self, id: StreamId, data: &[u8], pool: &Pool) -> Result<usize, WriteError> {
+        self.with_send(id, |send| send.write(data, pool))
+    }
+
+    /// Takes as much off the front of `data` as the send window has room for, without a copy unless it is short.
+    pub(crate) fn write_chunk(&mut self, id: StreamId, data: &mut Bytes, pool: &Pool) -> Result<usize, WriteError> {
+        self.with_send(id, |send| send.write_chunk(data, pool))
+    }
+
+    /// Ends a stream behind what was written. [`StreamEvent::Finished`] follows when all was acknowledged.
+    pub(crate) fn finish(&mut self, id: StreamId) -> Result<(), WriteError> {
+        self.with_send(id, Send::finish)
+    }
+
+    /// Abandons sending. What was written and not acknowledged is dropped; of a stream that has ended, nothing happens.
+    pub(crate) fn reset(&mut self, id: StreamId, code: ApplicationCode) {
+        let Some(stream) = self.table.get(id) else { return };
+        let Some(send) = &mut stream.send else { return };
+        if send.reset(code) {
+            stream.owed.reset_stream = true;
+            self.queues.control(stream);
+            self.wake_writer(id);
+        }
+        self.reap(id);
+    }
+
+    /// The next bytes, `max` at most, in one chunk; `None` at the end of the stream. The chunk is to be given back with
+    /// [`Streams::release`].
+    pub(crate) fn read(&mut self, id: StreamId, max: usize) -> Result<Option<Chunk>, ReadError> {
+        let receive = self.table.get(id).and_then(|stream| stream.receive.as_mut()).ok_or(ReadError::Closed)?;
+        let result = receive.read(max, &mut self.slack);
+        match result {
+            Ok(Some(chunk)) => Ok(Some(self.slack.admit(chunk))),
+            Ok(None) | Err(ReadError::Reset(_)) => {
+                self.reap(id);
+                result
+            }
+            Err(ReadError::Blocked | ReadError::Closed) => result,
+        }
+    }
+
+    /// Whether a read would give data, the end or a reset.
+    pub(crate) fn is_readable(&mut self, id: StreamId) -> bool {
+        self.table.get(id).and_then(|stream| stream.receive.as_ref()).is_some_and(Receive::is_readable)
+    }
+
+    /// Whether a stream still has a part that sends: until all was acknowledged, or the application knows of its end.
+    pub(crate) fn is_sending(&mut self, id: StreamId) -> bool {
+        self.table.get(id).and_then(|stream| stream.send.as_ref()).is_some_and(|send| !send.is_terminal())
+    }
+
+    /// Takes back a chunk that was read, and returns its bytes as credit to the peer.
+    pub(crate) fn release(&mut self, id: StreamId, chunk: Chunk) {
+        let bytes = chunk.len() as u64;
+        self.slack.give_back(&chunk);
+        self.receive_credit.release(bytes);
+        // The stream may be gone; the connection's credit remains.
+        if let Some(stream) = self.table.get(id)
+            && let Some(receive) = &mut stream.receive
+            && receive.release(bytes)
+        {
+            stream.owed.max_stream_data = true;
+            self.queues.control(stream);
+        }
+        self.update_max_data();
+    }
+
+    /// Reads no more. What has arrived is dropped, and the peer is asked to stop.
+    pub(crate) fn stop(&mut self, id: StreamId, code: ApplicationCode) {
+        let Some(stream) = self.table.get(id) else { return };
+        let Some(receive) = &mut stream.receive else { return };
+        if receive.stop(code, Shared { credit: &mut self.receive_credit, slack: &mut self.slack }) {
+            stream.owed.stop_sending = true;
+            self.queues.control(stream);
+        }
+        // Another reader may be waiting, in vain from now on.
+        self.queues.readable(stream);
+        self.update_max_data();
+        self.reap(id);
+    }
+
+    // What the peer sends.
+
+    /// STREAM. `chunk` holds the frame's data.
+    pub(crate) fn on_stream(&mut self, id: StreamId, offset: u64, fin: bool, chunk: Chunk) -> Result<(), TransportError> {
+        self.with_receive(id, |receive, shared| receive.on_stream(offset, fin, chunk, shared))
+    }
+
+    /// RESET_STREAM.
+    pub(crate) fn on_reset_stream(&mut self, frame: ResetStream) -> Result<(), TransportError> {
+        self.with_receive(frame.id, |receive, shared| receive.on_reset(frame.code, frame.final_size, shared))
+    }
+
+    /// STOP_SENDING.
+    pub(crate) fn on_stop_sending(&mut self, frame: StopSending) -> Result<(), TransportError> {
+        let Some(stream) = self.table.sending(frame.id)? else { return Ok(()) };
+        let Some(send) = &mut stream.send else { return Ok(()) };
+        if send.on_stop_sending(frame.code) {
+            stream.owed.reset_stream = true;
+            self.queues.control(stream);
+            self.queues.events.push_back(StreamEvent::Stopped { id: frame.id, code: frame.code });
+            self.wake_writer(frame.id);
+        }
+        Ok(())
+    }
+
+    /// MAX_DATA.
+    pub(crate) fn on_max_data(&mut self, frame: MaxData) {
+        self.send_credit.raise(frame.limit);
+    }
+
+    /// MAX_STREAM_DATA.
+    pub(crate) fn on_max_stream_data(&mut self, frame: MaxStreamData) -> Result<(), TransportError> {
+        let Some(stream) = self.table.sending(frame.id)? else { return Ok(()) };
+        if let Some(send) = &mut stream.send {
+            send.on_max_stream_data(frame.limit);
+            self.queues.schedule(stream, &mut self.send_credit);
+        }
+        Ok(())
+    }
+
+    /// MAX_STREAMS.
+    pub(crate) fn on_max_streams(&mut self, frame: MaxStreams) {
+        self.table.raise(frame.direction, frame.limit);
+    }
+
+    /// STREAM_DATA_BLOCKED: opens the stream if need be; limits do not wait for it. (DATA_BLOCKED and STREAMS_BLOCKED need
+    /// no answer at all: RFC 9000 sections 4.1 and 4.6.)
+    pub(crate) fn on_stream_data_blocked(&mut self, frame: StreamDataBlocked) -> Result<(), TransportError> {
+        self.table.receiving(frame.id).map(drop)
+    }
+
+    // What comes out, besides frames (`transmit`).
+
+    /// The next thing that the application may be waiting for.
+    pub(crate) fn poll_event(&mut self) -> Option<StreamEvent> {
+        for direction in Direction::ALL {
+            if self.table.take_opened(direction) {
+                return Some(StreamEvent::Opened(direction));
+            }
+            if self.table.take_available(direction) {
+                return Some(StreamEvent::Available(direction));
+            }
+        }
+        let event = self.queues.events.pop_front()?;
+        match event {
+            StreamEvent::Readable(id) => self.table.get(id).into_iter().for_each(|stream| stream.queued.readable = false),
+            StreamEvent::Writable(id) => self.table.get(id).into_iter().for_each(|stream| stream.queued.writable = false),
+            _ => {}
+        }
+        Some(event)
+    }
+
+    /// Lets `verb` change the sending part of a stream, and queues the stream for what it has to send afterwards.
+    fn with_send<T>(&mut self, id: StreamId, verb: impl FnOnce(&mut Send) -> Result<T, WriteError>) -> Result<T, WriteError> {
+        let stream = self.table.get(id).ok_or(WriteError::Closed)?;
+        let result = verb(stream.send.as_mut().ok_or(WriteError::Closed)?);
+        match result {
+            Ok(_) => {
+                self.queues.schedule(stream, &mut self.send_credit);
+                self.wake_writer(id);
+            }
+            // The application knows now, which is all that the stream may have waited for.
+            Err(WriteError::Stopped(_)) => self.reap(id),
+            Err(WriteError::Blocked | WriteError::Closed) => {}
+        }
+        result
+    }
+
+    /// Lets a frame change the receiving part of a stream; it returns whether a reader has something to see.
+    fn with_receive(
+        &mut self,
+        id: StreamId,
+        frame: impl FnOnce(&mut Receive, Shared<'_>) -> Result<bool, TransportError>,
+    ) -> Result<(), TransportError> {
+        // RFC 9000 section 3.2: frames for closed streams may be late.
+        let Some(stream) = self.table.receiving(id)? else { return Ok(()) };
+        let Some(receive) = &mut stream.receive else { return Ok(()) };
+        let shared = Shared { credit: &mut self.receive_credit, slack: &mut self.slack };
+        if frame(receive, shared)? {
+            self.queues.readable(stream);
+        }
+        self.update_max_data();
+        self.reap(id);
+        Ok(())
+    }
+
+    fn wake_writer(&mut self, id: StreamId) {
+        if let Some(stream) = self.table.get(id)
+            && stream.send.as_mut().is_some_and(Send::wake_writer)
+        {
+            self.queues.writable(stream);
+        }
+    }
+
+    fn update_max_data(&mut self) {
+        if self.receive_credit.is_update_due() {
+            self.queues.owed.max_data = true;
+        }
+    }
+
+    /// Forgets a stream of which nothing is left to know.
+    fn reap(&mut self, id: StreamId) {
+        if self.table.reap(id) {
+            self.queues.owed.max_streams[id.direction().index()] = true;
+        }
+    }
+}

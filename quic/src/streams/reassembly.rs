@@ -1,0 +1,405 @@
+//! Owns received bytes until they are read: puts pieces in order, drops what came twice, and bounds what they pin.
+//!
+//! Used for streams and for CRYPTO data. Does not own flow control, nor when the bytes end.
+//!
+//! Invariants:
+//! - Pieces are sorted, not empty and disjoint, and none begins below the read offset.
+//! - Memory is accounted as what is pinned, not as payload (attacks 21, 26). A chunk is *wasteful* when its buffer is more
+//!   than 1.75 times its payload; a full packet in a 2 KiB buffer is not. The waste beyond that is drawn from a [`Slack`]
+//!   of a quarter of the window, and once this is used up wasteful pieces are copied, joined with their neighbours. So a
+//!   window of payload pins at most 1.75 + 0.25 = 2 windows.
+//! - The number of pieces is bounded too, since a byte between two gaps costs more than a byte.
+
+use std::collections::VecDeque;
+
+use crate::chunk::{Chunk, RECEIVE_CHUNK};
+
+/// Pieces that any buffer may have. The limit grows by one for each [`BYTES_PER_PIECE`] of the window, which is more than
+/// an honest peer with full packets reaches even if it loses every second one.
+const MIN_PIECES: usize = 1024;
+
+/// See [`MIN_PIECES`]. Data without gaps makes pieces of a kilobyte or more.
+const BYTES_PER_PIECE: usize = 512;
+
+/// Copied pieces that touch are joined up to this length.
+const JOINED: usize = RECEIVE_CHUNK;
+
+/// Bytes, in order, from a source that has none.
+#[derive(Debug)]
+pub(crate) struct Reassembly {
+    pieces: VecDeque<Piece>,
+    /// Everything below was read.
+    read: u64,
+    /// The sum of the pieces' lengths.
+    buffered: usize,
+    max_pieces: usize,
+}
+
+#[derive(Debug)]
+struct Piece {
+    offset: u64,
+    chunk: Chunk,
+}
+
+/// The peer cut the data into more pieces than this end is willing to track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooFragmented;
+
+/// How much memory a connection's received chunks may pin beyond 1.75 times their payload.
+#[derive(Debug)]
+pub(crate) struct Slack {
+    used: usize,
+    limit: usize,
+}
+
+impl Reassembly {
+    /// An empty buffer of a source that keeps within `window` bytes.
+    pub(crate) fn new(window: u64) -> Self {
+        let window = usize::try_from(window).unwrap_or(usize::MAX);
+        let max_pieces = MIN_PIECES + window / BYTES_PER_PIECE;
+        Self { pieces: VecDeque::new(), read: 0, buffered: 0, max_pieces }
+    }
+
+    /// Keeps the bytes of `chunk` that are new. The caller has checked the flow control limits.
+    pub(crate) fn insert(&mut self, mut offset: u64, mut chunk: Chunk, slack: &mut Slack) -> Result<(), TooFragmented> {
+        if offset < self.read {
+            offset += skip(&mut chunk, self.read - offset);
+        }
+        let mut at = match self.pieces.back() {
+            Some(last) if last.end() > offset => self.pieces.partition_point(|piece| piece.end() <= offset),
+            _ => self.pieces.len(),
+        };
+        if let Some(earlier) = self.pieces.get(at)
+            && earlier.offset <= offset
+        {
+            let end = earlier.end();
+            offset += skip(&mut chunk, end - offset);
+            at += 1;
+        }
+        let end = offset + chunk.len() as u64;
+        let covered = self.pieces.iter().skip(at).take_while(|piece| piece.end() <= end).count();
+        if let Some(later) = self.pieces.get(at + covered)
+            && later.offset < end
+        {
+            chunk.narrow(0..(later.offset - offset) as usize);
+        }
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        for piece in self.pieces.drain(at..at + covered) {
+            self.buffered -= piece.chunk.len();
+            slack.give_back(&piece.chunk);
+        }
+        self.place(at, offset, chunk, slack)
+    }
+
+    /// The next bytes in order, `max` at most, in one chunk. `None` if the next byte is not there.
+    pub(crate) fn read(&mut self, max: usize, slack: &mut Slack) -> Option<Chunk> {
+        let front = self.pieces.front_mut().filter(|front| front.offset == self.read && max > 0)?;
+        slack.give_back(&front.chunk);
+        let chunk = if front.chunk.len() <= max {
+            self.pieces.pop_front()?.chunk
+        } else {
+            let chunk = front.chunk.slice(0..max);
+            front.chunk.narrow(max..front.chunk.len());
+            front.offset += max as u64;
+            front.chunk = slack.admit(std::mem::take(&mut front.chunk));
+            chunk
+        };
+        self.read += chunk.len() as u64;
+        self.buffered -= chunk.len();
+        Some(chunk)
+    }
+
+    /// Whether [`read`](Self::read) has something to give.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.pieces.front().is_some_and(|front| front.offset == self.read)
+    }
+
+    /// How many bytes were read.
+    pub(crate) fn read_offset(&self) -> u64 {
+        self.read
+    }
+
+    /// How many bytes are held, with gaps between them or not.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffered
+    }
+
+    /// Drops all that is held.
+    pub(crate) fn discard(&mut self, slack: &mut Slack) {
+        for piece in self.pieces.drain(..) {
+            slack.give_back(&piece.chunk);
+        }
+        self.pieces = VecDeque::new();
+        self.buffered = 0;
+    }
+
+    /// Inserts a piece that overlaps no other before the piece at index `at`.
+    fn place(&mut self, at: usize, mut offset: u64, mut chunk: Chunk, slack: &mut Slack) -> Result<(), TooFragmented> {
+        self.buffered += chunk.len();
+        if excess(&chunk) > 0 {
+            if let Some(before) = at.checked_sub(1).map(|before| &mut self.pieces[before])
+                && before.end() == offset
+            {
+                slack.give_back(&before.chunk);
+                let appended = before.chunk.extend(&chunk) as u64;
+                slack.take(&before.chunk);
+                offset += skip(&mut chunk, appended);
+                if chunk.is_empty() {
+                    return Ok(());
+                }
+            }
+            if !slack.admits(&chunk) {
+                return self.place_copy(at, offset, &chunk, slack);
+            }
+        }
+        slack.take(&chunk);
+        self.push(at, Piece { offset, chunk })
+    }
+
+    /// Inserts a copy, joined with the pieces on both sides that touch it, up to a length.
+    fn place_copy(&mut self, at: usize, offset: u64, bytes: &[u8], slack: &mut Slack) -> Result<(), TooFragmented> {
+        let (mut first, mut last) = (at, at);
+        let (mut start, mut end) = (offset, offset + bytes.len() as u64);
+        let fits = |start: u64, end: u64| end - start <= JOINED as u64;
+        while let Some(before) = first.checked_sub(1).map(|before| &self.pieces[before])
+            && before.end() == start
+            && fits(before.offset, end)
+        {
+            start = before.offset;
+            first -= 1;
+        }
+        while let Some(after) = self.pieces.get(last)
+            && after.offset == end
+            && fits(start, after.end())
+        {
+            end = after.end();
+            last += 1;
+        }
+        // Room to grow by half keeps the copying linear, and is no waste in the sense of the file's head.
+        let len = (end - start) as usize;
+        let mut joined = Chunk::copied(&[], len + len / 2);
+        for (index, piece) in self.pieces.drain(first..last).enumerate() {
+            if first + index == at {
+                joined.extend(bytes);
+            }
+            joined.extend(&piece.chunk);
+            slack.give_back(&piece.chunk);
+        }
+        if last == at {
+            joined.extend(bytes);
+        }
+        debug_assert_eq!((joined.len(), excess(&joined)), (len, 0));
+        self.push(first, Piece { offset: start, chunk: joined })
+    }
+
+    fn push(&mut self, at: usize, piece: Piece) -> Result<(), TooFragmented> {
+        // RFC 9000 section 21.6: a peer that leaves holes on purpose must not cost more than its window.
+        if self.pieces.len() >= self.max_pieces {
+            return Err(TooFragmented);
+        }
+        self.pieces.insert(at, piece);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn retained(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.chunk.retained()).sum()
+    }
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.offset + self.chunk.len() as u64
+    }
+}
+
+impl Slack {
+    /// The slack of a receiver that keeps within `window` bytes of payload: a quarter of it.
+    pub(crate) fn new(window: u64) -> Self {
+        Self { used: 0, limit: usize::try_from(window / 4).unwrap_or(usize::MAX) }
+    }
+
+    /// Accounts for `chunk`, or for a copy that wastes nothing if there is no slack left.
+    pub(crate) fn admit(&mut self, chunk: Chunk) -> Chunk {
+        if self.admits(&chunk) {
+            self.take(&chunk);
+            chunk
+        } else {
+            Chunk::copied(&chunk, chunk.len())
+        }
+    }
+
+    /// Forgets a chunk that was accounted for.
+    pub(crate) fn give_back(&mut self, chunk: &Chunk) {
+        self.used = self.used.saturating_sub(excess(chunk));
+    }
+
+    fn admits(&self, chunk: &Chunk) -> bool {
+        self.used.saturating_add(excess(chunk)) <= self.limit
+    }
+
+    fn take(&mut self, chunk: &Chunk) {
+        self.used = self.used.saturating_add(excess(chunk));
+    }
+}
+
+/// How many bytes `chunk` pins beyond 1.75 times its payload.
+fn excess(chunk: &Chunk) -> usize {
+    chunk.retained().saturating_sub(chunk.len() + chunk.len() * 3 / 4)
+}
+
+/// Cuts up to `count` bytes off the front and returns how many that were.
+fn skip(chunk: &mut Chunk, count: u64) -> u64 {
+    let skipped = count.min(chunk.len() as u64);
+    chunk.narrow(skipped as usize..chunk.len());
+    skipped
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::chunk::Pool;
+
+    /// What the byte at an offset of every test stream is.
+    fn byte(offset: u64) -> u8 {
+        (offset.wrapping_mul(0x9e37_79b9) >> 13) as u8
+    }
+
+    /// A chunk of the test stream in a pooled buffer, as it comes out of a packet.
+    fn chunk(pool: &Pool, offset: u64, len: usize) -> Chunk {
+        let mut chunk = pool.take(len);
+        for (at, to) in chunk[..len].iter_mut().enumerate() {
+            *to = byte(offset + at as u64);
+        }
+        chunk.freeze(0..len)
+    }
+
+    #[test]
+    fn data_in_order_is_handed_out_as_it_came() {
+        let (pool, mut slack) = (Pool::new(), Slack::new(1 << 20));
+        let mut buffer = Reassembly::new(1 << 20);
+        let data = chunk(&pool, 0, 1200);
+        let address = data.as_ptr();
+        buffer.insert(0, data, &mut slack).unwrap();
+        assert_eq!(buffer.read(usize::MAX, &mut slack).unwrap().as_ptr(), address);
+        assert_eq!((buffer.read_offset(), buffer.buffered(), slack.used), (1200, 0, 0));
+    }
+
+    #[test]
+    fn a_read_below_the_chunk_leaves_the_rest() {
+        let (pool, mut slack) = (Pool::new(), Slack::new(1 << 20));
+        let mut buffer = Reassembly::new(1 << 20);
+        buffer.insert(0, chunk(&pool, 0, 10), &mut slack).unwrap();
+        assert_eq!(&*buffer.read(4, &mut slack).unwrap(), [byte(0), byte(1), byte(2), byte(3)]);
+        assert_eq!(buffer.read(100, &mut slack).unwrap().len(), 6);
+        assert!(buffer.read(100, &mut slack).is_none() && !buffer.is_readable());
+    }
+
+    /// Attacks 21 and 26: single bytes at even offsets, each in a 2 KiB buffer.
+    #[test]
+    fn single_bytes_pin_little_and_end_in_an_error() {
+        let (pool, window) = (Pool::new(), 256 * 1024);
+        let mut slack = Slack::new(window);
+        let mut buffer = Reassembly::new(window);
+        let mut most = 0;
+        let fragmented = (1..).map(|n| 2 * n).find(|&offset| {
+            let result = buffer.insert(offset, chunk(&pool, offset, 1), &mut slack);
+            most = most.max(buffer.retained());
+            result.is_err()
+        });
+        assert_eq!(fragmented, Some(2 * (1024 + 512 + 1)));
+        assert!(most as u64 <= window / 2, "{most} bytes pinned by 1536 bytes");
+    }
+
+    /// The same without gaps, forwards and backwards: never an error, joined into long pieces.
+    #[test]
+    fn single_bytes_without_gaps_are_joined() {
+        let pool = Pool::new();
+        let window = 64 * 1024;
+        for backwards in [false, true] {
+            let mut slack = Slack::new(window);
+            let mut buffer = Reassembly::new(window);
+            for n in 0..window - 1 {
+                let offset = if backwards { window - 1 - n } else { n + 1 };
+                buffer.insert(offset, chunk(&pool, offset, 1), &mut slack).unwrap();
+                let bound = buffer.buffered() * 7 / 4 + slack.limit;
+                assert!(buffer.retained() <= bound, "{} bytes pinned by {n}", buffer.retained());
+            }
+            assert!(buffer.pieces.len() < 100, "{} pieces", buffer.pieces.len());
+            buffer.insert(0, chunk(&pool, 0, 1), &mut slack).unwrap();
+            let mut read = 0;
+            while let Some(data) = buffer.read(usize::MAX, &mut slack) {
+                assert!(data.iter().all(|&got| {
+                    read += 1;
+                    got == byte(read - 1)
+                }));
+            }
+            assert_eq!((read, slack.used), (window, 0));
+        }
+    }
+
+    /// A connection whose peer loses every second full packet of a window is no attack.
+    #[test]
+    fn every_second_packet_lost_is_tolerated_without_copies() {
+        let (pool, window) = (Pool::new(), 4 << 20);
+        let mut slack = Slack::new(window);
+        let mut buffer = Reassembly::new(window);
+        for n in (1..window / 1200).step_by(2) {
+            let data = chunk(&pool, n * 1200, 1200);
+            let address = data.as_ptr();
+            buffer.insert(n * 1200, data, &mut slack).unwrap();
+            assert_eq!(buffer.pieces.back().unwrap().chunk.as_ptr(), address);
+        }
+        assert!(buffer.retained() as u64 <= 2 * window);
+    }
+
+    proptest! {
+        /// Any pieces, in any order, overlapping or twice: each byte comes out once, in order, and memory stays bounded.
+        #[test]
+        fn every_byte_once_and_in_order(
+            pieces in prop::collection::vec((0u64..6000, 1usize..900), 1..120),
+            reads in prop::collection::vec(0usize..2500, 1..60),
+            window in prop::sample::select(vec![0u64, 4_000, 1 << 20]),
+        ) {
+            let pool = Pool::new();
+            let mut slack = Slack::new(window);
+            let mut buffer = Reassembly::new(window);
+            let mut have = vec![false; 7000];
+            let mut read = 0u64;
+            let mut reads = reads.iter().cycle();
+            for (offset, len) in pieces {
+                buffer.insert(offset, chunk(&pool, offset, len), &mut slack).unwrap();
+                have[offset as usize..][..len].fill(true);
+                let held = have[read as usize..].iter().filter(|&&have| have).count();
+                prop_assert_eq!(buffer.buffered(), held);
+                prop_assert!(buffer.retained() <= held * 7 / 4 + 3 + slack.limit + 2 * buffer.pieces.len());
+                let sum: usize = buffer.pieces.iter().map(|piece| excess(&piece.chunk)).sum();
+                prop_assert_eq!(slack.used, sum);
+                for pair in buffer.pieces.make_contiguous().windows(2) {
+                    prop_assert!(pair[0].end() <= pair[1].offset);
+                }
+                let max = *reads.next().unwrap();
+                if max % 3 == 0 {
+                    continue;
+                }
+                if let Some(data) = buffer.read(max, &mut slack) {
+                    prop_assert!(!data.is_empty() && data.len() <= max);
+                    for &got in data.iter() {
+                        prop_assert!(have[read as usize]);
+                        prop_assert_eq!(got, byte(read));
+                        read += 1;
+                    }
+                } else {
+                    prop_assert!(!have[read as usize]);
+                }
+                prop_assert_eq!(buffer.read_offset(), read);
+            }
+            buffer.discard(&mut slack);
+            prop_assert_eq!((slack.used, buffer.buffered()), (0, 0));
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Owns which streams exist: opening by both ends, the limits on their number, and the search for a stream by its id.
+//!
+//! Does not own what happens on a stream.
+//!
+//! Invariants:
+//! - A stream of the peer is untouched (opened by a higher one, no memory spent), in the map, or closed.
+//! - `accepted <= opened <= advertised`: the peer's open streams, untouched ones included, are `concurrent` at most.
+//! - The hash is keyed, since the peer chooses which ids of its own appear (attack 33).
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
+
+use siphasher::sip::SipHasher13;
+
+use super::receive::Receive;
+use super::send::Send;
+use super::{Limits, StreamOptions};
+use crate::error::{TransportError, TransportErrorCode};
+use crate::side::Side;
+use crate::stream_id::{Direction, StreamId};
+
+/// A fraction of the permitted streams that must have closed before the peer is given more, so that not each stream costs
+/// a MAX_STREAMS frame.
+const UPDATE_FRACTION: u64 = 8;
+
+/// A stream that has been touched and is not closed.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    pub(super) send: Option<Send>,
+    pub(super) receive: Option<Receive>,
+    pub(super) owed: Owed,
+    pub(super) queued: Queued,
+}
+
+/// The frames that a stream owes the peer, besides STREAM.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    pub(super) reset_stream: bool,
+    pub(super) stop_sending: bool,
+    pub(super) max_stream_data: bool,
+    pub(super) stream_data_blocked: bool,
+}
+
+/// The queues that hold the stream's id: no queue holds it twice.
+#[derive(Debug, Default)]
+pub(super) struct Queued {
+    pub(super) control: bool,
+    pub(super) ready: bool,
+    pub(super) starved: bool,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+}
+
+impl Stream {
+    fn is_terminal(&self) -> bool {
+        self.send.as_ref().is_none_or(Send::is_terminal) && self.receive.as_ref().is_none_or(Receive::is_terminal)
+    }
+}
+
+/// All streams of a connection.
+#[derive(Debug)]
+pub(super) struct Table {
+    side: Side,
+    options: StreamOptions,
+    peer: Limits,
+    streams: HashMap<StreamId, Box<Stream>, Seed>,
+    local: [Local; 2],
+    remote: [Remote; 2],
+}
+
+/// The streams of one direction that this end opens.
+#[derive(Debug, Default)]
+struct Local {
+    /// The index of the next one.
+    next: u64,
+    /// How many the peer permits in all.
+    limit: u64,
+    /// An open failed for want of permission.
+    wanted: bool,
+    /// The limit at which the peer was last told that it blocks.
+    told: Option<u64>,
+    /// There is permission again, and nobody was told yet.
+    available: bool,
+}
+
+/// The streams of one direction that the peer opens.
+#[derive(Debug, Default)]
+struct Remote {
+    /// How many may be open at once.
+    concurrent: u64,
+    /// How many the peer knows that it may open in all.
+    advertised: u64,
+    /// One above the highest index seen.
+    opened: u64,
+    /// How many the application has accepted; they are accepted in order.
+    accepted: u64,
+    closed: u64,
+    /// Ranges (start to end) of indices that were opened only by a higher one.
+    untouched: BTreeMap<u64, u64>,
+    /// There are new ones, and nobody was told yet.
+    news: bool,
+}
+
+#[derive(Debug)]
+struct Seed(u64, u64);
+
+impl BuildHasher for Seed {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0, self.1)
+    }
+}
+
+impl Table {
+    pub(super) fn new(side: Side, options: StreamOptions, rng: &mut fastrand::Rng) -> Self {
+        let remote = |concurrent: u64| {
+            let concurrent = concurrent.min(StreamId::MAX_STREAMS);
+            Remote { concurrent, advertised: concurrent, ..Remote::default() }
+        };
+        let seed = Seed(rng.u64(..), rng.u64(..));
+        Self {
+            side,
+            peer: Limits::default(),
+            streams: HashMap::with_hasher(seed),
+            local: Default::default(),
+            remote: [remote(options.limits.streams_bidi), remote(options.limits.streams_uni)],
+            options,
+        }
+    }
+
+    pub(super) fn get(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.streams.get_mut(&id).map(Box::as_mut)
+    }
+
+    /// The stream, for a frame about the part of it that receives: STREAM, RESET_STREAM, STREAM_DATA_BLOCKED. `None` if it
+    /// is closed.
+    pub(super) fn receiving(&mut self, id: StreamId) -> Result<Option<&mut Stream>, TransportError> {
+        // RFC 9000 sections 19.4, 19.8 and 19.13.
+        if id.direction() == Direction::Uni && id.initiator() == self.side {
+            return Err(TransportErrorCode::STREAM_STATE_ERROR.because("a frame for receiving on a send-only stream"));
+        }
+        self.resolve(id)
+    }
+
+    /// The stream, for a frame about the part of it that sends: MAX_STREAM_DATA, STOP_SENDING. `None` if it is closed.
+    pub(super) fn sending(&mut self, id: StreamId) -> Result<Option<&mut Stream>, TransportError> {
+        // RFC 9000 sections 19.5 and 19.10.
+        if id.direction() == Direction::Uni && id.initiator() != self.side {
+            return Err(TransportErrorCode::STREAM_STATE_ERROR.because("a frame for sending on a receive-only stream"));
+        }
+        self.resolve(id)
+    }
+
+    /// Opens the next stream of this end, if the peer permits one more.
+    pub(super) fn open(&mut self, direction: Direction) -> Option<StreamId> {
+        let local = &mut self.local[direction.index()];
+        if local.next >= local.limit {
+            local.wanted = true;
+            return None;
+        }
+        let id = StreamId::new(self.side, direction, local.next)?;
+        local.next += 1;
+        self.create(id);
+        Some(id)
+    }
+
+    /// The next stream that the peer has opened, in the order of ids.
+    pub(super) fn accept(&mut self, direction: Direction) -> Option<StreamId> {
+        let remote = &mut self.remote[direction.index()];
+        if remote.accepted == remote.opened {
+            return None;
+        }
+        let index = remote.accepted;
+        remote.accepted += 1;
+        let untouched = remote.touch(index);
+        let id = StreamId::new(!self.side, direction, index)?;
+        if untouched {
+            self.create(id);
+        }
+        Some(id)
+    }
+
+    /// Forgets the stream if both its parts are terminal. Returns whether the peer is to be given more streams by it.
+    pub(super) fn reap(&mut self, id: StreamId) -> bool {
+        if !self.streams.get(&id).is_some_and(|stream| stream.is_terminal()) {
+            return false;
+        }
+        self.streams.remove(&id);
+        if id.initiator() == self.side {
+            return false;
+        }
+        let remote = &mut self.remote[id.direction().index()];
+        remote.closed += 1;
+        remote.next_limit() - remote.advertised >= remote.concurrent.div_ceil(UPDATE_FRACTION)
+    }
+
+    /// The limit on the peer's streams, to send to it. It counts as advertised from now on.
+    pub(super) fn advertise(&mut self, direction: Direction) -> u64 {
+        let remote = &mut self.remote[direction.index()];
+        remote.advertised = remote.next_limit();
+        remote.advertised
+    }
+
+    /// The peer permits `limit` streams in all (RFC 9000 section 4.6: a limit that is not larger is ignored).
+    pub(super) fn raise(&mut self, direction: Direction, limit: u64) {
+        let local = &mut self.local[direction.index()];
+        if limit > local.limit {
+            local.limit = limit;
+            local.available |= std::mem::take(&mut local.wanted);
+        }
+    }
+
+    /// The peer's limit on this end's streams, if it blocks an open.
+    pub(super) fn blocked_at(&self, direction: Direction) -> Option<u64> {
+        let local = &self.local[direction.index()];
+        (local.wanted && local.next >= local.limit).then_some(local.limit)
+    }
+
+    /// Whether the peer does not know yet that its limit blocks. True once a limit.
+    pub(super) fn tell_blocked(&mut self, direction: Direction) -> bool {
+        let local = &mut self.local[direction.index()];
+        local.told.replace(local.limit) != Some(local.limit)
+    }
+
+    /// Whether the peer has opened streams since the last call.
+    pub(super) fn take_opened(&mut self, direction: Direction) -> bool {
+        std::mem::take(&mut self.remote[direction.index()].news)
+    }
+
+    /// Whether streams may be opened again since an open failed and since the last call.
+    pub(super) fn take_available(&mut self, direction: Direction) -> bool {
+        std::mem::take(&mut self.local[direction.index()].available)
+    }
+
+    /// Learns what the peer permits in its transport parameters, and returns the streams there are.
+    pub(super) fn set_peer_limits(&mut self, peer: &Limits) -> impl Iterator<Item = &mut Stream> {
+        self.peer = peer.clone();
+        self.raise(Direction::Bi, peer.streams_bidi);
+        self.raise(Direction::Uni, peer.streams_uni);
+        let (side, peer) = (self.side, &self.peer);
+        self.streams.values_mut().map(move |stream| {
+            if let Some(send) = &mut stream.send {
+                send.on_max_stream_data(peer.of_sending(side, stream.id));
+            }
+            &mut **stream
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Finds a stream, and opens it if it is the peer's to open.
+    fn resolve(&mut self, id: StreamId) -> Result<Option<&mut Stream>, TransportError> {
+        let (index, direction) = (id.index(), id.direction().index());
+        if id.initiator() == self.side {
+            // RFC 9000 sections 19.5, 19.8 and 19.10.
+            if index >= self.local[direction].next {
+                return Err(TransportErrorCode::STREAM_STATE_ERROR.because("a frame for a stream that was never opened"));
+            }
+            return Ok(self.get(id));
+        }
+        let remote = &mut self.remote[direction];
+        // RFC 9000 section 4.6.
+        if index >= remote.advertised {
+            return Err(TransportErrorCode::STREAM_LIMIT_ERROR.because("a stream beyond the advertised limit"));
+        }
+        if index >= remote.opened {
+            // RFC 9000 section 3.2: all lower streams open with it.
+            if remote.opened < index {
+                remote.untouched.insert(remote.opened, index);
+            }
+            remote.opened = index + 1;
+            remote.news = true;
+            self.create(id);
+        } else if remote.touch(index) {
+            self.create(id);
+        }
+        Ok(self.get(id))
+    }
+
+    fn create(&mut self, id: StreamId) {
+        let both = id.direction() == Direction::Bi;
+        let ours = id.initiator() == self.side;
+        let send = (both || ours).then(|| Send::new(self.peer.of_sending(self.side, id), self.options.send_window));
+        let receive = (both || !ours).then(|| Receive::new(self.options.limits.of_receiving(self.side, id)));
+        let stream = Stream { id, send, receive, owed: Owed::default(), queued: Queued::default() };
+        self.streams.insert(id, Box::new(stream));
+    }
+}
+
+impl Remote {
+    /// Takes `index` out of the untouched ones; false if it is not one of them.
+    fn touch(&mut self, index: u64) -> bool {
+        let Some((&start, &end)) = self.untouched.range(..=index).next_back() else { return false };
+        if index >= end {
+            return false;
+        }
+        self.untouched.remove(&start);
+        if start < index {
+            self.untouched.insert(start, index);
+        }
+        if index + 1 < end {
+            self.untouched.insert(index + 1, end);
+        }
+        true
+    }
+
+    fn next_limit(&self) -> u64 {
+        (self.closed + self.concurrent).min(StreamId::MAX_STREAMS)
+    }
+}
