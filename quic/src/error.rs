@@ -84,11 +84,7 @@ impl TransportErrorCode {
 
     /// An error with this code.
     pub fn because(self, reason: impl Into<Cow<'static, str>>) -> TransportError {
-        TransportError {
-            code: self,
-            frame: None,
-            reason: reason.into(),
-        }
+        TransportError { code: self, frame: None, reason: reason.into() }
     }
 }
 
@@ -146,11 +142,7 @@ impl fmt::Display for TransportError {
         if let Some(frame) = self.frame {
             write!(f, " in frame {frame:#x}")?;
         }
-        if self.reason.is_empty() {
-            Ok(())
-        } else {
-            write!(f, ": {}", self.reason)
-        }
+        if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
     }
 }
 
@@ -241,11 +233,7 @@ impl fmt::Display for ApplicationClose {
 }
 
 fn write_reason(f: &mut fmt::Formatter<'_>, reason: &[u8]) -> fmt::Result {
-    if reason.is_empty() {
-        Ok(())
-    } else {
-        write!(f, ": {}", String::from_utf8_lossy(reason))
-    }
+    if reason.is_empty() { Ok(()) } else { write!(f, ": {}", String::from_utf8_lossy(reason)) }
 }
 
 /// Why a connection is no more.
@@ -274,9 +262,7 @@ pub enum ConnectionError {
 impl fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConnectionError::VersionMismatch => {
-                f.write_str("the server speaks no version of QUIC that was offered")
-            }
+            ConnectionError::VersionMismatch => f.write_str("the server speaks no version of QUIC that was offered"),
             ConnectionError::Transport(error) => error.fmt(f),
             ConnectionError::ConnectionClosed(close) => write!(f, "closed by the peer: {close}"),
             ConnectionError::ApplicationClosed(close) => {
@@ -310,19 +296,13 @@ mod tests {
         assert_eq!(code.as_u64(), 0x178);
         assert_eq!(code.alert(), Some(0x78));
         assert_eq!(TransportErrorCode::NO_VIABLE_PATH.alert(), None);
-        assert_eq!(
-            TransportErrorCode::from(VarInt::from_u32(0x200)).alert(),
-            None
-        );
+        assert_eq!(TransportErrorCode::from(VarInt::from_u32(0x200)).alert(), None);
         assert_eq!(code.to_string(), "CRYPTO_ERROR (alert 120)");
     }
 
     #[test]
     fn the_first_frame_blamed_stays_blamed() {
-        let error = TransportErrorCode::PROTOCOL_VIOLATION
-            .because("why")
-            .in_frame(6u64)
-            .in_frame(8u64);
+        let error = TransportErrorCode::PROTOCOL_VIOLATION.because("why").in_frame(6u64).in_frame(8u64);
         assert_eq!(error.frame, Some(6));
         assert_eq!(error.to_string(), "PROTOCOL_VIOLATION in frame 0x6: why");
     }

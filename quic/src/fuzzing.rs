@@ -22,15 +22,9 @@ pub fn packet_header(input: &[u8]) {
                 assert_eq!(packet.bytes(), &datagram[range.clone()]);
                 end = range.end;
                 let unprotected = packet.unprotect(mask, &mut header);
-                assert!(
-                    unprotected.is_some() || packet.sample().is_none(),
-                    "a packet with a sample has a number"
-                );
+                assert!(unprotected.is_some() || packet.sample().is_none(), "a packet with a sample has a number");
                 if let Some(unprotected) = unprotected {
-                    assert_eq!(
-                        header.len() + packet.ciphertext(&unprotected).len(),
-                        packet.bytes().len()
-                    );
+                    assert_eq!(header.len() + packet.ciphertext(&unprotected).len(), packet.bytes().len());
                     let _ = unprotected.check_reserved_bits();
                 }
             }
@@ -46,18 +40,9 @@ pub fn frames(input: &[u8]) {
     let Some((choice, payload)) = input.split_first() else {
         return;
     };
-    let packet = [
-        PacketType::Initial,
-        PacketType::ZeroRtt,
-        PacketType::Handshake,
-        PacketType::OneRtt,
-    ];
+    let packet = [PacketType::Initial, PacketType::ZeroRtt, PacketType::Handshake, PacketType::OneRtt];
     let packet = packet[usize::from(choice >> 1 & 0b11)];
-    let sender = if choice & 1 == 0 {
-        Side::Client
-    } else {
-        Side::Server
-    };
+    let sender = if choice & 1 == 0 { Side::Client } else { Side::Server };
     let mut iter = FrameIter::new(payload, packet, sender);
     while let Some(frame) = iter.next() {
         let Ok(frame) = frame else {
@@ -82,17 +67,10 @@ pub fn transport_parameters(input: &[u8]) {
     let Some((choice, bytes)) = input.split_first() else {
         return;
     };
-    let sender = if choice & 1 == 0 {
-        Side::Client
-    } else {
-        Side::Server
-    };
+    let sender = if choice & 1 == 0 { Side::Client } else { Side::Server };
     let Ok(parameters) = TransportParameters::decode(bytes, sender) else {
         return;
     };
     let again = parameters.encode(&mut fastrand::Rng::with_seed(0));
-    assert_eq!(
-        TransportParameters::decode(&again, sender).as_ref(),
-        Ok(&parameters)
-    );
+    assert_eq!(TransportParameters::decode(&again, sender).as_ref(), Ok(&parameters));
 }

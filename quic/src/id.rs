@@ -17,10 +17,7 @@ impl ConnectionId {
     pub const MAX_LEN: usize = 20;
 
     /// The id without bytes, of an endpoint that routes by address.
-    pub const EMPTY: ConnectionId = ConnectionId {
-        len: 0,
-        bytes: [0; ConnectionId::MAX_LEN],
-    };
+    pub const EMPTY: ConnectionId = ConnectionId { len: 0, bytes: [0; ConnectionId::MAX_LEN] };
 
     /// The id with these bytes, `None` if there are more than [`ConnectionId::MAX_LEN`].
     pub fn new(bytes: &[u8]) -> Option<ConnectionId> {
@@ -152,10 +149,7 @@ mod tests {
         }
         assert!(ConnectionId::new(&[0; 21]).is_none());
         assert_ne!(ConnectionId::new(&[0]).unwrap(), ConnectionId::EMPTY);
-        assert_eq!(
-            ConnectionId::new(&[0xab, 0x01]).unwrap().to_string(),
-            "ab01"
-        );
+        assert_eq!(ConnectionId::new(&[0xab, 0x01]).unwrap().to_string(), "ab01");
     }
 
     #[test]

@@ -63,20 +63,12 @@ impl StreamId {
 
     /// The end that opened the stream.
     pub const fn initiator(self) -> Side {
-        if self.0 & 1 == 0 {
-            Side::Client
-        } else {
-            Side::Server
-        }
+        if self.0 & 1 == 0 { Side::Client } else { Side::Server }
     }
 
     /// Whether the stream goes one way or both.
     pub const fn direction(self) -> Direction {
-        if self.0 & 2 == 0 {
-            Direction::Bi
-        } else {
-            Direction::Uni
-        }
+        if self.0 & 2 == 0 { Direction::Bi } else { Direction::Uni }
     }
 
     /// How many streams of the same kind come before this one.
@@ -105,13 +97,7 @@ impl From<StreamId> for VarInt {
 
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} stream {}",
-            self.initiator(),
-            self.direction(),
-            self.index()
-        )
+        write!(f, "{} {} stream {}", self.initiator(), self.direction(), self.index())
     }
 }
 
@@ -128,19 +114,12 @@ mod tests {
     /// RFC 9000 section 2.1, table 1.
     #[test]
     fn low_bits_are_initiator_and_direction() {
-        let kinds = [
-            (Side::Client, Direction::Bi),
-            (Side::Server, Direction::Bi),
-            (Side::Client, Direction::Uni),
-            (Side::Server, Direction::Uni),
-        ];
+        let kinds =
+            [(Side::Client, Direction::Bi), (Side::Server, Direction::Bi), (Side::Client, Direction::Uni), (Side::Server, Direction::Uni)];
         for (bits, (initiator, direction)) in kinds.into_iter().enumerate() {
             let id = StreamId::new(initiator, direction, 5).unwrap();
             assert_eq!(id.as_u64(), 20 + bits as u64);
-            assert_eq!(
-                (id.initiator(), id.direction(), id.index()),
-                (initiator, direction, 5)
-            );
+            assert_eq!((id.initiator(), id.direction(), id.index()), (initiator, direction, 5));
         }
     }
 

@@ -78,9 +78,6 @@ mod tests {
         assert_eq!(start + Duration::MAX, end);
         assert_eq!(start - Duration::from_secs(1), start);
         assert_eq!(start - end, Duration::ZERO);
-        assert_eq!(
-            Instant::from_nanos(7) - Instant::from_nanos(2),
-            Duration::from_nanos(5)
-        );
+        assert_eq!(Instant::from_nanos(7) - Instant::from_nanos(2), Duration::from_nanos(5));
     }
 }

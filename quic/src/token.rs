@@ -7,22 +7,14 @@ use crate::wire::PacketNumber;
 
 /// A frame in a sent packet, as its owner needs it back. At most 24 bytes, for a ring holds one for each frame in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::enum_variant_names,
-    reason = "variants are named as the frames are"
-)]
+#[expect(clippy::enum_variant_names, reason = "variants are named as the frames are")]
 pub(crate) enum Token {
     /// The largest packet number that an ACK frame named: once acknowledged, older ranges need no more reports.
     Ack { largest: PacketNumber },
     /// A piece of the handshake of the packet's own number space.
     Crypto { offset: u64, len: u16 },
     /// A piece of a stream.
-    Stream {
-        id: StreamId,
-        offset: u64,
-        len: u16,
-        fin: bool,
-    },
+    Stream { id: StreamId, offset: u64, len: u16, fin: bool },
     /// RESET_STREAM.
     ResetStream(StreamId),
     /// STOP_SENDING.

@@ -68,6 +68,7 @@ mod sys;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod task;
+#[cfg_attr(all(test, loom), allow(unsafe_code))]
 mod task_state;
 pub mod time;
 #[cfg(not(loom))]

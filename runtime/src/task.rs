@@ -11,7 +11,7 @@
 //! - `Owner` is for the home worker's thread only.
 
 use std::any::Any;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, OnceCell, UnsafeCell};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::overflow::{self, Running};
-use crate::coroutine::stack::Bounds;
 use crate::coroutine::{Coroutine, Resumed, Suspend, Yielder};
 use crate::park::{self, Unparked, Waiter};
 use crate::primitive::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
@@ -245,7 +244,8 @@ impl panic::RefUnwindSafe for Header {}
 struct Owner {
     coroutine: UnsafeCell<Option<Coroutine>>,
     yielder: Cell<*const Yielder>,
-    bounds: Cell<Option<Bounds>>,
+    /// What the overflow handler prints; set with the stack.
+    overflow: OnceCell<Running>,
     parked_at: Cell<Option<&'static Location<'static>>>,
     shielded: Cell<bool>,
     previous_started: Cell<Option<TaskPtr>>,
@@ -278,13 +278,8 @@ enum Stage<F, T> {
 }
 
 impl<F: FnOnce() -> T, T> Task<F, T> {
-    const VTABLE: VTable = VTable {
-        run: Self::run,
-        refuse: Self::refuse,
-        take_result: Self::take_result,
-        drop_stage: Self::drop_stage,
-        free: Self::free,
-    };
+    const VTABLE: VTable =
+        VTable { run: Self::run, refuse: Self::refuse, take_result: Self::take_result, drop_stage: Self::drop_stage, free: Self::free };
 
     /// # Safety
     ///
@@ -300,9 +295,8 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
         let Stage::Unstarted(f) = (unsafe { Self::replace(header, Stage::Empty) }) else {
             unreachable!("a task runs once");
         };
-        let result = panic::catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
-            if payload.is::<ShutdownUnwind>() { JoinError::Cancelled } else { JoinError::Panicked(payload) }
-        });
+        let result = panic::catch_unwind(AssertUnwindSafe(f))
+            .map_err(|payload| if payload.is::<ShutdownUnwind>() { JoinError::Cancelled } else { JoinError::Panicked(payload) });
         // SAFETY: as above.
         unsafe { Self::replace(header, Stage::Finished(result)) };
     }
@@ -381,7 +375,7 @@ where
         owner: Owner {
             coroutine: UnsafeCell::new(None),
             yielder: Cell::new(ptr::null()),
-            bounds: Cell::new(None),
+            overflow: OnceCell::new(),
             parked_at: Cell::new(None),
             shielded: Cell::new(false),
             previous_started: Cell::new(None),
@@ -405,13 +399,35 @@ pub(crate) fn run_borrowed<'a, T: Send + 'a>(
     let place = &mut result;
     let closure: Box<dyn FnOnce() + Send + '_> = Box::new(move || *place = Some(f()));
     // SAFETY: only the lifetime changes. The closure is gone when `join` below has returned, because done is published after
-    // the closure was consumed or dropped and its stack left; and `join` on a plain thread returns only when it was. A panic
-    // in `spawn` before it took the closure drops it there.
-    let closure = unsafe {
-        mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(closure)
-    };
+    // the closure was consumed or dropped and its stack left; and on a plain thread, whose waits are never cancelled, `join`
+    // returns only when it was. A panic in `spawn` drops the closure or leaves it where it can never run.
+    let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(closure) };
+    spawn(closure).join()?;
+    result.ok_or(JoinError::Cancelled)
+}
+
+/// As [`run_borrowed`] for a simulation, whose task runs on the calling thread while `drive` does.
+///
+/// # Aborts
+///
+/// If the task has not ended when `drive` returns or panics: its stack holds the borrows.
+pub(crate) fn run_borrowed_here<'a, T: 'a>(
+    f: impl FnOnce() -> T + 'a,
+    spawn: impl FnOnce(Box<dyn FnOnce() + 'static>) -> JoinHandle<()>,
+    drive: impl FnOnce(&JoinHandle<()>),
+) -> Result<T, JoinError> {
+    let mut result = None;
+    let place = &mut result;
+    let closure: Box<dyn FnOnce() + '_> = Box::new(move || *place = Some(f()));
+    // SAFETY: only the lifetime changes; below it is made sure that the task has ended, and with it the closure.
+    let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + '_>, Box<dyn FnOnce() + 'static>>(closure) };
     let handle = spawn(closure);
-    // A thread's wait is never cancelled; were the impossible to happen, the borrow must not end.
+    let driven = panic::catch_unwind(AssertUnwindSafe(|| drive(&handle)));
+    if !handle.is_finished() {
+        eprintln!("fatal: the first coroutine of a simulation did not end, and borrows from its caller");
+        std::process::abort();
+    }
+    driven.map_err(JoinError::Panicked)?;
     handle.join()?;
     result.ok_or(JoinError::Cancelled)
 }
@@ -476,8 +492,14 @@ impl TaskRef {
     /// Sets the token, and enqueues the task where it lives if it is parked.
     pub(crate) fn unpark(&self) {
         let header = self.header();
+        // A task without a home has not run, and so is not parked.
+        let home = header.home.get();
+        if let Some(home) = home {
+            // Before the state changes: afterwards the wake would be lost.
+            home.refuse_foreign_thread();
+        }
         if header.state.unpark() == Wake::Enqueue
-            && let Some(home) = header.home.get()
+            && let Some(home) = home.or_else(|| header.home.get())
         {
             current::enqueue(home, self.0);
         }
@@ -543,7 +565,8 @@ impl TaskPtr {
     pub(crate) fn start(self, stacks: &mut StackCache) -> io::Result<()> {
         let header = self.header();
         let stack = stacks.take(header.attributes.stack_size)?;
-        header.owner.bounds.set(Some(stack.bounds()));
+        let name = header.attributes.name.as_deref().map(ptr::from_ref);
+        let _ = header.owner.overflow.set(Running { bounds: stack.bounds(), name, id: header.id });
         let coroutine = Coroutine::new(stack, move |yielder| {
             let header = self.header();
             header.owner.yielder.set(yielder);
@@ -558,10 +581,7 @@ impl TaskPtr {
     /// Runs the started task until it suspends or ends.
     pub(crate) fn resume(self) -> Resumed {
         let header = self.header();
-        if let Some(bounds) = header.owner.bounds.get() {
-            let name = header.attributes.name.as_deref().map(ptr::from_ref);
-            overflow::set_running(Some(Running { bounds, name, id: header.id }));
-        }
+        overflow::set_running(header.owner.overflow.get());
         // SAFETY: on the home worker; while the coroutine runs nobody else reaches this cell: `is_started` and `start` are
         // called for tasks that do not run.
         let resumed = Coroutine::resume(unsafe { &mut *header.owner.coroutine.get() });

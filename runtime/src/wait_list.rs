@@ -84,12 +84,7 @@ pub(crate) trait Source {
 /// Puts the caller into `source`'s list, whose lock `state` holds, and parks until it is claimed, `limit` has passed, or the
 /// coroutine is cancelled. Returns the payload as the notifier left it.
 #[track_caller]
-pub(crate) fn wait<S: Source>(
-    source: &S,
-    payload: S::Payload,
-    state: SpinGuard<'_, S::State>,
-    limit: Limit,
-) -> (S::Payload, Outcome) {
+pub(crate) fn wait<S: Source>(source: &S, payload: S::Payload, state: SpinGuard<'_, S::State>, limit: Limit) -> (S::Payload, Outcome) {
     wait_after(source, payload, state, limit, || ())
 }
 
@@ -118,11 +113,7 @@ pub(crate) fn wait_after<S: Source>(
 
 /// Claims every waiter that is in the list now, in order, lets `each` write its payload, and wakes them. Waiters that arrive
 /// meanwhile are not woken.
-pub(crate) fn wake_all<S, P>(
-    mut state: SpinGuard<'_, S>,
-    waiters: impl Fn(&mut S) -> &mut WaitList<P>,
-    mut each: impl FnMut(&mut P),
-) {
+pub(crate) fn wake_all<S, P>(mut state: SpinGuard<'_, S>, waiters: impl Fn(&mut S) -> &mut WaitList<P>, mut each: impl FnMut(&mut P)) {
     let lock = state.origin();
     let end = waiters(&mut state).next_ticket;
     loop {

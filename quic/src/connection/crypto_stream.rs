@@ -41,11 +41,6 @@ impl CryptoSend {
         !self.lost.is_empty() || self.next < self.end()
     }
 
-    /// Whether bytes are out that the peer has not acknowledged.
-    pub(crate) fn is_unacknowledged(&self) -> bool {
-        !self.data.is_empty()
-    }
-
     /// Writes lost bytes first, then new ones, while they fit.
     pub(crate) fn write_frames(&mut self, out: &mut FrameWriter<'_>) {
         loop {
@@ -100,12 +95,6 @@ impl CryptoSend {
         for acked in &self.acked {
             remove(&mut self.lost, acked);
         }
-    }
-
-    /// Everything that is not acknowledged goes out again (a probe, or a Retry).
-    pub(crate) fn resend(&mut self) {
-        let (base, next) = (self.base, self.next);
-        self.on_lost(base, next - base);
     }
 
     fn end(&self) -> u64 {

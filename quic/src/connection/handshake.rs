@@ -211,11 +211,6 @@ impl Handshake {
         self.send[index(level)].has_pending() || (level == Level::OneRtt && self.done == Done::Owed)
     }
 
-    /// Whether bytes of the level wait for acknowledgement.
-    pub(crate) fn is_unacknowledged(&self, level: Level) -> bool {
-        self.send[index(level)].is_unacknowledged()
-    }
-
     pub(crate) fn write_frames(&mut self, level: Level, out: &mut FrameWriter<'_>) {
         if level == Level::OneRtt && self.done == Done::Owed && out.frame(&HandshakeDone, Token::HandshakeDone) {
             self.done = Done::Sent;
@@ -233,11 +228,6 @@ impl Handshake {
 
     pub(crate) fn on_handshake_done_lost(&mut self) {
         self.done = Done::Owed;
-    }
-
-    /// Everything of the level that is not acknowledged goes out again: a probe, or the flight after a Retry.
-    pub(crate) fn resend(&mut self, level: Level) {
-        self.send[index(level)].resend();
     }
 
     /// The level's packets are over (RFC 9001 4.9).

@@ -20,8 +20,6 @@ pub(crate) const ACK_DELAY_EXPONENT: u8 = 3;
 /// What is remembered of the peer's parameters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
-    /// Whether they came.
-    pub(crate) known: bool,
     pub(crate) max_idle_timeout: Option<Duration>,
     pub(crate) max_udp_payload: u64,
     pub(crate) ack_delay_exponent: u8,
@@ -32,7 +30,6 @@ impl Default for Peer {
     fn default() -> Self {
         let defaults = TransportParameters::default();
         Self {
-            known: false,
             max_idle_timeout: defaults.max_idle_timeout,
             max_udp_payload: defaults.max_udp_payload_size,
             ack_delay_exponent: defaults.ack_delay_exponent,
@@ -44,7 +41,6 @@ impl Default for Peer {
 impl Peer {
     pub(crate) fn new(parameters: &TransportParameters) -> Self {
         Self {
-            known: true,
             max_idle_timeout: parameters.max_idle_timeout,
             max_udp_payload: parameters.max_udp_payload_size,
             ack_delay_exponent: parameters.ack_delay_exponent,

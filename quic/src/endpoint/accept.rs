@@ -9,7 +9,6 @@ use weald_crypto::ConfigError;
 
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::id::ConnectionId;
-use crate::wire::Version;
 
 /// Shortest destination id that a client may make up (RFC 9000 7.2).
 const MIN_ORIGINAL_ID: usize = 8;
@@ -18,7 +17,6 @@ const MIN_ORIGINAL_ID: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming {
     pub(crate) remote: SocketAddr,
-    pub(crate) version: Version,
     pub(crate) original: ConnectionId,
     pub(crate) source: ConnectionId,
 }
@@ -32,7 +30,6 @@ impl Incoming {
     /// `None` if the datagram cannot start a connection.
     pub(crate) fn new(
         remote: SocketAddr,
-        version: Version,
         destination: &[u8],
         source: &[u8],
         datagram_len: usize,
@@ -41,7 +38,7 @@ impl Incoming {
         if datagram_len < usize::from(MIN_UDP_PAYLOAD) || destination.len() < MIN_ORIGINAL_ID {
             return None;
         }
-        Some(Self { remote, version, original: ConnectionId::new(destination)?, source: ConnectionId::new(source)? })
+        Some(Self { remote, original: ConnectionId::new(destination)?, source: ConnectionId::new(source)? })
     }
 }
 
@@ -105,7 +102,7 @@ mod tests {
     fn a_first_packet_needs_a_full_datagram_and_eight_bytes_of_id() {
         // RFC 9000 7.2, 14.1
         let remote = "[::1]:1".parse().unwrap();
-        let incoming = |id: usize, len| Incoming::new(remote, Version::V1, &vec![1; id], &[], len);
+        let incoming = |id: usize, len| Incoming::new(remote, &vec![1; id], &[], len);
         assert!(incoming(8, 1200).is_some());
         assert!(incoming(20, 1200).is_some());
         for id in [0, 7, 21, 255] {

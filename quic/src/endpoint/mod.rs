@@ -36,7 +36,7 @@ use crate::id::{ConnectionId, ResetToken};
 use crate::stats::EndpointStats;
 use crate::time::Instant;
 use crate::wire::header::{Packet, Packets};
-use crate::wire::{PacketType, Version};
+use crate::wire::PacketType;
 
 /// Answers to strangers in a row, and how long it takes until one more is allowed: resets and version negotiation must
 /// not become anyone's work load.
@@ -171,7 +171,7 @@ impl Endpoint {
                 if packet.packet_type != PacketType::Initial || self.server.is_none() {
                     return Routed::Dropped;
                 }
-                Incoming::new(meta.remote, Version::V1, &packet.dcid, &packet.scid, datagram.len())
+                Incoming::new(meta.remote, &packet.dcid, &packet.scid, datagram.len())
                     .map_or(Routed::Dropped, Routed::Incoming)
             }
             Packet::Retry(packet) => self.route_by_id(&packet.dcid).unwrap_or(Routed::Dropped),

@@ -43,22 +43,12 @@ impl WrittenFrames {
 impl<'b> FrameWriter<'b> {
     /// A writer of the payload `buf`, which has no room for the AEAD tag in it. Tokens are appended to `tokens`.
     pub(crate) fn new(buf: &'b mut [u8], tokens: &'b mut Vec<Token>) -> FrameWriter<'b> {
-        FrameWriter {
-            writer: Writer::new(buf),
-            tokens,
-            tail: None,
-            ack_eliciting: false,
-            in_flight: false,
-        }
+        FrameWriter { writer: Writer::new(buf), tokens, tail: None, ack_eliciting: false, in_flight: false }
     }
 
     /// Bytes of room for further frames.
     pub(crate) fn remaining(&self) -> usize {
-        if self.tail.is_some() {
-            0
-        } else {
-            self.writer.remaining()
-        }
+        if self.tail.is_some() { 0 } else { self.writer.remaining() }
     }
 
     /// Whether no frame was written yet.
@@ -102,12 +92,7 @@ impl<'b> FrameWriter<'b> {
     /// Writes a STREAM frame that ends the packet and leaves its data in the chunk. False, and nothing written, if header
     /// and data do not fit.
     #[must_use]
-    pub(crate) fn stream_tail(
-        &mut self,
-        header: &StreamHeader,
-        data: SendSlice,
-        token: Token,
-    ) -> bool {
+    pub(crate) fn stream_tail(&mut self, header: &StreamHeader, data: SendSlice, token: Token) -> bool {
         if header.size_to_end() + data.len() > self.remaining() {
             return false;
         }
@@ -129,12 +114,7 @@ impl<'b> FrameWriter<'b> {
 
     /// Ends the payload.
     pub(crate) fn finish(self) -> WrittenFrames {
-        WrittenFrames {
-            len: self.writer.position(),
-            tail: self.tail,
-            ack_eliciting: self.ack_eliciting,
-            in_flight: self.in_flight,
-        }
+        WrittenFrames { len: self.writer.position(), tail: self.tail, ack_eliciting: self.ack_eliciting, in_flight: self.in_flight }
     }
 
     fn mark(&mut self, frame_type: FrameType) {
@@ -171,25 +151,12 @@ mod tests {
     #[test]
     fn a_tail_ends_the_packet_and_is_not_copied() {
         let id = StreamId::new(Side::Client, Direction::Bi, 1).unwrap();
-        let header = StreamHeader {
-            id,
-            offset: 0,
-            fin: true,
-        };
-        let token = Token::Stream {
-            id,
-            offset: 0,
-            len: 3,
-            fin: true,
-        };
+        let header = StreamHeader { id, offset: 0, fin: true };
+        let token = Token::Stream { id, offset: 0, len: 3, fin: true };
         let mut buf = [0; 6];
         let mut tokens = Vec::new();
         let mut out = FrameWriter::new(&mut buf, &mut tokens);
-        assert!(!out.stream_tail(
-            &header,
-            SendSlice::from(Bytes::from_static(b"abcde")),
-            token
-        ));
+        assert!(!out.stream_tail(&header, SendSlice::from(Bytes::from_static(b"abcde")), token));
         assert!(out.stream_tail(&header, SendSlice::from(Bytes::from_static(b"abc")), token));
         assert_eq!((out.remaining(), out.len()), (0, 5));
         assert!(!out.frame(&Ping, Token::Ping));
@@ -206,11 +173,7 @@ mod tests {
         let mut buf = [0xff; 30];
         let mut tokens = Vec::new();
         let mut out = FrameWriter::new(&mut buf, &mut tokens);
-        let close = Close {
-            code: TransportErrorCode::NO_ERROR,
-            frame: None,
-            reason: b"bye",
-        };
+        let close = Close { code: TransportErrorCode::NO_ERROR, frame: None, reason: b"bye" };
         assert!(out.frame_without_token(&close));
         assert!(!out.in_flight && !out.ack_eliciting);
         out.pad(100);

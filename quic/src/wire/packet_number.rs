@@ -17,11 +17,7 @@ impl PacketNumber {
 
     /// The packet number with this value, `None` if it is larger than [`PacketNumber::MAX`].
     pub const fn new(number: u64) -> Option<PacketNumber> {
-        if number > PacketNumber::MAX.0 {
-            None
-        } else {
-            Some(PacketNumber(number))
-        }
+        if number > PacketNumber::MAX.0 { None } else { Some(PacketNumber(number)) }
     }
 
     /// The value.
@@ -125,22 +121,14 @@ impl TruncatedPacketNumber {
     fn new(value: u32, len: u8) -> TruncatedPacketNumber {
         debug_assert!((1..=4).contains(&len));
         let unused = 32 - 8 * u32::from(len);
-        TruncatedPacketNumber {
-            value: value << unused >> unused,
-            len,
-        }
+        TruncatedPacketNumber { value: value << unused >> unused, len }
     }
 
     /// The short form behind the two low bits of a first byte (RFC 9000 section 17.2).
-    pub(crate) fn decode(
-        first: u8,
-        reader: &mut Reader<'_>,
-    ) -> Result<TruncatedPacketNumber, Truncated> {
+    pub(crate) fn decode(first: u8, reader: &mut Reader<'_>) -> Result<TruncatedPacketNumber, Truncated> {
         let len = (first & 0b11) + 1;
         let bytes = reader.bytes(len.into())?;
-        let value = bytes
-            .iter()
-            .fold(0, |value, byte| value << 8 | u32::from(*byte));
+        let value = bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte));
         Ok(TruncatedPacketNumber { value, len })
     }
 
@@ -164,14 +152,13 @@ impl TruncatedPacketNumber {
         let expected = largest.map_or(0, |largest| largest.0 + 1);
         let window = 1u64 << (8 * self.len);
         let candidate = expected & !(window - 1) | u64::from(self.value);
-        let number =
-            if candidate + window / 2 <= expected && candidate + window <= PacketNumber::MAX.0 {
-                candidate + window
-            } else if candidate > expected + window / 2 && candidate >= window {
-                candidate - window
-            } else {
-                candidate
-            };
+        let number = if candidate + window / 2 <= expected && candidate + window <= PacketNumber::MAX.0 {
+            candidate + window
+        } else if candidate > expected + window / 2 && candidate >= window {
+            candidate - window
+        } else {
+            candidate
+        };
         PacketNumber::new(number)
     }
 }
@@ -190,64 +177,31 @@ mod tests {
     #[test]
     fn truncation_examples_of_the_rfc() {
         let short = number(0xac5c02).truncate(Some(number(0xabe8b3)));
-        assert_eq!(
-            short,
-            TruncatedPacketNumber {
-                value: 0x5c02,
-                len: 2
-            }
-        );
+        assert_eq!(short, TruncatedPacketNumber { value: 0x5c02, len: 2 });
         let short = number(0xace8fe).truncate(Some(number(0xabe8b3)));
-        assert_eq!(
-            short,
-            TruncatedPacketNumber {
-                value: 0xace8fe,
-                len: 3
-            }
-        );
+        assert_eq!(short, TruncatedPacketNumber { value: 0xace8fe, len: 3 });
     }
 
     /// RFC 9000 appendix A.3.
     #[test]
     fn expansion_example_of_the_rfc() {
         let short = TruncatedPacketNumber::new(0x9b32, 2);
-        assert_eq!(
-            short.expand(Some(number(0xa82f30ea))),
-            Some(number(0xa82f9b32))
-        );
+        assert_eq!(short.expand(Some(number(0xa82f30ea))), Some(number(0xa82f9b32)));
     }
 
     #[test]
     fn expansion_at_the_ends_of_the_range() {
-        assert_eq!(
-            TruncatedPacketNumber::new(0, 1).expand(None),
-            Some(PacketNumber::ZERO)
-        );
+        assert_eq!(TruncatedPacketNumber::new(0, 1).expand(None), Some(PacketNumber::ZERO));
         // Nothing lies below zero, so a large short form in an empty space is taken as it is.
-        assert_eq!(
-            TruncatedPacketNumber::new(0xff, 1).expand(None),
-            Some(number(0xff))
-        );
-        assert_eq!(
-            TruncatedPacketNumber::new(u32::MAX, 4).expand(None),
-            Some(number(u32::MAX.into()))
-        );
-        assert_eq!(
-            TruncatedPacketNumber::new(0xff, 1).expand(Some(PacketNumber::MAX)),
-            Some(PacketNumber::MAX)
-        );
+        assert_eq!(TruncatedPacketNumber::new(0xff, 1).expand(None), Some(number(0xff)));
+        assert_eq!(TruncatedPacketNumber::new(u32::MAX, 4).expand(None), Some(number(u32::MAX.into())));
+        assert_eq!(TruncatedPacketNumber::new(0xff, 1).expand(Some(PacketNumber::MAX)), Some(PacketNumber::MAX));
         // One step before the end, the number after the window's border cannot exist, and so an old packet is meant.
         let before_last = PacketNumber::MAX.previous();
-        assert_eq!(
-            TruncatedPacketNumber::new(0, 1).expand(before_last),
-            PacketNumber::MAX.minus(0xff)
-        );
+        assert_eq!(TruncatedPacketNumber::new(0, 1).expand(before_last), PacketNumber::MAX.minus(0xff));
         for len in 1..=4 {
             // The number after the last one does not exist.
-            assert_eq!(
-                TruncatedPacketNumber::new(0, len).expand(Some(PacketNumber::MAX)),
-                None
-            );
+            assert_eq!(TruncatedPacketNumber::new(0, len).expand(Some(PacketNumber::MAX)), None);
         }
     }
 

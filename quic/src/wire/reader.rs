@@ -80,11 +80,7 @@ impl<'a> Reader<'a> {
 
     /// The next `N` bytes, as an array.
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Truncated> {
-        let bytes = self
-            .bytes
-            .get(self.position..)
-            .and_then(|rest| rest.first_chunk())
-            .ok_or(Truncated)?;
+        let bytes = self.bytes.get(self.position..).and_then(|rest| rest.first_chunk()).ok_or(Truncated)?;
         self.position += N;
         Ok(*bytes)
     }
@@ -92,10 +88,7 @@ impl<'a> Reader<'a> {
     /// Takes all zero bytes up to the next other one, and says how many they were.
     pub(crate) fn skip_zeros(&mut self) -> usize {
         let rest = &self.bytes[self.position..];
-        let zeros = rest
-            .iter()
-            .position(|byte| *byte != 0)
-            .unwrap_or(rest.len());
+        let zeros = rest.iter().position(|byte| *byte != 0).unwrap_or(rest.len());
         self.position += zeros;
         zeros
     }

@@ -28,11 +28,7 @@ impl VarInt {
 
     /// The integer with this value, or [`VarInt::MAX`] if that is smaller.
     pub const fn saturating(value: u64) -> VarInt {
-        if value > VarInt::MAX.0 {
-            VarInt::MAX
-        } else {
-            VarInt(value)
-        }
+        if value > VarInt::MAX.0 { VarInt::MAX } else { VarInt(value) }
     }
 
     /// The value.
@@ -78,11 +74,7 @@ impl TryFrom<u64> for VarInt {
     type Error = VarIntOverflow;
 
     fn try_from(value: u64) -> Result<VarInt, VarIntOverflow> {
-        if value > VarInt::MAX.0 {
-            Err(VarIntOverflow)
-        } else {
-            Ok(VarInt(value))
-        }
+        if value > VarInt::MAX.0 { Err(VarIntOverflow) } else { Ok(VarInt(value)) }
     }
 }
 
@@ -136,20 +128,14 @@ mod tests {
     #[test]
     fn examples_of_the_rfc() {
         let examples: [(&[u8], u64); 5] = [
-            (
-                &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c],
-                151_288_809_941_952_652,
-            ),
+            (&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c], 151_288_809_941_952_652),
             (&[0x9d, 0x7f, 0x3e, 0x7d], 494_878_333),
             (&[0x7b, 0xbd], 15_293),
             (&[0x25], 37),
             (&[0x40, 0x25], 37),
         ];
         for (bytes, value) in examples {
-            assert_eq!(
-                Reader::new(bytes).varint(),
-                Ok(VarInt::try_from(value).unwrap())
-            );
+            assert_eq!(Reader::new(bytes).varint(), Ok(VarInt::try_from(value).unwrap()));
         }
         for (bytes, value) in &examples[..4] {
             assert_eq!(encode(VarInt::saturating(*value)), *bytes);
@@ -158,15 +144,7 @@ mod tests {
 
     #[test]
     fn sizes_change_at_the_borders() {
-        let borders = [
-            (0, 1),
-            (63, 1),
-            (64, 2),
-            (16_383, 2),
-            (16_384, 4),
-            ((1 << 30) - 1, 4),
-            (1 << 30, 8),
-        ];
+        let borders = [(0, 1), (63, 1), (64, 2), (16_383, 2), (16_384, 4), ((1 << 30) - 1, 4), (1 << 30, 8)];
         for (value, size) in borders {
             let value = VarInt::saturating(value);
             assert_eq!(value.size(), size);

@@ -35,12 +35,7 @@ mod error;
 pub mod oneshot;
 mod unbounded;
 
-use std::{
-    fmt,
-    iter::FusedIterator,
-    marker::PhantomData,
-    time::Duration,
-};
+use std::{fmt, iter::FusedIterator, marker::PhantomData, time::Duration};
 
 use crate::{
     park::Waiter,
@@ -67,13 +62,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 fn channel<T>(buffer: Buffer<T>, capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
     let channel = Arc::new(Channel {
         capacity,
-        state: SpinLock::new(State {
-            buffer,
-            senders: 1,
-            receivers: 1,
-            sending: WaitList::new(),
-            receiving: WaitList::new(),
-        }),
+        state: SpinLock::new(State { buffer, senders: 1, receivers: 1, sending: WaitList::new(), receiving: WaitList::new() }),
     });
     (Sender { channel: channel.clone() }, Receiver { channel })
 }
@@ -387,12 +376,7 @@ impl<T> Channel<T> {
 
     #[cold]
     #[track_caller]
-    fn send_parked(
-        &self,
-        message: T,
-        state: SpinGuard<'_, State<T>>,
-        limit: Limit,
-    ) -> Result<(), SendTimeoutError<T>> {
+    fn send_parked(&self, message: T, state: SpinGuard<'_, State<T>>, limit: Limit) -> Result<(), SendTimeoutError<T>> {
         match wait_list::wait(&Sending(PhantomData), Some(message), state, limit) {
             (None, _) => Ok(()),
             (Some(message), Outcome::Claimed) => Err(SendTimeoutError::Disconnected(message)),

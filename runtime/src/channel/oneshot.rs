@@ -25,12 +25,7 @@ use crate::{
 
 /// Makes a channel for one message.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Oneshot(SpinLock::new(State {
-        message: None,
-        sender: true,
-        receiver: true,
-        receiving: WaitList::new(),
-    })));
+    let shared = Arc::new(Oneshot(SpinLock::new(State { message: None, sender: true, receiver: true, receiving: WaitList::new() })));
     (Sender { shared: shared.clone() }, Receiver { shared })
 }
 

@@ -198,9 +198,9 @@ fn stress(make: impl Fn() -> (Sender<(usize, u64)>, Receiver<(usize, u64)>), see
                     loop {
                         let sent = match random.u8(..4) {
                             0 => sender.try_send(message).map_err(TrySendError::into_inner),
-                            1 => sender
-                                .send_timeout(message, Duration::from_micros(random.u64(..50)))
-                                .map_err(SendTimeoutError::into_inner),
+                            1 => {
+                                sender.send_timeout(message, Duration::from_micros(random.u64(..50))).map_err(SendTimeoutError::into_inner)
+                            }
                             _ => sender.send(message).map_err(SendError::into_inner),
                         };
                         match sent {

@@ -55,11 +55,7 @@ pub(crate) struct WorkerShared {
 }
 
 impl WorkerShared {
-    pub(crate) fn new(
-        index: usize,
-        reactor: Option<(ReactorHandle, ReactorWaker)>,
-        only_thread: Option<ThreadId>,
-    ) -> Self {
+    pub(crate) fn new(index: usize, reactor: Option<(ReactorHandle, ReactorWaker)>, only_thread: Option<ThreadId>) -> Self {
         Self {
             index,
             inbox: Inbox::new(),
@@ -131,8 +127,19 @@ impl WorkerShared {
         }
     }
 
+    /// After the end: publishes that what came too late will not run. A started task here is one that was leaked. The chain
+    /// of an inbox may be taken by anyone.
+    fn refuse_unstarted(&self) {
+        self.inbox.drain(|node| {
+            let task = TaskPtr::from_node(node);
+            if !task.is_started() {
+                task.refuse(JoinError::Cancelled);
+            }
+        });
+    }
+
     /// A simulation repeats only if nothing outside touches it.
-    fn refuse_foreign_thread(&self) {
+    pub(crate) fn refuse_foreign_thread(&self) {
         if let Some(only) = self.only_thread
             && std::thread::current().id() != only
         {
@@ -143,8 +150,7 @@ impl WorkerShared {
 
 impl Drop for WorkerShared {
     fn drop(&mut self) {
-        // Only a spawn that raced with the end of the worker can be here, and has not run.
-        self.inbox.drain(|node| TaskPtr::from_node(node).refuse(JoinError::Cancelled));
+        self.refuse_unstarted();
     }
 }
 
@@ -210,6 +216,7 @@ impl Shared {
                 handle
             }
             None => {
+                self.workers[0].refuse_foreign_thread();
                 let (task, handle) = task::new(f, self.outside_id(), attributes);
                 self.spawns.push_from_outside(task);
                 self.call_help(0);
@@ -242,23 +249,14 @@ impl Shared {
         task.pin_to(home);
         current::enqueue(home, task.into_ptr());
         if self.phase() == Phase::Stopped {
-            // The worker may have looked for the last time already. Its inbox's chain can be taken by anyone.
-            home.inbox.drain(|node| {
-                let task = TaskPtr::from_node(node);
-                if !task.is_started() {
-                    task.refuse(JoinError::Cancelled);
-                }
-            });
+            // The worker may have looked for the last time already.
+            home.refuse_unstarted();
         }
         handle
     }
 
     /// Installs a hook.
-    pub(crate) fn add_hook(
-        &self,
-        worker: usize,
-        make: Box<dyn FnOnce(HookHandle) -> Box<dyn Hook> + Send>,
-    ) -> io::Result<HookId> {
+    pub(crate) fn add_hook(&self, worker: usize, make: Box<dyn FnOnce(HookHandle) -> Box<dyn Hook> + Send>) -> io::Result<HookId> {
         let Some(home) = self.workers.get(worker) else {
             let message = format!("no worker {worker}: this runtime has {}", self.workers.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));

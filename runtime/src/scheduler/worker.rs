@@ -8,7 +8,6 @@
 //! - A coroutine's park is committed, and its end published, here, after its stack was left.
 //! - Coroutines, their stacks and hooks never leave the worker's thread.
 
-use std::cell::RefMut;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -68,13 +67,7 @@ pub(crate) struct Round {
 
 impl Worker {
     /// A worker of `shared`. It must stay on the calling thread.
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        index: usize,
-        spawned: SpawnQueue,
-        reactor: Option<Reactor>,
-        seed: u64,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, spawned: SpawnQueue, reactor: Option<Reactor>, seed: u64) -> Self {
         let stacks = StackCache::new(Arc::clone(&shared.arena));
         let worker = Arc::clone(&shared.workers[index]);
         Self {
@@ -313,17 +306,12 @@ impl Worker {
     }
 
     /// Calls every hook; one that panics is dropped.
-    fn each_hook(
-        &mut self,
-        now: Instant,
-        what: &str,
-        mut call: impl FnMut(&mut dyn Hook, &mut RoundContext<'_>) -> Progress,
-    ) -> bool {
+    fn each_hook(&mut self, now: Instant, what: &str, mut call: impl FnMut(&mut dyn Hook, &mut RoundContext<'_>) -> Progress) -> bool {
         let mut busy = false;
         let local = &self.local;
         self.hooks.retain_mut(|InstalledHook { id, hook }| {
             // A generator of the hook's own for this call: the hook may spawn, which may need the worker's.
-            let mut rng: fastrand::Rng = RefMut::map(local.rng.borrow_mut(), |rng| rng).fork();
+            let mut rng = local.rng.borrow_mut().fork();
             let mut context = RoundContext { now, rng: &mut rng, worker: local.worker.index };
             match panic::catch_unwind(AssertUnwindSafe(|| call(&mut **hook, &mut context))) {
                 Ok(progress) => {

@@ -129,11 +129,7 @@ impl<T> Mutex<T> {
 
     #[track_caller]
     fn lock_limited(&self, limit: Limit) -> Result<MutexGuard<'_, T>, LockTimeoutError> {
-        if self.raw.try_lock_uncontended() || self.raw.lock_contended(limit.resolve()) {
-            Ok(self.guard())
-        } else {
-            Err(LockTimeoutError)
-        }
+        if self.raw.try_lock_uncontended() || self.raw.lock_contended(limit.resolve()) { Ok(self.guard()) } else { Err(LockTimeoutError) }
     }
 
     /// The value, without locking: nobody else can have it.

@@ -235,12 +235,14 @@ fn coroutines_share_locks_on_one_worker() {
     });
 }
 
+type Everything = (Mutex<i32>, Condvar, Notify, Semaphore);
+
 #[test]
 fn shutdown_cancels_waits_but_not_locks() {
     let runtime = crate::Runtime::builder().workers(1).build().expect("a runtime");
     let shared = std::sync::Arc::new((Mutex::new(0), Condvar::new(), Notify::new(), Semaphore::new(0)));
     let (ready, started) = crate::channel::bounded(8);
-    let waiter = |wait: fn(&(Mutex<i32>, Condvar, Notify, Semaphore)) -> bool| {
+    let waiter = |wait: fn(&Everything) -> bool| {
         let (shared, ready) = (shared.clone(), ready.clone());
         runtime.handle().spawn(move || {
             ready.send(()).unwrap();

@@ -40,32 +40,16 @@ impl<'a> Ack<'a> {
             return Err(InvalidFrame("more ACK ranges than bytes"));
         }
         let first = reader.varint()?.as_u64();
-        let mut smallest = largest
-            .minus(first)
-            .ok_or(InvalidFrame("an ACK range reaches below zero"))?;
-        let ranges = AckRanges {
-            next: Some((largest, first)),
-            rest: reader.clone(),
-            count,
-        };
+        let mut smallest = largest.minus(first).ok_or(InvalidFrame("an ACK range reaches below zero"))?;
+        let ranges = AckRanges { next: Some((largest, first)), rest: reader.clone(), count };
         for _ in 0..count {
             let gap = reader.varint()?.as_u64();
             let len = reader.varint()?.as_u64();
-            smallest = below(smallest, gap)
-                .and_then(|largest| largest.minus(len))
-                .ok_or(InvalidFrame("an ACK range reaches below zero"))?;
+            smallest =
+                below(smallest, gap).and_then(|largest| largest.minus(len)).ok_or(InvalidFrame("an ACK range reaches below zero"))?;
         }
-        let ecn = if ecn {
-            Some(EcnCounts::decode(reader)?)
-        } else {
-            None
-        };
-        Ok(Ack {
-            largest,
-            delay,
-            ranges,
-            ecn,
-        })
+        let ecn = if ecn { Some(EcnCounts::decode(reader)?) } else { None };
+        Ok(Ack { largest, delay, ranges, ecn })
     }
 }
 
@@ -154,33 +138,18 @@ where
     /// A frame with as many of the newest ranges as fit into `space` bytes, `None` if not even one does or there is none.
     ///
     /// `ranges` are the received packet numbers, newest first, with at least one number missing between two of them.
-    pub(crate) fn fit(
-        delay: VarInt,
-        ranges: I,
-        ecn: Option<EcnCounts>,
-        space: usize,
-    ) -> Option<AckToSend<I>> {
+    pub(crate) fn fit(delay: VarInt, ranges: I, ecn: Option<EcnCounts>, space: usize) -> Option<AckToSend<I>> {
         let first = ranges.clone().next()?;
-        let mut frame = AckToSend {
-            delay,
-            ecn,
-            largest: *first.end(),
-            ranges_size: varint_size(range_len(&first)),
-            ranges,
-            count: 1,
-        };
+        let mut frame = AckToSend { delay, ecn, largest: *first.end(), ranges_size: varint_size(range_len(&first)), ranges, count: 1 };
         let fixed = frame.size_without_ranges();
         // The count of further ranges takes 1 byte up to 63 and 2 up to 16383; size_with covers both.
-        let size_with =
-            |ranges_size: usize, count: usize| fixed + ranges_size + varint_size(count as u64 - 1);
+        let size_with = |ranges_size: usize, count: usize| fixed + ranges_size + varint_size(count as u64 - 1);
         if size_with(frame.ranges_size, 1) > space {
             return None;
         }
         let mut smallest = *first.start();
         for range in frame.ranges.clone().skip(1) {
-            let ranges_size = frame.ranges_size
-                + varint_size(gap(smallest, &range))
-                + varint_size(range_len(&range));
+            let ranges_size = frame.ranges_size + varint_size(gap(smallest, &range)) + varint_size(range_len(&range));
             if size_with(ranges_size, frame.count + 1) > space {
                 break;
             }
@@ -197,9 +166,7 @@ where
     }
 
     fn size_without_ranges(&self) -> usize {
-        1 + VarInt::from(self.largest).size()
-            + self.delay.size()
-            + self.ecn.map_or(0, EcnCounts::size)
+        1 + VarInt::from(self.largest).size() + self.delay.size() + self.ecn.map_or(0, EcnCounts::size)
     }
 }
 
@@ -210,10 +177,7 @@ fn range_len(range: &RangeInclusive<PacketNumber>) -> u64 {
 
 /// The gap field between a range that starts at `smallest` and the next `range` below.
 fn gap(smallest: PacketNumber, range: &RangeInclusive<PacketNumber>) -> u64 {
-    debug_assert!(
-        smallest.distance_from(*range.end()) >= 2,
-        "ranges touch or are out of order"
-    );
+    debug_assert!(smallest.distance_from(*range.end()) >= 2, "ranges touch or are out of order");
     smallest.distance_from(*range.end()).saturating_sub(2)
 }
 
@@ -222,9 +186,7 @@ where
     I: Iterator<Item = RangeInclusive<PacketNumber>> + Clone,
 {
     fn frame_type(&self) -> FrameType {
-        FrameType::Ack {
-            ecn: self.ecn.is_some(),
-        }
+        FrameType::Ack { ecn: self.ecn.is_some() }
     }
 
     fn size(&self) -> usize {

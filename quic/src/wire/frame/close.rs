@@ -25,21 +25,14 @@ impl<'a> Close<'a> {
         let code = reader.varint()?.into();
         let frame = Some(reader.varint()?.as_u64()).filter(|frame| *frame != 0);
         let reason = reader.length_prefixed()?;
-        Ok(Close {
-            code,
-            frame,
-            reason,
-        })
+        Ok(Close { code, frame, reason })
     }
 
     /// The same frame, its reason cut so that it takes at most `space` bytes if that is possible at all.
     #[must_use]
     pub(crate) fn fit(self, space: usize) -> Close<'a> {
         let excess = self.size().saturating_sub(space);
-        Close {
-            reason: cut(self.reason, excess),
-            ..self
-        }
+        Close { reason: cut(self.reason, excess), ..self }
     }
 }
 
@@ -62,9 +55,7 @@ impl EncodeFrame for Close<'_> {
 }
 
 impl<'a> ApplicationCloseFrame<'a> {
-    pub(super) fn decode(
-        reader: &mut Reader<'a>,
-    ) -> Result<ApplicationCloseFrame<'a>, InvalidFrame> {
+    pub(super) fn decode(reader: &mut Reader<'a>) -> Result<ApplicationCloseFrame<'a>, InvalidFrame> {
         let code = reader.varint()?.into();
         let reason = reader.length_prefixed()?;
         Ok(ApplicationCloseFrame { code, reason })
@@ -74,10 +65,7 @@ impl<'a> ApplicationCloseFrame<'a> {
     #[must_use]
     pub(crate) fn fit(self, space: usize) -> ApplicationCloseFrame<'a> {
         let excess = self.size().saturating_sub(space);
-        ApplicationCloseFrame {
-            reason: cut(self.reason, excess),
-            ..self
-        }
+        ApplicationCloseFrame { reason: cut(self.reason, excess), ..self }
     }
 }
 
@@ -87,9 +75,7 @@ impl EncodeFrame for ApplicationCloseFrame<'_> {
     }
 
     fn size(&self) -> usize {
-        1 + varint_size(self.code.as_u64())
-            + varint_size(self.reason.len() as u64)
-            + self.reason.len()
+        1 + varint_size(self.code.as_u64()) + varint_size(self.reason.len() as u64) + self.reason.len()
     }
 
     fn encode(&self, writer: &mut Writer<'_>) {
@@ -116,10 +102,7 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_between_characters() {
         let reason = "ä".repeat(100);
-        let frame = ApplicationCloseFrame {
-            code: ApplicationCode::from(7),
-            reason: reason.as_bytes(),
-        };
+        let frame = ApplicationCloseFrame { code: ApplicationCode::from(7), reason: reason.as_bytes() };
         assert_eq!(frame.fit(1000), frame);
         for space in 3..300 {
             let fitted = frame.fit(space);
@@ -127,11 +110,7 @@ mod tests {
             assert!(str::from_utf8(fitted.reason).is_ok());
             assert!(fitted.reason.len() + 6 >= space.min(200), "{space}");
         }
-        let close = Close {
-            code: TransportErrorCode::NO_ERROR,
-            frame: Some(8),
-            reason: reason.as_bytes(),
-        };
+        let close = Close { code: TransportErrorCode::NO_ERROR, frame: Some(8), reason: reason.as_bytes() };
         assert!((4..300).all(|space| close.fit(space).size() <= space));
     }
 }

@@ -22,23 +22,15 @@ impl NewConnectionId {
         let retire_prior_to = CidSequence::from(reader.varint()?);
         // RFC 9000 section 19.15.
         if retire_prior_to > sequence {
-            return Err(InvalidFrame(
-                "Retire Prior To is larger than the sequence number",
-            ));
+            return Err(InvalidFrame("Retire Prior To is larger than the sequence number"));
         }
         let len = reader.u8()?;
         if !(1..=ConnectionId::MAX_LEN).contains(&len.into()) {
             return Err(InvalidFrame("a connection id of no or more than 20 bytes"));
         }
-        let id = ConnectionId::new(reader.bytes(len.into())?)
-            .ok_or(InvalidFrame("a connection id too long"))?;
+        let id = ConnectionId::new(reader.bytes(len.into())?).ok_or(InvalidFrame("a connection id too long"))?;
         let reset_token = ResetToken::from(reader.array::<{ ResetToken::LEN }>()?);
-        Ok(NewConnectionId {
-            sequence,
-            retire_prior_to,
-            id,
-            reset_token,
-        })
+        Ok(NewConnectionId { sequence, retire_prior_to, id, reset_token })
     }
 }
 
@@ -48,8 +40,7 @@ impl EncodeFrame for NewConnectionId {
     }
 
     fn size(&self) -> usize {
-        let numbers =
-            varint_size(self.sequence.as_u64()) + varint_size(self.retire_prior_to.as_u64());
+        let numbers = varint_size(self.sequence.as_u64()) + varint_size(self.retire_prior_to.as_u64());
         1 + numbers + 1 + self.id.len() + ResetToken::LEN
     }
 
@@ -71,9 +62,7 @@ pub(crate) struct RetireConnectionId {
 
 impl RetireConnectionId {
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<RetireConnectionId, InvalidFrame> {
-        Ok(RetireConnectionId {
-            sequence: reader.varint()?.into(),
-        })
+        Ok(RetireConnectionId { sequence: reader.varint()?.into() })
     }
 }
 

@@ -57,33 +57,11 @@ mod tests {
         for offset in [0, 70, 1 << 20] {
             for space in 0..1500 {
                 let Some(len) = Crypto::capacity(offset, space) else {
-                    assert!(
-                        Crypto {
-                            offset,
-                            data: &data[..1]
-                        }
-                        .size()
-                            > space
-                    );
+                    assert!(Crypto { offset, data: &data[..1] }.size() > space);
                     continue;
                 };
-                assert!(
-                    Crypto {
-                        offset,
-                        data: &data[..len]
-                    }
-                    .size()
-                        <= space
-                );
-                assert!(
-                    Crypto {
-                        offset,
-                        data: &data[..len + 1]
-                    }
-                    .size()
-                        > space
-                        || len == 63
-                );
+                assert!(Crypto { offset, data: &data[..len] }.size() <= space);
+                assert!(Crypto { offset, data: &data[..len + 1] }.size() > space || len == 63);
             }
         }
     }

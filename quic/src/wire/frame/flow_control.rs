@@ -49,9 +49,7 @@ pub(crate) struct StreamsBlocked {
 
 impl MaxData {
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<MaxData, InvalidFrame> {
-        Ok(MaxData {
-            limit: reader.varint()?.as_u64(),
-        })
+        Ok(MaxData { limit: reader.varint()?.as_u64() })
     }
 }
 
@@ -64,10 +62,7 @@ impl MaxStreamData {
 }
 
 impl MaxStreams {
-    pub(super) fn decode(
-        reader: &mut Reader<'_>,
-        direction: Direction,
-    ) -> Result<MaxStreams, InvalidFrame> {
+    pub(super) fn decode(reader: &mut Reader<'_>, direction: Direction) -> Result<MaxStreams, InvalidFrame> {
         let limit = stream_count(reader)?;
         Ok(MaxStreams { direction, limit })
     }
@@ -75,9 +70,7 @@ impl MaxStreams {
 
 impl DataBlocked {
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<DataBlocked, InvalidFrame> {
-        Ok(DataBlocked {
-            limit: reader.varint()?.as_u64(),
-        })
+        Ok(DataBlocked { limit: reader.varint()?.as_u64() })
     }
 }
 
@@ -90,10 +83,7 @@ impl StreamDataBlocked {
 }
 
 impl StreamsBlocked {
-    pub(super) fn decode(
-        reader: &mut Reader<'_>,
-        direction: Direction,
-    ) -> Result<StreamsBlocked, InvalidFrame> {
+    pub(super) fn decode(reader: &mut Reader<'_>, direction: Direction) -> Result<StreamsBlocked, InvalidFrame> {
         let limit = stream_count(reader)?;
         Ok(StreamsBlocked { direction, limit })
     }
@@ -134,25 +124,8 @@ macro_rules! encode {
 }
 
 encode!(MaxData, |_| FrameType::MaxData, |frame| [frame.limit]);
-encode!(MaxStreamData, |_| FrameType::MaxStreamData, |frame| [
-    frame.id.as_u64(),
-    frame.limit
-]);
-encode!(
-    MaxStreams,
-    |frame| FrameType::MaxStreams(frame.direction),
-    |frame| [frame.limit]
-);
-encode!(DataBlocked, |_| FrameType::DataBlocked, |frame| [
-    frame.limit
-]);
-encode!(
-    StreamDataBlocked,
-    |_| FrameType::StreamDataBlocked,
-    |frame| [frame.id.as_u64(), frame.limit]
-);
-encode!(
-    StreamsBlocked,
-    |frame| FrameType::StreamsBlocked(frame.direction),
-    |frame| [frame.limit]
-);
+encode!(MaxStreamData, |_| FrameType::MaxStreamData, |frame| [frame.id.as_u64(), frame.limit]);
+encode!(MaxStreams, |frame| FrameType::MaxStreams(frame.direction), |frame| [frame.limit]);
+encode!(DataBlocked, |_| FrameType::DataBlocked, |frame| [frame.limit]);
+encode!(StreamDataBlocked, |_| FrameType::StreamDataBlocked, |frame| [frame.id.as_u64(), frame.limit]);
+encode!(StreamsBlocked, |frame| FrameType::StreamsBlocked(frame.direction), |frame| [frame.limit]);

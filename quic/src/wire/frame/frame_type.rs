@@ -10,18 +10,12 @@ use crate::wire::{PacketType, VarInt};
 pub(crate) enum FrameType {
     Padding,
     Ping,
-    Ack {
-        ecn: bool,
-    },
+    Ack { ecn: bool },
     ResetStream,
     StopSending,
     Crypto,
     NewToken,
-    Stream {
-        offset: bool,
-        length: bool,
-        fin: bool,
-    },
+    Stream { offset: bool, length: bool, fin: bool },
     MaxData,
     MaxStreamData,
     MaxStreams(Direction),
@@ -49,11 +43,7 @@ impl FrameType {
             0x05 => FrameType::StopSending,
             0x06 => FrameType::Crypto,
             0x07 => FrameType::NewToken,
-            bits @ 0x08..=0x0f => FrameType::Stream {
-                offset: bits & 0x04 != 0,
-                length: bits & 0x02 != 0,
-                fin: bits & 0x01 != 0,
-            },
+            bits @ 0x08..=0x0f => FrameType::Stream { offset: bits & 0x04 != 0, length: bits & 0x02 != 0, fin: bits & 0x01 != 0 },
             0x10 => FrameType::MaxData,
             0x11 => FrameType::MaxStreamData,
             0x12 => FrameType::MaxStreams(Direction::Bi),
@@ -83,11 +73,7 @@ impl FrameType {
             FrameType::StopSending => 0x05,
             FrameType::Crypto => 0x06,
             FrameType::NewToken => 0x07,
-            FrameType::Stream {
-                offset,
-                length,
-                fin,
-            } => 0x08 | u8::from(offset) << 2 | u8::from(length) << 1 | u8::from(fin),
+            FrameType::Stream { offset, length, fin } => 0x08 | u8::from(offset) << 2 | u8::from(length) << 1 | u8::from(fin),
             FrameType::MaxData => 0x10,
             FrameType::MaxStreamData => 0x11,
             FrameType::MaxStreams(Direction::Bi) => 0x12,
@@ -128,9 +114,7 @@ impl FrameType {
             // Table 3 lets RETIRE_CONNECTION_ID into 0-RTT, but no client can send it there, and section 12.5 permits to
             // treat it as an error.
             FrameType::RetireConnectionId => packet == PacketType::OneRtt,
-            FrameType::NewToken | FrameType::PathResponse | FrameType::HandshakeDone => {
-                packet == PacketType::OneRtt
-            }
+            FrameType::NewToken | FrameType::PathResponse | FrameType::HandshakeDone => packet == PacketType::OneRtt,
         }
     }
 
@@ -142,13 +126,7 @@ impl FrameType {
 
     /// Whether a packet with the frame must be acknowledged (RFC 9002 section 2).
     pub(crate) fn is_ack_eliciting(self) -> bool {
-        !matches!(
-            self,
-            FrameType::Padding
-                | FrameType::Ack { .. }
-                | FrameType::Close
-                | FrameType::ApplicationClose
-        )
+        !matches!(self, FrameType::Padding | FrameType::Ack { .. } | FrameType::Close | FrameType::ApplicationClose)
     }
 
     /// Whether a packet with the frame counts towards bytes in flight (RFC 9002 section 2).
@@ -158,13 +136,7 @@ impl FrameType {
 
     /// Whether a packet of only such frames probes a path rather than uses it (RFC 9000 section 9.1).
     pub(crate) fn is_probing(self) -> bool {
-        matches!(
-            self,
-            FrameType::PathChallenge
-                | FrameType::PathResponse
-                | FrameType::NewConnectionId
-                | FrameType::Padding
-        )
+        matches!(self, FrameType::PathChallenge | FrameType::PathResponse | FrameType::NewConnectionId | FrameType::Padding)
     }
 }
 
@@ -215,21 +187,12 @@ mod tests {
 
     #[test]
     fn packets_permit_frames_as_table_3_says() {
-        let packets = [
-            PacketType::Initial,
-            PacketType::Handshake,
-            PacketType::ZeroRtt,
-            PacketType::OneRtt,
-        ];
+        let packets = [PacketType::Initial, PacketType::Handshake, PacketType::ZeroRtt, PacketType::OneRtt];
         for (number, permitted) in TABLE_3 {
             let frame_type = FrameType::from_wire(number.into()).unwrap();
             assert_eq!(frame_type.to_wire(), number);
             for (packet, mark) in packets.into_iter().zip(permitted.chars()) {
-                assert_eq!(
-                    frame_type.allowed_in(packet),
-                    mark != '_',
-                    "frame {number:#x} in {packet:?}"
-                );
+                assert_eq!(frame_type.allowed_in(packet), mark != '_', "frame {number:#x} in {packet:?}");
             }
         }
     }
@@ -243,18 +206,9 @@ mod tests {
 
     #[test]
     fn only_servers_send_tokens_and_confirm() {
-        let restricted: Vec<u8> = (0..=0x1e)
-            .filter(|number| {
-                !FrameType::from_wire((*number).into())
-                    .unwrap()
-                    .allowed_from(Side::Client)
-            })
-            .collect();
+        let restricted: Vec<u8> =
+            (0..=0x1e).filter(|number| !FrameType::from_wire((*number).into()).unwrap().allowed_from(Side::Client)).collect();
         assert_eq!(restricted, [0x07, 0x1e]);
-        assert!((0..=0x1e).all(|number: u8| {
-            FrameType::from_wire(number.into())
-                .unwrap()
-                .allowed_from(Side::Server)
-        }));
+        assert!((0..=0x1e).all(|number: u8| { FrameType::from_wire(number.into()).unwrap().allowed_from(Side::Server) }));
     }
 }

@@ -26,9 +26,7 @@ pub(crate) use ack::{Ack, AckRanges, AckToSend, EcnCounts};
 pub(crate) use close::{ApplicationCloseFrame, Close};
 pub(crate) use connection_id::{NewConnectionId, RetireConnectionId};
 pub(crate) use crypto::Crypto;
-pub(crate) use flow_control::{
-    DataBlocked, MaxData, MaxStreamData, MaxStreams, StreamDataBlocked, StreamsBlocked,
-};
+pub(crate) use flow_control::{DataBlocked, MaxData, MaxStreamData, MaxStreams, StreamDataBlocked, StreamsBlocked};
 pub(crate) use frame_type::FrameType;
 pub(crate) use new_token::NewToken;
 pub(crate) use path::{PathChallenge, PathResponse};
@@ -118,13 +116,7 @@ pub(crate) struct FrameIter<'a> {
 impl<'a> FrameIter<'a> {
     /// The frames in `payload`, of a packet of that type which `sender` sent.
     pub(crate) fn new(payload: &'a [u8], packet: PacketType, sender: Side) -> FrameIter<'a> {
-        FrameIter {
-            reader: Reader::new(payload),
-            packet,
-            sender,
-            frame_type: None,
-            failed: false,
-        }
+        FrameIter { reader: Reader::new(payload), packet, sender, frame_type: None, failed: false }
     }
 
     /// The type of the frame that was handed out last; `None` before the first one.
@@ -141,79 +133,54 @@ impl<'a> FrameIter<'a> {
 
     fn decode(&mut self) -> Result<Frame<'a>, TransportError> {
         let start = self.reader.position();
-        let number = self.reader.varint().map_err(|Truncated| {
-            TransportErrorCode::FRAME_ENCODING_ERROR.because("the packet ends inside a frame type")
-        })?;
+        let number = self
+            .reader
+            .varint()
+            .map_err(|Truncated| TransportErrorCode::FRAME_ENCODING_ERROR.because("the packet ends inside a frame type"))?;
         // RFC 9000 section 12.4: the type has one encoding only.
         if self.reader.position() - start != number.size() {
-            let error = TransportErrorCode::PROTOCOL_VIOLATION
-                .because("a frame type that is not encoded the shortest way");
+            let error = TransportErrorCode::PROTOCOL_VIOLATION.because("a frame type that is not encoded the shortest way");
             return Err(error.in_frame(number));
         }
         let Some(frame_type) = FrameType::from_wire(number) else {
-            return Err(TransportErrorCode::FRAME_ENCODING_ERROR
-                .because("an unknown frame type")
-                .in_frame(number));
+            return Err(TransportErrorCode::FRAME_ENCODING_ERROR.because("an unknown frame type").in_frame(number));
         };
         self.frame_type = Some(frame_type);
         // RFC 9000 section 12.4, table 3.
         if !frame_type.allowed_in(self.packet) {
-            let error = TransportErrorCode::PROTOCOL_VIOLATION
-                .because("a frame in a packet that may not carry it");
+            let error = TransportErrorCode::PROTOCOL_VIOLATION.because("a frame in a packet that may not carry it");
             return Err(error.in_frame(frame_type));
         }
         if !frame_type.allowed_from(self.sender) {
-            return Err(TransportErrorCode::PROTOCOL_VIOLATION
-                .because("a frame that only servers send")
-                .in_frame(frame_type));
+            return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("a frame that only servers send").in_frame(frame_type));
         }
         self.decode_body(frame_type)
-            .map_err(|InvalidFrame(reason)| {
-                TransportErrorCode::FRAME_ENCODING_ERROR
-                    .because(reason)
-                    .in_frame(frame_type)
-            })
+            .map_err(|InvalidFrame(reason)| TransportErrorCode::FRAME_ENCODING_ERROR.because(reason).in_frame(frame_type))
     }
 
     fn decode_body(&mut self, frame_type: FrameType) -> Result<Frame<'a>, InvalidFrame> {
         let reader = &mut self.reader;
         Ok(match frame_type {
-            FrameType::Padding => Frame::Padding {
-                len: 1 + reader.skip_zeros(),
-            },
+            FrameType::Padding => Frame::Padding { len: 1 + reader.skip_zeros() },
             FrameType::Ping => Frame::Ping,
             FrameType::Ack { ecn } => Frame::Ack(Ack::decode(reader, ecn)?),
             FrameType::ResetStream => Frame::ResetStream(ResetStream::decode(reader)?),
             FrameType::StopSending => Frame::StopSending(StopSending::decode(reader)?),
             FrameType::Crypto => Frame::Crypto(Crypto::decode(reader)?),
             FrameType::NewToken => Frame::NewToken(NewToken::decode(reader)?),
-            FrameType::Stream {
-                offset,
-                length,
-                fin,
-            } => Frame::Stream(Stream::decode(reader, offset, length, fin)?),
+            FrameType::Stream { offset, length, fin } => Frame::Stream(Stream::decode(reader, offset, length, fin)?),
             FrameType::MaxData => Frame::MaxData(MaxData::decode(reader)?),
             FrameType::MaxStreamData => Frame::MaxStreamData(MaxStreamData::decode(reader)?),
-            FrameType::MaxStreams(direction) => {
-                Frame::MaxStreams(MaxStreams::decode(reader, direction)?)
-            }
+            FrameType::MaxStreams(direction) => Frame::MaxStreams(MaxStreams::decode(reader, direction)?),
             FrameType::DataBlocked => Frame::DataBlocked(DataBlocked::decode(reader)?),
-            FrameType::StreamDataBlocked => {
-                Frame::StreamDataBlocked(StreamDataBlocked::decode(reader)?)
-            }
-            FrameType::StreamsBlocked(direction) => {
-                Frame::StreamsBlocked(StreamsBlocked::decode(reader, direction)?)
-            }
+            FrameType::StreamDataBlocked => Frame::StreamDataBlocked(StreamDataBlocked::decode(reader)?),
+            FrameType::StreamsBlocked(direction) => Frame::StreamsBlocked(StreamsBlocked::decode(reader, direction)?),
             FrameType::NewConnectionId => Frame::NewConnectionId(NewConnectionId::decode(reader)?),
-            FrameType::RetireConnectionId => {
-                Frame::RetireConnectionId(RetireConnectionId::decode(reader)?)
-            }
+            FrameType::RetireConnectionId => Frame::RetireConnectionId(RetireConnectionId::decode(reader)?),
             FrameType::PathChallenge => Frame::PathChallenge(PathChallenge::decode(reader)?),
             FrameType::PathResponse => Frame::PathResponse(PathResponse::decode(reader)?),
             FrameType::Close => Frame::Close(Close::decode(reader)?),
-            FrameType::ApplicationClose => {
-                Frame::ApplicationClose(ApplicationCloseFrame::decode(reader)?)
-            }
+            FrameType::ApplicationClose => Frame::ApplicationClose(ApplicationCloseFrame::decode(reader)?),
             FrameType::HandshakeDone => Frame::HandshakeDone,
         })
     }

@@ -11,11 +11,7 @@ impl EncodeFrame for Frame<'_> {
     }
 
     fn size(&self) -> usize {
-        let mut size = if let Frame::Padding { len } = self {
-            *len
-        } else {
-            0
-        };
+        let mut size = if let Frame::Padding { len } = self { *len } else { 0 };
         self.visit(&mut |frame| size = frame.size());
         size
     }
@@ -35,9 +31,7 @@ impl Frame<'_> {
             Frame::Padding { .. } => {}
             Frame::Ping => f(&Ping),
             Frame::Ack(ack) => {
-                if let Some(frame) =
-                    AckToSend::fit(ack.delay, ack.ranges.clone(), ack.ecn, usize::MAX)
-                {
+                if let Some(frame) = AckToSend::fit(ack.delay, ack.ranges.clone(), ack.ecn, usize::MAX) {
                     f(&frame);
                 }
             }

@@ -24,38 +24,16 @@ pub(crate) struct StreamHeader {
 }
 
 impl<'a> Stream<'a> {
-    pub(super) fn decode(
-        reader: &mut Reader<'a>,
-        has_offset: bool,
-        has_length: bool,
-        fin: bool,
-    ) -> Result<Stream<'a>, InvalidFrame> {
+    pub(super) fn decode(reader: &mut Reader<'a>, has_offset: bool, has_length: bool, fin: bool) -> Result<Stream<'a>, InvalidFrame> {
         let id = StreamId::from(reader.varint()?);
-        let offset = if has_offset {
-            reader.varint()?.as_u64()
-        } else {
-            0
-        };
-        let data = if has_length {
-            reader.length_prefixed()?
-        } else {
-            reader.rest()
-        };
+        let offset = if has_offset { reader.varint()?.as_u64() } else { 0 };
+        let data = if has_length { reader.length_prefixed()? } else { reader.rest() };
         check_end(offset, data)?;
-        Ok(Stream {
-            id,
-            offset,
-            fin,
-            data,
-        })
+        Ok(Stream { id, offset, fin, data })
     }
 
     fn header(&self) -> StreamHeader {
-        StreamHeader {
-            id: self.id,
-            offset: self.offset,
-            fin: self.fin,
-        }
+        StreamHeader { id: self.id, offset: self.offset, fin: self.fin }
     }
 }
 
@@ -77,11 +55,7 @@ impl EncodeFrame for Stream<'_> {
 impl StreamHeader {
     /// Bytes of the header of a frame that ends the packet, and so has no length.
     pub(crate) fn size_to_end(&self) -> usize {
-        let offset = if self.offset == 0 {
-            0
-        } else {
-            varint_size(self.offset)
-        };
+        let offset = if self.offset == 0 { 0 } else { varint_size(self.offset) };
         1 + varint_size(self.id.as_u64()) + offset
     }
 
@@ -110,11 +84,7 @@ impl StreamHeader {
     }
 
     fn frame_type(&self, length: bool) -> FrameType {
-        FrameType::Stream {
-            offset: self.offset != 0,
-            length,
-            fin: self.fin,
-        }
+        FrameType::Stream { offset: self.offset != 0, length, fin: self.fin }
     }
 
     fn encode(&self, writer: &mut Writer<'_>, length: bool) {
@@ -137,20 +107,8 @@ mod tests {
         let data = vec![0; 70_000];
         for (index, offset) in [(0, 0), (100, 1), (5, 1 << 40)] {
             let id = StreamId::new(Side::Client, Direction::Bi, index).unwrap();
-            let header = StreamHeader {
-                id,
-                offset,
-                fin: false,
-            };
-            let size = |len: usize| {
-                Stream {
-                    id,
-                    offset,
-                    fin: false,
-                    data: &data[..len],
-                }
-                .size()
-            };
+            let header = StreamHeader { id, offset, fin: false };
+            let size = |len: usize| Stream { id, offset, fin: false, data: &data[..len] }.size();
             for space in (0..200).chain(16_370..16_420).chain(65_000..65_010) {
                 match header.capacity(space) {
                     None => assert!(size(0) > space),

@@ -19,11 +19,7 @@ impl ResetStream {
         let id = reader.varint()?.into();
         let code = reader.varint()?.into();
         let final_size = reader.varint()?.as_u64();
-        Ok(ResetStream {
-            id,
-            code,
-            final_size,
-        })
+        Ok(ResetStream { id, code, final_size })
     }
 }
 
@@ -33,9 +29,7 @@ impl EncodeFrame for ResetStream {
     }
 
     fn size(&self) -> usize {
-        1 + varint_size(self.id.as_u64())
-            + varint_size(self.code.as_u64())
-            + varint_size(self.final_size)
+        1 + varint_size(self.id.as_u64()) + varint_size(self.code.as_u64()) + varint_size(self.final_size)
     }
 
     fn encode(&self, writer: &mut Writer<'_>) {

@@ -5,9 +5,8 @@ use std::ops::Range;
 use crate::error::{TransportError, TransportErrorCode};
 use crate::id::ConnectionId;
 use crate::wire::header::{
-    FIXED, LONG, LONG_RESERVED, MASK_LEN, RETRY_TAG_LEN, SAMPLE_LEN, SHORT_KEY_PHASE,
-    SHORT_RESERVED, SHORT_SPIN, TYPE, TYPE_HANDSHAKE, TYPE_INITIAL, TYPE_ZERO_RTT, protected_bits,
-    sample,
+    FIXED, LONG, LONG_RESERVED, MASK_LEN, RETRY_TAG_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_RESERVED, SHORT_SPIN, TYPE, TYPE_HANDSHAKE,
+    TYPE_INITIAL, TYPE_ZERO_RTT, protected_bits, sample,
 };
 use crate::wire::{PacketType, Reader, Truncated, TruncatedPacketNumber, Version};
 
@@ -59,11 +58,7 @@ impl<'a> Packets<'a> {
     /// The packets of `datagram`. A short header does not tell how long its connection id is: `local_cid_len` is the length
     /// of the ids that this endpoint gives out.
     pub(crate) fn new(datagram: &'a [u8], local_cid_len: usize) -> Packets<'a> {
-        Packets {
-            datagram,
-            position: 0,
-            local_cid_len,
-        }
+        Packets { datagram, position: 0, local_cid_len }
     }
 
     fn decode(&self) -> Result<(Packet<'a>, usize), HeaderError> {
@@ -71,13 +66,7 @@ impl<'a> Packets<'a> {
         let mut reader = Reader::new(bytes);
         let first = reader.u8()?;
         if first & LONG == 0 {
-            let packet = ProtectedPacket::decode_short(
-                first,
-                reader,
-                bytes,
-                self.position,
-                self.local_cid_len,
-            )?;
+            let packet = ProtectedPacket::decode_short(first, reader, bytes, self.position, self.local_cid_len)?;
             return Ok((Packet::Protected(packet), bytes.len()));
         }
         // RFC 8999 section 5.1: so much holds in every version.
@@ -89,11 +78,7 @@ impl<'a> Packets<'a> {
             return Ok((Packet::VersionNegotiation(packet), bytes.len()));
         }
         if !version.is_supported() {
-            let packet = UnsupportedVersion {
-                version,
-                dcid,
-                scid,
-            };
+            let packet = UnsupportedVersion { version, dcid, scid };
             return Ok((Packet::Unsupported(packet), bytes.len()));
         }
         if first & FIXED == 0 {
@@ -111,27 +96,12 @@ impl<'a> Packets<'a> {
                 return Ok((Packet::Retry(packet), bytes.len()));
             }
         };
-        let token = if packet_type == PacketType::Initial {
-            reader.length_prefixed()?
-        } else {
-            &[]
-        };
+        let token = if packet_type == PacketType::Initial { reader.length_prefixed()? } else { &[] };
         let len = reader.varint()?.as_u64();
         let pn_offset = reader.position();
-        let len = usize::try_from(len)
-            .ok()
-            .filter(|len| *len <= reader.remaining())
-            .ok_or(HeaderError::Length)?;
+        let len = usize::try_from(len).ok().filter(|len| *len <= reader.remaining()).ok_or(HeaderError::Length)?;
         let end = pn_offset + len;
-        let packet = ProtectedPacket {
-            packet_type,
-            dcid,
-            scid,
-            token,
-            bytes: &bytes[..end],
-            pn_offset,
-            start: self.position,
-        };
+        let packet = ProtectedPacket { packet_type, dcid, scid, token, bytes: &bytes[..end], pn_offset, start: self.position };
         Ok((Packet::Protected(packet), end))
     }
 }
@@ -190,8 +160,7 @@ impl<'a> ProtectedPacket<'a> {
         if first & FIXED == 0 {
             return Err(HeaderError::FixedBit);
         }
-        let dcid = ConnectionId::new(reader.bytes(local_cid_len)?)
-            .ok_or(HeaderError::ConnectionIdTooLong)?;
+        let dcid = ConnectionId::new(reader.bytes(local_cid_len)?).ok_or(HeaderError::ConnectionIdTooLong)?;
         Ok(ProtectedPacket {
             packet_type: PacketType::OneRtt,
             dcid,
@@ -220,11 +189,7 @@ impl<'a> ProtectedPacket<'a> {
 
     /// Removes the header's protection. `header` is overwritten with the plain header, which the AEAD authenticates; a
     /// buffer that is kept between packets costs no allocation. `None` if the packet ends inside its number.
-    pub(crate) fn unprotect(
-        &self,
-        mask: [u8; MASK_LEN],
-        header: &mut Vec<u8>,
-    ) -> Option<UnprotectedHeader> {
+    pub(crate) fn unprotect(&self, mask: [u8; MASK_LEN], header: &mut Vec<u8>) -> Option<UnprotectedHeader> {
         // RFC 9001 section 5.4.1.
         let first = self.bytes[0] ^ mask[0] & protected_bits(self.bytes[0]);
         let pn_len = usize::from(first & 0x03) + 1;
@@ -237,11 +202,7 @@ impl<'a> ProtectedPacket<'a> {
         }
         let mut reader = Reader::new(&header[self.pn_offset..]);
         let packet_number = TruncatedPacketNumber::decode(first, &mut reader).ok()?;
-        Some(UnprotectedHeader {
-            first,
-            packet_number,
-            len: pn_end,
-        })
+        Some(UnprotectedHeader { first, packet_number, len: pn_end })
     }
 
     /// The protected frames and their tag.
@@ -273,16 +234,11 @@ impl UnprotectedHeader {
     /// Whether the reserved bits are zero, as they must be. To be asked only once the packet was opened: before, the bits
     /// are anyone's (RFC 9000 sections 17.2 and 17.3.1).
     pub(crate) fn check_reserved_bits(&self) -> Result<(), TransportError> {
-        let reserved = if self.first & LONG != 0 {
-            LONG_RESERVED
-        } else {
-            SHORT_RESERVED
-        };
+        let reserved = if self.first & LONG != 0 { LONG_RESERVED } else { SHORT_RESERVED };
         if self.first & reserved == 0 {
             Ok(())
         } else {
-            Err(TransportErrorCode::PROTOCOL_VIOLATION
-                .because("reserved bits in a packet header are not zero"))
+            Err(TransportErrorCode::PROTOCOL_VIOLATION.because("reserved bits in a packet header are not zero"))
         }
     }
 }
@@ -314,14 +270,7 @@ impl<'a> Retry<'a> {
             return Err(HeaderError::Retry);
         }
         let without_tag = &bytes[..bytes.len() - RETRY_TAG_LEN];
-        Ok(Retry {
-            version,
-            dcid,
-            scid,
-            token,
-            integrity_tag,
-            without_tag,
-        })
+        Ok(Retry { version, dcid, scid, token, integrity_tag, without_tag })
     }
 }
 
@@ -336,26 +285,16 @@ pub(crate) struct VersionNegotiation<'a> {
 }
 
 impl<'a> VersionNegotiation<'a> {
-    fn decode(
-        dcid: &'a [u8],
-        scid: &'a [u8],
-        list: &'a [u8],
-    ) -> Result<VersionNegotiation<'a>, HeaderError> {
+    fn decode(dcid: &'a [u8], scid: &'a [u8], list: &'a [u8]) -> Result<VersionNegotiation<'a>, HeaderError> {
         match list.as_chunks() {
             ([], _) | (_, [_, ..]) => Err(HeaderError::VersionList),
-            (versions, []) => Ok(VersionNegotiation {
-                dcid,
-                scid,
-                versions,
-            }),
+            (versions, []) => Ok(VersionNegotiation { dcid, scid, versions }),
         }
     }
 
     /// The versions that the server speaks, as it says. At least one.
     pub(crate) fn versions(&self) -> impl Iterator<Item = Version> + 'a {
-        self.versions
-            .iter()
-            .map(|version| Version::from_u32(u32::from_be_bytes(*version)))
+        self.versions.iter().map(|version| Version::from_u32(u32::from_be_bytes(*version)))
     }
 }
 

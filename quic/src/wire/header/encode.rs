@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::id::ConnectionId;
 use crate::wire::header::{
-    FIXED, LONG, MASK_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_SPIN, TYPE_HANDSHAKE, TYPE_INITIAL,
-    TYPE_RETRY, TYPE_ZERO_RTT, protected_bits, sample,
+    FIXED, LONG, MASK_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_SPIN, TYPE_HANDSHAKE, TYPE_INITIAL, TYPE_RETRY, TYPE_ZERO_RTT,
+    protected_bits, sample,
 };
 use crate::wire::{PacketType, TruncatedPacketNumber, VarInt, Version, Writer};
 
@@ -36,20 +36,14 @@ impl LongHeader<'_> {
     /// Bytes of the header with such a packet number.
     pub(crate) fn size(&self, packet_number: TruncatedPacketNumber) -> usize {
         let token = match self.long_type {
-            LongType::Initial { token } => {
-                VarInt::saturating(token.len() as u64).size() + token.len()
-            }
+            LongType::Initial { token } => VarInt::saturating(token.len() as u64).size() + token.len(),
             LongType::ZeroRtt | LongType::Handshake => 0,
         };
         long_prefix_size(&self.dcid, &self.scid) + token + LENGTH_SIZE + packet_number.len()
     }
 
     /// Puts the header, its length still zero.
-    pub(crate) fn encode(
-        &self,
-        packet_number: TruncatedPacketNumber,
-        writer: &mut Writer<'_>,
-    ) -> EncodedHeader {
+    pub(crate) fn encode(&self, packet_number: TruncatedPacketNumber, writer: &mut Writer<'_>) -> EncodedHeader {
         let start = writer.position();
         let type_bits = match self.long_type {
             LongType::Initial { .. } => TYPE_INITIAL,
@@ -64,11 +58,7 @@ impl LongHeader<'_> {
         writer.put_zeros(LENGTH_SIZE);
         let pn_offset = writer.position();
         packet_number.encode(writer);
-        EncodedHeader {
-            start,
-            pn_offset,
-            end: writer.position(),
-        }
+        EncodedHeader { start, pn_offset, end: writer.position() }
     }
 }
 
@@ -97,11 +87,7 @@ impl ShortHeader {
     }
 
     /// Puts the header.
-    pub(crate) fn encode(
-        &self,
-        packet_number: TruncatedPacketNumber,
-        writer: &mut Writer<'_>,
-    ) -> EncodedHeader {
+    pub(crate) fn encode(&self, packet_number: TruncatedPacketNumber, writer: &mut Writer<'_>) -> EncodedHeader {
         let start = writer.position();
         let spin = if self.spin { SHORT_SPIN } else { 0 };
         let key_phase = if self.key_phase { SHORT_KEY_PHASE } else { 0 };
@@ -109,11 +95,7 @@ impl ShortHeader {
         writer.put_slice(&self.dcid);
         let pn_offset = writer.position();
         packet_number.encode(writer);
-        EncodedHeader {
-            start,
-            pn_offset,
-            end: writer.position(),
-        }
+        EncodedHeader { start, pn_offset, end: writer.position() }
     }
 }
 
@@ -145,10 +127,7 @@ impl EncodedHeader {
             return;
         }
         let len = self.packet_number_len() + sealed_len;
-        debug_assert!(
-            len <= MAX_LENGTH,
-            "a packet of {len} bytes with a long header"
-        );
+        debug_assert!(len <= MAX_LENGTH, "a packet of {len} bytes with a long header");
         let field = 0x4000 | len as u16 & MAX_LENGTH as u16;
         buf[self.pn_offset - LENGTH_SIZE..self.pn_offset].copy_from_slice(&field.to_be_bytes());
     }
@@ -215,13 +194,7 @@ impl VersionNegotiationToSend<'_> {
     pub(crate) fn encode(&self, writer: &mut Writer<'_>) {
         debug_assert!(self.grease.is_reserved());
         // RFC 9000 section 17.2.1: the fixed bit should be set, for those who tell protocols apart by it.
-        put_long_prefix(
-            writer,
-            LONG | FIXED | self.unused,
-            Version::NEGOTIATION,
-            self.dcid,
-            self.scid,
-        );
+        put_long_prefix(writer, LONG | FIXED | self.unused, Version::NEGOTIATION, self.dcid, self.scid);
         for version in Version::SUPPORTED.iter().chain([&self.grease]) {
             writer.put_u32(version.as_u32());
         }

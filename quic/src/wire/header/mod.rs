@@ -10,13 +10,8 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{
-    HeaderError, Packet, Packets, ProtectedPacket, Retry, UnprotectedHeader, UnsupportedVersion,
-    VersionNegotiation,
-};
-pub(crate) use encode::{
-    EncodedHeader, LongHeader, LongType, RetryToSend, ShortHeader, VersionNegotiationToSend,
-};
+pub(crate) use decode::{HeaderError, Packet, Packets, ProtectedPacket, Retry, UnprotectedHeader, UnsupportedVersion, VersionNegotiation};
+pub(crate) use encode::{EncodedHeader, LongHeader, LongType, RetryToSend, ShortHeader, VersionNegotiationToSend};
 
 /// The first byte's bit that tells a long header from a short one (RFC 8999 section 5).
 const LONG: u8 = 0x80;
@@ -47,11 +42,7 @@ pub(crate) const RETRY_TAG_LEN: usize = 16;
 
 /// The bits of the first byte that header protection hides.
 fn protected_bits(first: u8) -> u8 {
-    if first & LONG != 0 {
-        LONG_PROTECTED
-    } else {
-        SHORT_PROTECTED
-    }
+    if first & LONG != 0 { LONG_PROTECTED } else { SHORT_PROTECTED }
 }
 
 /// The sample of a packet whose number starts at `pn_offset`; `None` if the packet is too short for one, and then cannot be

@@ -12,10 +12,7 @@ const LOCAL_CID_LEN: usize = 8;
 
 fn unhex(text: &str) -> Vec<u8> {
     assert!(text.len().is_multiple_of(2));
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-        .collect()
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
 fn cid(hex: &str) -> ConnectionId {
@@ -56,10 +53,7 @@ fn client_initial_of_the_rfc() {
     assert_eq!(writer.position(), header.size(number));
     assert_eq!(encoded.range(), 0..22);
     encoded.set_length(&mut buf, 1162 + 16);
-    assert_eq!(
-        buf[..22],
-        unhex("c300000001088394c8f03e5157080000449e00000002")
-    );
+    assert_eq!(buf[..22], unhex("c300000001088394c8f03e5157080000449e00000002"));
     let plain = buf[..22].to_vec();
 
     let sealed = unhex("d1b1c98dd7689fb8ec11d242b123dc9b");
@@ -67,17 +61,11 @@ fn client_initial_of_the_rfc() {
     assert_eq!(encoded.sample(&buf).unwrap(), sealed.as_slice());
     let mask = [0x43, 0x7b, 0x9a, 0xec, 0x36];
     encoded.protect(&mut buf, mask);
-    assert_eq!(
-        buf[..22],
-        unhex("c000000001088394c8f03e5157080000449e7b9aec34")
-    );
+    assert_eq!(buf[..22], unhex("c000000001088394c8f03e5157080000449e7b9aec34"));
 
     let packet = only_protected(&buf);
     assert_eq!(packet.packet_type, PacketType::Initial);
-    assert_eq!(
-        (packet.dcid, packet.scid, packet.token),
-        (header.dcid, header.scid, &[][..])
-    );
+    assert_eq!((packet.dcid, packet.scid, packet.token), (header.dcid, header.scid, &[][..]));
     assert_eq!(packet.range(), 0..1200);
     assert_eq!(packet.sample().unwrap(), sealed.as_slice());
     let mut aad = vec![0xee; 3];
@@ -109,26 +97,13 @@ fn server_initial_of_the_rfc() {
 #[test]
 fn retry_of_the_rfc() {
     let bytes = unhex("ff000000010008f067a5502a4262b5746f6b656e04a265ba2eff4d829058fb3f0f2496ba");
-    let Packet::Retry(retry) = only(&bytes) else {
-        panic!("not a Retry packet")
-    };
+    let Packet::Retry(retry) = only(&bytes) else { panic!("not a Retry packet") };
     assert_eq!(retry.token, b"token");
-    assert_eq!(
-        (retry.version, retry.dcid, retry.scid),
-        (Version::V1, ConnectionId::EMPTY, cid("f067a5502a4262b5"))
-    );
-    assert_eq!(
-        retry.integrity_tag[..],
-        unhex("04a265ba2eff4d829058fb3f0f2496ba")
-    );
+    assert_eq!((retry.version, retry.dcid, retry.scid), (Version::V1, ConnectionId::EMPTY, cid("f067a5502a4262b5")));
+    assert_eq!(retry.integrity_tag[..], unhex("04a265ba2eff4d829058fb3f0f2496ba"));
     assert_eq!(retry.without_tag, &bytes[..bytes.len() - 16]);
 
-    let to_send = RetryToSend {
-        version: retry.version,
-        dcid: retry.dcid,
-        scid: retry.scid,
-        token: retry.token,
-    };
+    let to_send = RetryToSend { version: retry.version, dcid: retry.dcid, scid: retry.scid, token: retry.token };
     let mut buf = vec![0; to_send.size()];
     to_send.encode(&mut Writer::new(&mut buf));
     assert_eq!(buf, retry.without_tag);
@@ -137,33 +112,18 @@ fn retry_of_the_rfc() {
 /// RFC 9001 appendix A.5: a short header without a connection id.
 #[test]
 fn short_header_of_the_rfc() {
-    let header = ShortHeader {
-        dcid: ConnectionId::EMPTY,
-        spin: false,
-        key_phase: false,
-    };
-    let number =
-        PacketNumber::from(654_360_564).truncate(Some(PacketNumber::from(654_360_564 - 0x4000)));
+    let header = ShortHeader { dcid: ConnectionId::EMPTY, spin: false, key_phase: false };
+    let number = PacketNumber::from(654_360_564).truncate(Some(PacketNumber::from(654_360_564 - 0x4000)));
     assert_eq!(number.len(), 2);
     let number = short_number(&[0x00, 0xbf, 0xf4]);
-    let mut buf = unhex(
-        "0000000065 5e5cd55c41f69080575d7999c25a5bfb"
-            .replace(' ', "")
-            .as_str(),
-    );
+    let mut buf = unhex("0000000065 5e5cd55c41f69080575d7999c25a5bfb".replace(' ', "").as_str());
     let encoded = header.encode(number, &mut Writer::new(&mut buf));
     assert_eq!(buf[..4], unhex("4200bff4"));
     encoded.set_length(&mut buf, 17);
-    assert_eq!(
-        encoded.sample(&buf).unwrap(),
-        unhex("5e5cd55c41f69080575d7999c25a5bfb").as_slice()
-    );
+    assert_eq!(encoded.sample(&buf).unwrap(), unhex("5e5cd55c41f69080575d7999c25a5bfb").as_slice());
     encoded.protect(&mut buf, [0xae, 0xfe, 0xfe, 0x7d, 0x03]);
     assert_eq!(buf, unhex("4cfe4189655e5cd55c41f69080575d7999c25a5bfb"));
-    assert_eq!(
-        number.expand(Some(PacketNumber::from(654_360_563))),
-        Some(PacketNumber::from(654_360_564))
-    );
+    assert_eq!(number.expand(Some(PacketNumber::from(654_360_563))), Some(PacketNumber::from(654_360_564)));
 }
 
 /// RFC 9000 section 17.2.5.2: a Retry packet without a token or a whole tag is dropped.
@@ -183,27 +143,15 @@ fn short_retry_is_dropped() {
 /// RFC 9000 section 17.2: reserved bits are an error, in both forms, and of the opened packet only.
 #[test]
 fn reserved_bits_are_a_violation() {
-    for (first, reserved) in [
-        (0x40, 0x08),
-        (0x40, 0x10),
-        (0xc0, 0x04),
-        (0xc0, 0x08),
-        (0xe0, 0x0c),
-    ] {
-        let body = if first & 0x80 != 0 {
-            unhex("0000000100000040200000")
-        } else {
-            vec![0; 8]
-        };
+    for (first, reserved) in [(0x40, 0x08), (0x40, 0x10), (0xc0, 0x04), (0xc0, 0x08), (0xe0, 0x0c)] {
+        let body = if first & 0x80 != 0 { unhex("0000000100000040200000") } else { vec![0; 8] };
         let mut bytes = [&[first | reserved][..], &body, &[0; 40]].concat();
         if first == 0xe0 {
             // A Handshake packet has no token: its length comes a byte earlier.
             bytes.remove(7);
         }
         let mut packets = Packets::new(&bytes, LOCAL_CID_LEN);
-        let Some(Ok(Packet::Protected(packet))) = packets.next() else {
-            panic!("{first:#x}")
-        };
+        let Some(Ok(Packet::Protected(packet))) = packets.next() else { panic!("{first:#x}") };
         let header = packet.unprotect([0; 5], &mut Vec::new()).unwrap();
         let error = header.check_reserved_bits().unwrap_err();
         assert_eq!(error.code, TransportErrorCode::PROTOCOL_VIOLATION);
@@ -217,14 +165,8 @@ fn reserved_bits_are_a_violation() {
 #[test]
 fn fixed_bit_zero_is_dropped() {
     let long = unhex("8300000001088394c8f03e515708000002aabb");
-    assert_eq!(
-        Packets::new(&long, LOCAL_CID_LEN).next(),
-        Some(Err(HeaderError::FixedBit))
-    );
-    assert_eq!(
-        Packets::new(&[0x3f; 40], LOCAL_CID_LEN).next(),
-        Some(Err(HeaderError::FixedBit))
-    );
+    assert_eq!(Packets::new(&long, LOCAL_CID_LEN).next(), Some(Err(HeaderError::FixedBit)));
+    assert_eq!(Packets::new(&[0x3f; 40], LOCAL_CID_LEN).next(), Some(Err(HeaderError::FixedBit)));
 }
 
 /// RFC 9000 section 17.2: ids of more than 20 bytes are dropped in version 1, but version negotiation answers any length.
@@ -234,11 +176,7 @@ fn long_ids_are_for_other_versions() {
         for long_one_is_source in [false, true] {
             for version in [1u32, 0x6b33_43cf, 0xff00_001d, 0x1a2a_3a4a] {
                 let long = vec![0x55; len];
-                let (dcid, scid) = if long_one_is_source {
-                    (&[][..], &long[..])
-                } else {
-                    (&long[..], &[][..])
-                };
+                let (dcid, scid) = if long_one_is_source { (&[][..], &long[..]) } else { (&long[..], &[][..]) };
                 let mut bytes = vec![0xc0];
                 bytes.extend(version.to_be_bytes());
                 bytes.push(dcid.len() as u8);
@@ -250,19 +188,10 @@ fn long_ids_are_for_other_versions() {
                 let first = Packets::new(&bytes, LOCAL_CID_LEN).next().unwrap();
                 match (version, len) {
                     (1, 21..) => assert_eq!(first, Err(HeaderError::ConnectionIdTooLong)),
-                    (1, _) => assert!(
-                        matches!(first, Ok(Packet::Protected(packet)) if *packet.dcid == *dcid)
-                    ),
+                    (1, _) => assert!(matches!(first, Ok(Packet::Protected(packet)) if *packet.dcid == *dcid)),
                     _ => {
                         let version = Version::from_u32(version);
-                        assert_eq!(
-                            first,
-                            Ok(Packet::Unsupported(UnsupportedVersion {
-                                version,
-                                dcid,
-                                scid
-                            }))
-                        );
+                        assert_eq!(first, Ok(Packet::Unsupported(UnsupportedVersion { version, dcid, scid })));
                         check_answer(dcid, scid);
                     }
                 }
@@ -274,25 +203,15 @@ fn long_ids_are_for_other_versions() {
 /// RFC 8999 section 6: the answer mirrors the ids and lists versions.
 fn check_answer(dcid: &[u8], scid: &[u8]) {
     let grease = Version::from_u32(0xaaba_0a1a);
-    let answer = VersionNegotiationToSend {
-        dcid: scid,
-        scid: dcid,
-        grease,
-        unused: 0x15,
-    };
+    let answer = VersionNegotiationToSend { dcid: scid, scid: dcid, grease, unused: 0x15 };
     let mut buf = vec![0; answer.size()];
     let mut writer = Writer::new(&mut buf);
     answer.encode(&mut writer);
     assert_eq!(writer.remaining(), 0);
     assert_eq!(buf[..5], [0xd5, 0, 0, 0, 0]);
-    let Packet::VersionNegotiation(received) = only(&buf) else {
-        panic!("not an answer")
-    };
+    let Packet::VersionNegotiation(received) = only(&buf) else { panic!("not an answer") };
     assert_eq!((received.dcid, received.scid), (scid, dcid));
-    assert_eq!(
-        received.versions().collect::<Vec<_>>(),
-        [Version::V1, grease]
-    );
+    assert_eq!(received.versions().collect::<Vec<_>>(), [Version::V1, grease]);
 }
 
 #[test]
@@ -310,17 +229,8 @@ fn version_list_must_be_whole_and_not_empty() {
 fn coalesced_packets() {
     let token = [9; 70];
     let ids = (cid("0102030405060708"), cid("a0a1"));
-    let long = |long_type| LongHeader {
-        long_type,
-        version: Version::V1,
-        dcid: ids.0,
-        scid: ids.1,
-    };
-    let headers = [
-        long(LongType::Initial { token: &token }),
-        long(LongType::ZeroRtt),
-        long(LongType::Handshake),
-    ];
+    let long = |long_type| LongHeader { long_type, version: Version::V1, dcid: ids.0, scid: ids.1 };
+    let headers = [long(LongType::Initial { token: &token }), long(LongType::ZeroRtt), long(LongType::Handshake)];
     let mut buf = vec![0x77; 1500];
     let mut end = 0;
     let mut ends = vec![];
@@ -331,53 +241,24 @@ fn coalesced_packets() {
         end += encoded.range().end + 40 + size;
         ends.push(end);
     }
-    let short = ShortHeader {
-        dcid: ids.0,
-        spin: true,
-        key_phase: true,
-    };
+    let short = ShortHeader { dcid: ids.0, spin: true, key_phase: true };
     short.encode(short_number(&[5]), &mut Writer::new(&mut buf[end..]));
     ends.push(1500);
 
     let mut start = 0;
-    let types = [
-        PacketType::Initial,
-        PacketType::ZeroRtt,
-        PacketType::Handshake,
-        PacketType::OneRtt,
-    ];
-    let packets: Vec<_> = Packets::new(&buf, LOCAL_CID_LEN)
-        .collect::<Result<_, _>>()
-        .unwrap();
+    let types = [PacketType::Initial, PacketType::ZeroRtt, PacketType::Handshake, PacketType::OneRtt];
+    let packets: Vec<_> = Packets::new(&buf, LOCAL_CID_LEN).collect::<Result<_, _>>().unwrap();
     assert_eq!(packets.len(), 4);
     for ((packet, packet_type), end) in packets.iter().zip(types).zip(ends) {
-        let Packet::Protected(packet) = packet else {
-            panic!("{packet:?}")
-        };
+        let Packet::Protected(packet) = packet else { panic!("{packet:?}") };
         assert_eq!((packet.packet_type, packet.dcid), (packet_type, ids.0));
-        assert_eq!(
-            packet.scid,
-            if packet_type.is_long() {
-                ids.1
-            } else {
-                ConnectionId::EMPTY
-            }
-        );
-        assert_eq!(
-            packet.token,
-            if packet_type == PacketType::Initial {
-                &token[..]
-            } else {
-                &[]
-            }
-        );
+        assert_eq!(packet.scid, if packet_type.is_long() { ids.1 } else { ConnectionId::EMPTY });
+        assert_eq!(packet.token, if packet_type == PacketType::Initial { &token[..] } else { &[] });
         assert_eq!(packet.range(), start..end);
         assert_eq!(packet.bytes(), &buf[start..end]);
         start = end;
     }
-    let Packet::Protected(last) = &packets[3] else {
-        panic!("{packets:?}")
-    };
+    let Packet::Protected(last) = &packets[3] else { panic!("{packets:?}") };
     let header = last.unprotect([0; 5], &mut Vec::new()).unwrap();
     assert!(header.spin() && header.key_phase());
     assert_eq!(header.packet_number, short_number(&[5]));
@@ -387,11 +268,7 @@ fn coalesced_packets() {
 fn a_length_past_the_end_is_dropped() {
     for length in ["4021", "8000ffff", "ffffffffffffffff", "c000000000000021"] {
         let bytes = [unhex("e1000000010000"), unhex(length), vec![0; 32]].concat();
-        assert_eq!(
-            Packets::new(&bytes, LOCAL_CID_LEN).next(),
-            Some(Err(HeaderError::Length)),
-            "{length}"
-        );
+        assert_eq!(Packets::new(&bytes, LOCAL_CID_LEN).next(), Some(Err(HeaderError::Length)), "{length}");
     }
 }
 
@@ -402,10 +279,7 @@ fn short_packets_have_no_sample() {
         let bytes = [unhex("e1000000010000"), vec![len], vec![0; len.into()]].concat();
         let packet = only_protected(&bytes);
         assert_eq!(packet.sample().is_some(), len >= 20);
-        assert_eq!(
-            packet.unprotect([0; 5], &mut Vec::new()).is_some(),
-            len >= 2
-        );
+        assert_eq!(packet.unprotect([0; 5], &mut Vec::new()).is_some(), len >= 2);
         let bytes = [vec![0x40; LOCAL_CID_LEN + 1], vec![0; len.into()]].concat();
         assert_eq!(only_protected(&bytes).sample().is_some(), len >= 20);
     }
