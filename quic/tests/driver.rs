@@ -14,7 +14,7 @@ use weald_quic::{
     ApplicationClose, ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, ReadError, ServerConfig,
     TransportConfig, VarInt, WriteError,
 };
-use weald_runtime::Runtime;
+use weald_runtime::{JoinError, Runtime};
 
 fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
@@ -225,7 +225,7 @@ fn handles_work_from_plain_threads() {
 }
 
 #[test]
-fn several_readers_and_acceptors_are_all_served() {
+fn several_acceptors_are_all_served() {
     on_workers(2, || {
         let Pair { client, server, .. } = Pair::new();
         let accepted = Arc::new(AtomicUsize::new(0));
@@ -397,7 +397,10 @@ fn flushing_waits_until_everything_arrived() {
         let Pair { client, server, .. } = Pair::new();
         let mut send = client.open_uni().unwrap();
         let sent = content(6, 1_000_000);
-        let reading = weald_runtime::spawn(move || server.accept_uni().unwrap().read_to_end(usize::MAX).unwrap());
+        let reading = weald_runtime::spawn({
+            let server = server.clone();
+            move || server.accept_uni().unwrap().read_to_end(usize::MAX).unwrap()
+        });
         send.write_all(&sent).unwrap();
         drop(send);
         assert_eq!(client.close_after_flush(Duration::from_secs(10)), Ok(true));
@@ -500,7 +503,8 @@ fn a_shutdown_ends_all_waits() {
         });
         started.wait();
         assert!(runtime.shutdown(Duration::from_secs(5)).is_clean());
-        assert_eq!(waiting.join().unwrap(), ConnectionError::Cancelled);
+        // A coroutine that had not begun never does.
+        assert!(matches!(waiting.join(), Ok(ConnectionError::Cancelled) | Err(JoinError::Cancelled)));
         // The other end's worker may have had the time to say that it goes.
         assert!(thread.join().unwrap() != ConnectionError::Cancelled);
         assert!(accepting.join().unwrap());
