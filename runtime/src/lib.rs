@@ -43,6 +43,9 @@ pub mod channel;
 #[allow(unsafe_code)]
 mod coroutine;
 #[cfg(not(loom))]
+#[doc(hidden)]
+pub mod embedding;
+#[cfg(not(loom))]
 mod hook;
 #[cfg(not(loom))]
 pub mod net;
