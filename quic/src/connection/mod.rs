@@ -33,7 +33,7 @@ mod undecryptable;
 mod verbs;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -370,9 +370,28 @@ impl Connection {
         self.close.is_drained()
     }
 
+    #[cfg(test)]
+    pub(crate) fn handshake_id(&self) -> ConnectionId {
+        self.local_ids.handshake_id()
+    }
+
     /// Whether a packet of the peer authenticated.
     pub(crate) fn has_heard(&self) -> bool {
         self.first_flight.heard
+    }
+
+    /// Bytes of memory that the connection holds: itself, and the buffers of its parts. Allocators' overhead, and what TLS
+    /// holds during the handshake, do not count; what two slices share counts twice.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>()
+            + self.handshake.memory()
+            + self.spaces.iter().map(Space::memory).sum::<usize>()
+            + self.streams.memory()
+            + self.undecryptable.memory()
+            + self.first_flight.token.capacity()
+            + (self.events.capacity() * size_of::<Event>())
+            + (self.endpoint_events.capacity() * size_of::<EndpointEvent>())
+            + self.tokens.iter().map(|tokens| tokens.capacity() * size_of::<Token>()).sum::<usize>()
     }
 
     /// What the connection did so far.
