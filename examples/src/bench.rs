@@ -42,7 +42,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 
 fn table(results: &quic::Bulk) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
+    table.load_style(comfy_table::presets::UTF8_BORDERS_ONLY);
     table.set_header(["bulk, 1 connection", "weald Gbit/s", "quinn Gbit/s", "weald / quinn", "min - max"]);
     for row in &results.directions {
         let ratio = row.ratio();

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 /// A table of two columns; the second one is aligned to the right.
 pub(crate) fn table(rows: &[(String, String)]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_BORDERS_ONLY);
+    table.load_style(UTF8_BORDERS_ONLY);
     for (name, value) in rows {
         table.add_row([name, value]);
     }

@@ -28,7 +28,7 @@ const MAX_CONTROL_PAYLOAD: u64 = 4096;
 /// Limits of this side.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    max_field_section_size: u64,
+    pub(crate) max_field_section_size: u64,
 }
 
 impl Default for Config {
