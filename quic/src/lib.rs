@@ -41,4 +41,5 @@ pub use side::Side;
 pub use stats::{ConnectionStats, EndpointStats};
 pub use stream_id::{Direction, StreamId};
 pub use streams::{ReadError, StreamEvent, WriteError};
+pub use weald_crypto as crypto;
 pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};
