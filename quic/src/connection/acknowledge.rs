@@ -159,10 +159,8 @@ impl Owners<'_> {
             // The space itself took note of the ranges; the rest is fulfilled by arriving.
             Token::Ack { .. }
             | Token::NewConnectionId(_)
-            | Token::PathChallenge
             | Token::PathResponse
             | Token::HandshakeDone
-            | Token::NewToken
             | Token::Ping => {}
         }
     }
@@ -182,8 +180,8 @@ impl Owners<'_> {
             | Token::DataBlocked
             | Token::StreamDataBlocked(_)
             | Token::StreamsBlocked(_) => self.streams.on_lost(&token),
-            // RFC 9000 13.3: never repeated, or made anew when needed. NEW_TOKEN is not sent yet.
-            Token::Ack { .. } | Token::PathChallenge | Token::PathResponse | Token::NewToken | Token::Ping => {}
+            // RFC 9000 13.3: never repeated, or made anew when needed.
+            Token::Ack { .. } | Token::PathResponse | Token::Ping => {}
         }
     }
 }

@@ -403,6 +403,8 @@ impl Connection {
     pub fn stats(&self) -> ConnectionStats {
         ConnectionStats {
             rtt: self.path.rtt().smoothed(),
+            rtt_variation: self.path.rtt().variation(),
+            min_rtt: self.path.rtt().min(),
             congestion_window: self.path.window(),
             bytes_in_flight: self.path.in_flight(),
             mtu: self.path.mtu(),

@@ -90,11 +90,6 @@ impl Space {
         }
     }
 
-    /// Which space it is.
-    pub(crate) fn id(&self) -> SpaceId {
-        self.id
-    }
-
     /// The number of the next packet, `None` when all are used up and the connection must end (RFC 9000 section 12.3).
     pub(crate) fn next_number(&self) -> Option<PacketNumber> {
         self.numbers.next
@@ -111,6 +106,7 @@ impl Space {
     }
 
     /// Whether nothing is outstanding.
+    #[cfg(test)]
     pub(crate) fn is_quiet(&self) -> bool {
         self.sent.is_empty()
     }

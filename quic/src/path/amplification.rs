@@ -41,6 +41,7 @@ impl Amplification {
     }
 
     /// Whether the peer's address is validated.
+    #[cfg(test)]
     pub(crate) fn is_validated(&self) -> bool {
         self.validated
     }

@@ -86,6 +86,7 @@ impl LossTimer {
     }
 
     /// Probe timeouts in a row.
+    #[cfg(test)]
     pub(crate) fn probes(&self) -> u32 {
         self.probes
     }

@@ -82,6 +82,7 @@ impl Rtt {
     }
 
     /// The most recent sample, or the initial guess.
+    #[cfg(test)]
     pub(crate) fn latest(&self) -> Duration {
         self.latest
     }

@@ -171,6 +171,7 @@ impl SentPackets {
     }
 
     /// Whether nothing is outstanding.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
