@@ -157,11 +157,7 @@ impl Owners<'_> {
             | Token::StreamDataBlocked(_)
             | Token::StreamsBlocked(_) => self.streams.on_acked(&token),
             // The space itself took note of the ranges; the rest is fulfilled by arriving.
-            Token::Ack { .. }
-            | Token::NewConnectionId(_)
-            | Token::PathResponse
-            | Token::HandshakeDone
-            | Token::Ping => {}
+            Token::Ack { .. } | Token::NewConnectionId(_) | Token::PathResponse | Token::HandshakeDone | Token::Ping => {}
         }
     }
 

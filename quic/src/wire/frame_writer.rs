@@ -102,6 +102,7 @@ impl<'b> FrameWriter<'b> {
         self.tail = Some(data);
         true
     }
+
     /// Writes `len` bytes of PADDING, or as many as there is room for.
     #[cfg(test)]
     pub(crate) fn pad(&mut self, len: usize) {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use crate::error::{TransportError, TransportErrorCode};
 use crate::id::ConnectionId;
 use crate::wire::header::{
-    FIXED, LONG, LONG_RESERVED, MASK_LEN, RETRY_TAG_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_RESERVED, TYPE, TYPE_HANDSHAKE,
-    TYPE_INITIAL, TYPE_ZERO_RTT, protected_bits, sample,
+    FIXED, LONG, LONG_RESERVED, MASK_LEN, RETRY_TAG_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_RESERVED, TYPE, TYPE_HANDSHAKE, TYPE_INITIAL,
+    TYPE_ZERO_RTT, protected_bits, sample,
 };
 use crate::wire::{PacketType, Reader, Truncated, TruncatedPacketNumber, Version};
 

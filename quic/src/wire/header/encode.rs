@@ -27,7 +27,9 @@ pub(crate) struct LongHeader<'a> {
 /// The type of a long header, with what only that type has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LongType<'a> {
-    Initial { token: &'a [u8] },
+    Initial {
+        token: &'a [u8],
+    },
     #[cfg_attr(not(test), expect(dead_code, reason = "clients send no early data yet"))]
     ZeroRtt,
     Handshake,
