@@ -34,7 +34,8 @@ impl Connection {
         let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
         let mut acked_phase = None;
         let exponent = self.peer.ack_delay_exponent;
-        let mut acked = Vec::new();
+        let mut acked = std::mem::take(&mut self.acked);
+        acked.clear();
         let summary = self.spaces[space.index()].on_ack(now, ack, exponent, |packet, tokens| {
             acked_phase = acked_phase.max(Some(packet.number));
             acked.push(*packet);
@@ -46,6 +47,7 @@ impl Connection {
             path.on_rtt_sample(now, sample.sample, PeerDelay { reported: sample.delay, limit });
         }
         acked.iter().for_each(|packet| path.on_packet_acked(now, packet));
+        self.acked = acked;
         if let Some((_, sent)) = summary.congestion_experienced {
             path.on_congestion_experienced(now, sent);
         }
@@ -155,13 +157,7 @@ impl Owners<'_> {
             | Token::StreamDataBlocked(_)
             | Token::StreamsBlocked(_) => self.streams.on_acked(&token),
             // The space itself took note of the ranges; the rest is fulfilled by arriving.
-            Token::Ack { .. }
-            | Token::NewConnectionId(_)
-            | Token::PathChallenge
-            | Token::PathResponse
-            | Token::HandshakeDone
-            | Token::NewToken
-            | Token::Ping => {}
+            Token::Ack { .. } | Token::NewConnectionId(_) | Token::PathResponse | Token::HandshakeDone | Token::Ping => {}
         }
     }
 
@@ -180,8 +176,8 @@ impl Owners<'_> {
             | Token::DataBlocked
             | Token::StreamDataBlocked(_)
             | Token::StreamsBlocked(_) => self.streams.on_lost(&token),
-            // RFC 9000 13.3: never repeated, or made anew when needed. NEW_TOKEN is not sent yet.
-            Token::Ack { .. } | Token::PathChallenge | Token::PathResponse | Token::NewToken | Token::Ping => {}
+            // RFC 9000 13.3: never repeated, or made anew when needed.
+            Token::Ack { .. } | Token::PathResponse | Token::Ping => {}
         }
     }
 }

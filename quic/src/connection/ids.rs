@@ -12,8 +12,8 @@ use crate::endpoint::IdIssuer;
 use crate::error::{TransportError, TransportErrorCode};
 use crate::id::{CidSequence, ConnectionId, ResetToken};
 use crate::token::Token;
-use crate::wire::frame::{NewConnectionId, RetireConnectionId};
 use crate::wire::FrameWriter;
+use crate::wire::frame::{NewConnectionId, RetireConnectionId};
 
 /// Ids that we keep active at the peer, if it allows as many: enough for a few path changes.
 const ISSUED: u64 = 4;
@@ -153,6 +153,18 @@ impl RemoteIds {
         if self.current.sequence == CidSequence::ZERO {
             self.current.token = Some(token);
         }
+    }
+
+    /// The id that came with a server's preferred address, number 1 (RFC 9000 5.1.1). We stay where we are; it is an id
+    /// like any other.
+    pub(crate) fn on_preferred(&mut self, id: ConnectionId, token: ResetToken) -> Result<(), TransportError> {
+        // RFC 9000 18.2
+        if self.current.id.is_empty() {
+            let reason = "a preferred address from a server without connection ids";
+            return Err(TransportErrorCode::TRANSPORT_PARAMETER_ERROR.because(reason));
+        }
+        self.spare.push(RemoteId { sequence: CidSequence::ZERO.next(), id, token: Some(token) });
+        Ok(())
     }
 
     pub(crate) fn on_new(&mut self, frame: &NewConnectionId) -> Result<(), TransportError> {

@@ -8,7 +8,7 @@
 use weald_crypto::Level;
 
 use super::dispatch::Opened;
-use super::keys::OpenFailure;
+use super::keys::{OpenFailure, Sealed};
 use super::{Connection, DatagramMeta};
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::endpoint::reset;
@@ -141,8 +141,7 @@ impl Connection {
     /// Whether the long header names the peer as it introduced itself.
     fn is_from_peer(&self, packet: &ProtectedPacket<'_>) -> bool {
         // RFC 9000 7.2: the source id never changes after the first packet. 17.2.2: servers send no token.
-        self.first_flight.peer_source.is_none_or(|source| source == packet.scid)
-            && (self.side.is_server() || packet.token.is_empty())
+        self.first_flight.peer_source.is_none_or(|source| source == packet.scid) && (self.side.is_server() || packet.token.is_empty())
     }
 
     fn unseal(
@@ -157,10 +156,10 @@ impl Connection {
         let Some(plain) = packet.unprotect(key.mask(sample), header) else { return Ok(None) };
         let received = &self.spaces[space.index()].received;
         let Some(number) = plain.packet_number.expand(received.largest()) else { return Ok(None) };
-        let sealed = packet.ciphertext(&plain);
-        let mut chunk = self.pool.take(sealed.len());
+        let payload = packet.ciphertext(&plain);
+        let mut chunk = self.pool.take(payload.len());
         let phase = plain.key_phase() && level == Level::OneRtt;
-        let opened = match self.keys.open(now, level, number, phase, header, sealed, &mut chunk) {
+        let opened = match self.keys.open(now, level, Sealed { number, phase, header, payload }, &mut chunk) {
             Ok(opened) => opened,
             Err(OpenFailure::Forged) => return Ok(None),
             Err(OpenFailure::Fatal(error)) => return Err(error),
@@ -173,13 +172,7 @@ impl Connection {
         Ok(Some(Opened { packet: packet.packet_type, space, number, destination: packet.dcid, payload }))
     }
 
-    fn on_opened(
-        &mut self,
-        now: Instant,
-        packet: &ProtectedPacket<'_>,
-        opened: Opened,
-        meta: DatagramMeta,
-    ) -> Result<(), TransportError> {
+    fn on_opened(&mut self, now: Instant, packet: &ProtectedPacket<'_>, opened: Opened, meta: DatagramMeta) -> Result<(), TransportError> {
         self.stats.packets_received += 1;
         // RFC 9000 12.3: the same number again is the same packet again.
         if self.spaces[opened.space.index()].received.is_duplicate(opened.number) {
