@@ -12,9 +12,9 @@ use weald_runtime::channel::oneshot;
 use weald_runtime::{Handle, HookHandle};
 
 use super::connection::Connection;
+use super::connection_shared::ConnectionShared;
 use super::error::ConnectError;
 use super::lock;
-use super::connection_shared::ConnectionShared;
 use crate::config::ClientConfig;
 use crate::connection::{CryptoDone, DatagramMeta};
 use crate::endpoint::ConnectionHandle;
@@ -56,7 +56,10 @@ impl Inbox {
 pub(super) enum Command {
     Connect(Box<Connect>),
     /// Closes all connections.
-    Close { code: ApplicationCode, reason: Arc<[u8]> },
+    Close {
+        code: ApplicationCode,
+        reason: Arc<[u8]>,
+    },
     /// Accepts no more connections.
     StopAccepting,
 }
@@ -77,14 +80,7 @@ pub(super) struct Forwarded {
 
 impl Link {
     pub(super) fn new(runtime: Handle, worker: usize) -> Self {
-        Self {
-            runtime,
-            worker,
-            hook: OnceLock::new(),
-            dirty: Mutex::default(),
-            inbox: Mutex::default(),
-            stats: Mutex::default(),
-        }
+        Self { runtime, worker, hook: OnceLock::new(), dirty: Mutex::default(), inbox: Mutex::default(), stats: Mutex::default() }
     }
 
     /// The worker is there.
