@@ -1,7 +1,6 @@
 //! The blocking API over real sockets on loopback: endpoints, connections and streams, from coroutines and plain threads.
 
 #![cfg(feature = "driver")]
-#![allow(missing_docs)]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
