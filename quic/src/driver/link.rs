@@ -81,9 +81,6 @@ pub(super) struct Forwarded {
 
 impl Link {
     pub(super) fn new(runtime: Handle, worker: usize) -> Self {
-<<<<<<< HEAD
-        Self { runtime, worker, hook: OnceLock::new(), dirty: Mutex::default(), inbox: Mutex::default(), stats: Mutex::default() }
-=======
         Self {
             runtime,
             worker,
@@ -92,7 +89,6 @@ impl Link {
             inbox: Mutex::default(),
             stats: Mutex::default(),
         }
->>>>>>> d1
     }
 
     /// The worker is there.
