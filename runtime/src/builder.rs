@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -68,7 +68,6 @@ impl Runtime {
     }
 
     /// Chooses before making.
-    #[must_use]
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder::default()
     }
@@ -217,13 +216,7 @@ pub struct RuntimeBuilder {
 
 impl Default for RuntimeBuilder {
     fn default() -> Self {
-        Self {
-            workers: None,
-            stack_size: DEFAULT_STACK_SIZE,
-            max_coroutines: DEFAULT_MAX_COROUTINES,
-            name: "weald".to_owned(),
-            seed: None,
-        }
+        Self { workers: None, stack_size: DEFAULT_STACK_SIZE, max_coroutines: DEFAULT_MAX_COROUTINES, name: "weald".to_owned(), seed: None }
     }
 }
 
@@ -285,7 +278,13 @@ impl RuntimeBuilder {
                 if let Err(error) = &signal_stack {
                     tracing::warn!(%error, "no alternate signal stack: an overflow will end the process without a name");
                 }
-                Worker::new(shared, index, spawned, Some(reactor), worker_seed(seed, index)).run();
+                let worker = Worker::new(shared, index, spawned, Some(reactor), worker_seed(seed, index));
+                // Everything of the user's is caught further in. A worker that is gone would leave its coroutines parked for
+                // ever, with no trace of why.
+                if panic::catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                    eprintln!("fatal: worker {index} of the runtime panicked");
+                    std::process::abort();
+                }
             });
             // A runtime of which some workers are missing is shut down by its drop.
             runtime.threads.push(thread?);

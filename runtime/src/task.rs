@@ -11,7 +11,7 @@
 //! - `Owner` is for the home worker's thread only.
 
 use std::any::Any;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, OnceCell, UnsafeCell};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::overflow::{self, Running};
-use crate::coroutine::stack::Bounds;
 use crate::coroutine::{Coroutine, Resumed, Suspend, Yielder};
 use crate::park::{self, Unparked, Waiter};
 use crate::primitive::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
@@ -245,7 +244,8 @@ impl panic::RefUnwindSafe for Header {}
 struct Owner {
     coroutine: UnsafeCell<Option<Coroutine>>,
     yielder: Cell<*const Yielder>,
-    bounds: Cell<Option<Bounds>>,
+    /// What the overflow handler prints; set with the stack.
+    overflow: OnceCell<Running>,
     parked_at: Cell<Option<&'static Location<'static>>>,
     shielded: Cell<bool>,
     previous_started: Cell<Option<TaskPtr>>,
@@ -278,13 +278,8 @@ enum Stage<F, T> {
 }
 
 impl<F: FnOnce() -> T, T> Task<F, T> {
-    const VTABLE: VTable = VTable {
-        run: Self::run,
-        refuse: Self::refuse,
-        take_result: Self::take_result,
-        drop_stage: Self::drop_stage,
-        free: Self::free,
-    };
+    const VTABLE: VTable =
+        VTable { run: Self::run, refuse: Self::refuse, take_result: Self::take_result, drop_stage: Self::drop_stage, free: Self::free };
 
     /// # Safety
     ///
@@ -300,9 +295,8 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
         let Stage::Unstarted(f) = (unsafe { Self::replace(header, Stage::Empty) }) else {
             unreachable!("a task runs once");
         };
-        let result = panic::catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
-            if payload.is::<ShutdownUnwind>() { JoinError::Cancelled } else { JoinError::Panicked(payload) }
-        });
+        let result = panic::catch_unwind(AssertUnwindSafe(f))
+            .map_err(|payload| if payload.is::<ShutdownUnwind>() { JoinError::Cancelled } else { JoinError::Panicked(payload) });
         // SAFETY: as above.
         unsafe { Self::replace(header, Stage::Finished(result)) };
     }
@@ -381,7 +375,7 @@ where
         owner: Owner {
             coroutine: UnsafeCell::new(None),
             yielder: Cell::new(ptr::null()),
-            bounds: Cell::new(None),
+            overflow: OnceCell::new(),
             parked_at: Cell::new(None),
             shielded: Cell::new(false),
             previous_started: Cell::new(None),
@@ -407,8 +401,7 @@ pub(crate) fn run_borrowed<'a, T: Send + 'a>(
     // SAFETY: only the lifetime changes. The closure is gone when `join` below has returned, because done is published after
     // the closure was consumed or dropped and its stack left; and on a plain thread, whose waits are never cancelled, `join`
     // returns only when it was. A panic in `spawn` drops the closure or leaves it where it can never run.
-    let closure =
-        unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(closure) };
+    let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(closure) };
     spawn(closure).join()?;
     result.ok_or(JoinError::Cancelled)
 }
@@ -572,7 +565,8 @@ impl TaskPtr {
     pub(crate) fn start(self, stacks: &mut StackCache) -> io::Result<()> {
         let header = self.header();
         let stack = stacks.take(header.attributes.stack_size)?;
-        header.owner.bounds.set(Some(stack.bounds()));
+        let name = header.attributes.name.as_deref().map(ptr::from_ref);
+        let _ = header.owner.overflow.set(Running { bounds: stack.bounds(), name, id: header.id });
         let coroutine = Coroutine::new(stack, move |yielder| {
             let header = self.header();
             header.owner.yielder.set(yielder);
@@ -587,10 +581,7 @@ impl TaskPtr {
     /// Runs the started task until it suspends or ends.
     pub(crate) fn resume(self) -> Resumed {
         let header = self.header();
-        if let Some(bounds) = header.owner.bounds.get() {
-            let name = header.attributes.name.as_deref().map(ptr::from_ref);
-            overflow::set_running(Some(Running { bounds, name, id: header.id }));
-        }
+        overflow::set_running(header.owner.overflow.get());
         // SAFETY: on the home worker; while the coroutine runs nobody else reaches this cell: `is_started` and `start` are
         // called for tasks that do not run.
         let resumed = Coroutine::resume(unsafe { &mut *header.owner.coroutine.get() });

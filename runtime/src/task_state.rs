@@ -377,8 +377,7 @@ mod loom_tests {
             let result = Arc::new(UnsafeCell::new(0_u32));
             let woken = Arc::new(AtomicUsize::new(0));
             let worker = {
-                let (state, slot, result, woken) =
-                    (Arc::clone(&state), Arc::clone(&slot), Arc::clone(&result), Arc::clone(&woken));
+                let (state, slot, result, woken) = (Arc::clone(&state), Arc::clone(&slot), Arc::clone(&result), Arc::clone(&woken));
                 thread::spawn(move || {
                     // SAFETY: the result is the worker's until `finish`.
                     result.with_mut(|result| unsafe { *result = 7 });

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use weald_runtime::time::Instant;
 use weald_runtime::{
-    Builder, Handle, Hook, HookHandle, JoinError, Progress, RoundContext, Runtime, current, on_worker_stack, park,
-    park_timeout, run, sleep, spawn, spawn_local, spawn_on, worker_index, yield_now,
+    Builder, Handle, Hook, HookHandle, JoinError, Progress, RoundContext, Runtime, current, on_worker_stack, park, park_timeout, run,
+    sleep, spawn, spawn_local, spawn_on, worker_index, yield_now,
 };
 
 fn one_worker() -> Runtime {
@@ -109,7 +109,11 @@ fn a_started_coroutine_never_changes_its_thread() {
                     let home = (std::thread::current().id(), worker_index());
                     for _ in 0..20 {
                         VISITS.set(VISITS.get() + 1);
-                        if number % 2 == 0 { yield_now() } else { sleep(Duration::from_micros(50)) }
+                        if number % 2 == 0 {
+                            yield_now()
+                        } else {
+                            sleep(Duration::from_micros(50))
+                        }
                         assert_eq!((std::thread::current().id(), worker_index()), home);
                     }
                 })
@@ -192,6 +196,58 @@ fn threads_and_coroutines_wake_each_other() {
         park();
         handle.join().expect("no panic");
     }
+}
+
+#[test]
+fn a_tree_of_spawns_over_four_workers_is_joined() {
+    fn count(depth: u32) -> u32 {
+        if depth == 0 {
+            return 1;
+        }
+        let children = [spawn(move || count(depth - 1)), spawn(move || count(depth - 1))];
+        children.into_iter().map(|child| child.join().expect("no panic")).sum()
+    }
+    let runtime = Runtime::builder().workers(4).build().expect("a runtime");
+    assert_eq!(runtime.run(|| count(12)), 1 << 12);
+}
+
+#[test]
+fn no_wake_is_lost_in_a_ring_across_workers() {
+    const LAPS: usize = 300;
+    const MEMBERS: usize = 16;
+    let runtime = Runtime::builder().workers(4).build().expect("a runtime");
+    runtime.run(|| {
+        // Whose turn it is: it grows by one at each step round the ring.
+        let turn = Arc::new(AtomicUsize::new(0));
+        let members: Vec<_> = (0..MEMBERS)
+            .map(|member| {
+                let turn = Arc::clone(&turn);
+                let (introduce, next) = mpsc::channel::<weald_runtime::Coroutine>();
+                let handle = spawn_on(member % 4, move || {
+                    let next = loop {
+                        match next.try_recv() {
+                            Ok(next) => break next,
+                            Err(_) => yield_now(),
+                        }
+                    };
+                    for lap in 0..LAPS {
+                        while turn.load(Ordering::Acquire) != lap * MEMBERS + member {
+                            park();
+                        }
+                        turn.fetch_add(1, Ordering::Release);
+                        next.unpark();
+                    }
+                });
+                (introduce, handle)
+            })
+            .collect();
+        for member in 0..MEMBERS {
+            let next = members[(member + 1) % MEMBERS].1.coroutine();
+            members[member].0.send(next).expect("it waits");
+        }
+        members.into_iter().for_each(|(_, handle)| handle.join().expect("no panic"));
+        assert_eq!(turn.load(Ordering::Relaxed), LAPS * MEMBERS);
+    });
 }
 
 #[test]
@@ -414,12 +470,7 @@ fn a_hook_that_panics_is_removed_and_one_can_be_removed() {
     let runtime = one_worker();
     runtime.handle().add_hook(0, |_| Box::new(Panics)).expect("a worker 0");
     let polls = Arc::new(AtomicUsize::new(0));
-    let counter = Counter {
-        polls: Arc::clone(&polls),
-        flushes: Arc::default(),
-        shut: Arc::default(),
-        timeout: None,
-    };
+    let counter = Counter { polls: Arc::clone(&polls), flushes: Arc::default(), shut: Arc::default(), timeout: None };
     let id = runtime.handle().add_hook(0, move |_| Box::new(counter)).expect("a worker 0");
     wait_for("a poll", || polls.load(Ordering::Relaxed) > 0);
     runtime.handle().remove_hook(id);

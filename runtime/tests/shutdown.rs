@@ -39,7 +39,11 @@ fn joins_are_cancelled_and_parked_coroutines_unwound() {
                 park();
             }
         });
-        let inner = spawn_on(1, || loop { sleep(Duration::from_secs(3600)) });
+        let inner = spawn_on(1, || {
+            loop {
+                sleep(Duration::from_secs(3600))
+            }
+        });
         let joiner = spawn(move || inner.join().expect_err("cancelled").is_cancelled());
         sleep(Duration::from_millis(5));
         (parked, joiner)

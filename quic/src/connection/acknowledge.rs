@@ -71,9 +71,14 @@ impl Connection {
                 // RFC 9002 6.2.4: two datagrams, so that one loss does not cost another timeout.
                 self.probes[space.index()] = 2;
                 self.repeat_oldest(space);
-                // RFC 9002 6.2.4: what else is in flight before the handshake is confirmed may be what the peer waits for.
-                if space == SpaceId::Initial && self.keys.has(level(SpaceId::Handshake)) {
-                    self.repeat_oldest(SpaceId::Handshake);
+                // RFC 9002 6.2.4: before the handshake is confirmed the peer may wait for what another space has, and the
+                // packets in flight of this one may be all that the congestion window holds.
+                for other in [SpaceId::Initial, SpaceId::Handshake] {
+                    if other != space && self.keys.has(level(other)) {
+                        self.repeat_oldest(other);
+                        let is_pending = self.handshake.has_pending(level(other));
+                        self.probes[other.index()] = self.probes[other.index()].max(is_pending.into());
+                    }
                 }
             }
         }

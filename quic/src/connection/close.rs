@@ -101,7 +101,9 @@ impl Close {
         let room = out.remaining();
         match reason {
             Reason::Transport(error) => {
-                let frame = CloseFrame { code: error.code, frame: error.frame, reason: error.reason.as_bytes() };
+                // What TLS says is for our own log: it may name what the peer should not learn.
+                let reason = if error.code.alert().is_some() { &[] } else { error.reason.as_bytes() };
+                let frame = CloseFrame { code: error.code, frame: error.frame, reason };
                 out.frame_without_token(&frame.fit(room.min(MAX_SIZE)))
             }
             // RFC 9000 10.2.3: what the application said is not for Initial and Handshake packets.

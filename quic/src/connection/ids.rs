@@ -89,6 +89,11 @@ impl LocalIds {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn reissue(&self, sequence: u32) -> (ConnectionId, ResetToken) {
+        self.issuer.reissue(sequence)
+    }
+
     fn replenish(&mut self) {
         while (self.active.len() as u64) < self.limit {
             let Some((sequence, ..)) = self.issuer.issue() else { return };

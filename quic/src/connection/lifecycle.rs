@@ -195,6 +195,8 @@ impl Connection {
         // RFC 9001 6.1: not before the handshake is confirmed.
         if is_due && self.handshake.is_confirmed() && self.keys.update() {
             self.update_keys = false;
+            // The peer's answer ends the update; without a question there may be none for long.
+            self.ping = true;
         }
         Ok(())
     }

@@ -286,7 +286,7 @@ fn encode_ack_delay(delay: Duration, exponent: u8) -> VarInt {
 struct Numbers {
     next: Option<PacketNumber>,
     /// The last ones left out, in a ring; the oldest are as good as none once the peer's window has passed them.
-    skipped: [Option<PacketNumber>; Numbers::REMEMBERED],
+    skipped: [PacketNumber; Numbers::REMEMBERED],
     skips: u32,
     /// Packets until the next is left out. `None` before the first packet.
     countdown: Option<u32>,
@@ -296,7 +296,7 @@ impl Default for Numbers {
     fn default() -> Numbers {
         Numbers {
             next: Some(PacketNumber::ZERO),
-            skipped: [None; Numbers::REMEMBERED],
+            skipped: [PacketNumber::ZERO; Numbers::REMEMBERED],
             skips: 0,
             countdown: None,
         }
@@ -320,9 +320,11 @@ impl Numbers {
         match self.countdown {
             None => self.countdown = Some(self.draw(rng)),
             Some(0) => {
-                self.skipped[self.skips as usize % Numbers::REMEMBERED] = self.next;
-                self.next = self.next.and_then(PacketNumber::next);
-                self.skips = self.skips.wrapping_add(1);
+                if let Some(skipped) = self.next {
+                    self.skipped[self.skips as usize % Numbers::REMEMBERED] = skipped;
+                    self.skips = self.skips.saturating_add(1);
+                    self.next = skipped.next();
+                }
                 self.countdown = Some(self.draw(rng));
             }
             Some(left) => self.countdown = Some(left - 1),
@@ -337,12 +339,8 @@ impl Numbers {
     /// Whether all of `start..=end` were sent.
     fn were_sent(&self, start: PacketNumber, end: PacketNumber) -> bool {
         let is_past = self.next.is_none_or(|next| end < next);
-        is_past
-            && !self
-                .skipped
-                .iter()
-                .flatten()
-                .any(|skipped| (start..=end).contains(skipped))
+        let mut skipped = self.skipped.iter().take(self.skips as usize);
+        is_past && !skipped.any(|skipped| (start..=end).contains(skipped))
     }
 }
 

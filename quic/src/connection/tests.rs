@@ -1,22 +1,82 @@
-//! Whole connections, client against server. `pair` is the world that they live in.
+//! Whole connections, client against server, on virtual time. `pair` is the world that they live in.
 
 pub(crate) mod pair;
 
+mod ending;
+mod first_flight;
+mod misbehaviour;
+mod protection;
+mod transfer;
+
 use std::time::Duration;
 
-use self::pair::{Network, Pair};
-use crate::stream_id::Direction;
+use bytes::Bytes;
+
+use self::pair::Pair;
+use super::packet_writer::{DatagramWriter, Header};
+use super::{Connection, level};
+use crate::error::{ConnectionError, TransportErrorCode};
+use crate::path::PathId;
+use crate::recovery::SpaceId;
+use crate::recovery::sent::{PacketKind, SentPacket};
+use crate::wire::WrittenFrames;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-#[test]
-fn a_handshake_and_a_transfer_both_ways() {
-    let mut pair = Pair::new(1, Network::CLEAN);
-    pair.server.answer = 50_000;
-    assert!(pair.run(5 * SECOND, |pair| pair.client.connected), "{:?}", pair.client.closed);
-    let id = pair.client.send(Direction::Bi, 100_000);
-    assert!(pair.run(10 * SECOND, |pair| pair.server.has_received(id, 100_000) && pair.client.has_received(id, 50_000)));
-    assert!(pair.client.confirmed && pair.server.confirmed);
-    let outcome = pair.client.connection().outcome().unwrap();
-    assert_eq!(outcome.alpn.as_deref(), Some(&b"test"[..]));
+/// A packet of `connection` with these frames, genuine in everything but its contents, padded to `len`.
+fn forge(connection: &mut Connection, pair_now: crate::time::Instant, space: SpaceId, frames: &[u8], len: usize) -> Vec<u8> {
+    let mut buf = vec![0; 1500];
+    let own = &mut connection.spaces[space.index()];
+    let number = own.next_number().unwrap();
+    let header = Header {
+        version: connection.version,
+        destination: connection.remote_ids.current(),
+        source: connection.local_ids.handshake_id(),
+        token: &[],
+        phase: connection.keys.local(level(SpaceId::Data)).is_some_and(|keys| keys.phase),
+    };
+    let short = number.truncate(own.largest_acked());
+    let mut datagram = DatagramWriter::new(&mut buf);
+    let slot = datagram.begin(space, &header, number, short).unwrap();
+    datagram.payload(slot)[..frames.len()].copy_from_slice(frames);
+    datagram.push(slot, WrittenFrames { len: frames.len(), tail: None, ack_eliciting: true, in_flight: false });
+    if len > 0 {
+        datagram.pad_to(len);
+    }
+    let (len, _) = datagram.seal(&connection.keys);
+    let record = SentPacket::new(number, pair_now, PathId::FIRST, 0, PacketKind::AckOnly);
+    own.on_sent(record, &mut Vec::new(), &mut connection.rng);
+    buf.truncate(len);
+    buf
+}
+
+/// Delivers a forged 1-RTT packet to one end of a connected pair, and gives what that end closes with.
+fn answer_to(to_server: bool, frames: &[u8]) -> (Option<ConnectionError>, Option<ConnectionError>) {
+    let mut pair = Pair::connected(7);
+    let now = pair.now;
+    let from = if to_server { &mut pair.client } else { &mut pair.server };
+    let datagram = forge(from.connection(), now, SpaceId::Data, frames, 0);
+    pair.deliver(to_server, &datagram);
+    pair.run(SECOND, |pair| pair.client.closed.is_some() && pair.server.closed.is_some());
+    match to_server {
+        true => (pair.server.closed.take(), pair.client.closed.take()),
+        false => (pair.client.closed.take(), pair.server.closed.take()),
+    }
+}
+
+/// The code with which `victim` closed, and that the other end was told.
+fn code((victim, offender): (Option<ConnectionError>, Option<ConnectionError>)) -> Option<TransportErrorCode> {
+    match (victim, offender) {
+        (Some(ConnectionError::Transport(error)), Some(ConnectionError::ConnectionClosed(told))) => {
+            assert_eq!(error.code, told.code);
+            assert_eq!(error.frame, told.frame);
+            Some(error.code)
+        }
+        (None, None) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bytes(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
 }

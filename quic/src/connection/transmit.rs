@@ -61,7 +61,8 @@ impl Connection {
         let mut min_size = 0;
         let mut acks = [false; 3];
         for space in SpaceId::ALL {
-            let purpose = if self.probes[space.index()] > 0 { Purpose::Probe } else { permitted };
+            let is_probe = self.probes[space.index()] > 0 || self.is_stranded(space);
+            let purpose = if is_probe { Purpose::Probe } else { permitted };
             if !self.is_wanted(now, space, purpose) {
                 continue;
             }
@@ -131,6 +132,12 @@ impl Connection {
         let is_ack_due = self.ack_deadline(space).is_some_and(|due| due <= now);
         let is_probe = self.probes[space.index()] > 0;
         is_ack_due || is_probe || (purpose != Purpose::AckOnly && self.has_data(space))
+    }
+
+    /// Whether a space has handshake data to send and no timer that would ever make it probe. The window may be full of
+    /// 1-RTT packets that the peer cannot open before it has just this data, so one packet goes past it (RFC 9002 7.5).
+    fn is_stranded(&self, space: SpaceId) -> bool {
+        space != SpaceId::Data && self.has_data(space) && !self.spaces[space.index()].has_ack_eliciting()
     }
 
     /// Whether a part has frames for the space.

@@ -28,11 +28,11 @@ use crate::time::Instant;
 /// The datagram size that every path bears (RFC 9000 section 14).
 pub(crate) const MIN_MTU: u16 = 1200;
 
-/// Pacing in slow start: twice the window a round trip, in quarters, so that the window can double.
-const SLOW_START_GAIN: u64 = 8;
+/// Pacing in slow start: twice the window a round trip, so that the window can double.
+const SLOW_START_GAIN: f64 = 2.0;
 
-/// Pacing after: 1.25 times the window a round trip (RFC 9002 section 7.7), in quarters.
-const GAIN: u64 = 5;
+/// Pacing after: 1.25 times the window a round trip (RFC 9002 section 7.7).
+const GAIN: f64 = 1.25;
 
 /// What a path starts from.
 #[derive(Clone, Copy, Debug)]
@@ -275,12 +275,7 @@ impl Path {
         } else {
             GAIN
         };
-        Rate {
-            window: self.window(),
-            rtt: self.rtt.smoothed(),
-            gain,
-            mtu: self.mtu,
-        }
+        Rate::new(self.window(), self.rtt.smoothed(), gain, self.mtu)
     }
 }
 

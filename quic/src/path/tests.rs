@@ -36,6 +36,7 @@ fn fill(path: &mut Path, ms: u64) -> (Vec<SentPacket>, Blocked) {
         path.on_packet_sent(at(ms), &data(ms));
         path.amplification_mut().on_datagram_sent(1200);
         sent.push(data(ms));
+        assert!(sent.len() < 1000, "nothing stands in the way");
     }
 }
 

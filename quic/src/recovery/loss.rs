@@ -142,7 +142,10 @@ impl LossTimer {
         conditions: &ProbeConditions,
     ) -> Option<(Instant, LossEvent)> {
         let each = || SpaceId::ALL.into_iter().map(|id| (id, &spaces[id.index()]));
-        let in_flight = each().any(|(_, space)| space.last_ack_eliciting.is_some());
+        // RFC 9002 section 6.2.1: no probe of application data before then; the peer may not have the keys.
+        let may_probe = |id| id != SpaceId::Data || conditions.handshake_confirmed;
+        let in_flight =
+            each().any(|(id, space)| may_probe(id) && space.last_ack_eliciting.is_some());
         if in_flight || conditions.peer_validated_address {
             self.deadlocked = None;
         }
@@ -175,14 +178,10 @@ impl LossTimer {
         let probe = |(id, space): (SpaceId, &SpaceTimes)| {
             let period = match id {
                 SpaceId::Initial | SpaceId::Handshake => conditions.period,
-                // RFC 9002 section 6.2.1: the peer may not have the keys before.
-                SpaceId::Data if !conditions.handshake_confirmed => return None,
                 SpaceId::Data => conditions.period.saturating_add(conditions.max_ack_delay),
             };
-            Some((
-                space.last_ack_eliciting? + self.back_off(period),
-                LossEvent::Probe(id),
-            ))
+            let sent = space.last_ack_eliciting.filter(|_| may_probe(id))?;
+            Some((sent + self.back_off(period), LossEvent::Probe(id)))
         };
         each().filter_map(probe).min_by_key(|(at, _)| *at)
     }
@@ -343,6 +342,20 @@ mod tests {
         );
         timer.rearm(at(200), &[NONE; 3], &conditions());
         assert_eq!(timer.deadline(), None);
+    }
+
+    // RFC 9002 section 6.2.2.1: 0-RTT packets, which are not probed yet, must not keep the guard from being set.
+    #[test]
+    fn early_data_does_not_deadlock_a_client() {
+        let mut timer = LossTimer::default();
+        let client = ProbeConditions {
+            peer_validated_address: false,
+            handshake_confirmed: false,
+            has_handshake_keys: false,
+            ..conditions()
+        };
+        let expected = Some((at(100), LossEvent::Probe(SpaceId::Initial)));
+        assert_eq!(armed(&mut timer, [NONE, NONE, sent(10)], &client), expected);
     }
 
     // RFC 9002 section 6.2.1: doubled each time, and not reset at a client that may not be validated.

@@ -10,38 +10,38 @@ use crate::time::Instant;
 /// A quantum holds at least the recommended initial window, the burst that RFC 9002 section 7.7 allows.
 const MIN_QUANTUM_PACKETS: u64 = 10;
 
-/// A quantum holds as much as is sent in this time, so that a timer which fires late costs no throughput.
-const QUANTUM_TIME: Duration = Duration::from_millis(1);
+/// A quantum holds as much as is sent in a millisecond, so that a timer which fires late costs no throughput.
+const QUANTUM_NANOS: u64 = 1_000_000;
 
-/// No quantum that rests on [`QUANTUM_TIME`] exceeds four full segmentation trains.
+/// No quantum that rests on [`QUANTUM_NANOS`] exceeds four full segmentation trains.
 const MAX_QUANTUM: u64 = 256 << 10;
 
-/// The sending rate: `window` bytes in each `rtt`, times `gain` quarters.
+/// A sending rate. Its inverse is a float, for every packet is timed and a division of 128 bits costs more than its header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
-    /// Congestion window in bytes.
-    pub(crate) window: u64,
-    /// Smoothed round-trip time.
-    pub(crate) rtt: Duration,
-    /// Factor in quarters: 8 in slow start, so that the window can double in a round trip, 5 after
-    /// (RFC 9002 section 7.7 recommends 1.25).
-    pub(crate) gain: u64,
-    /// Largest datagram.
-    pub(crate) mtu: u16,
+    nanos_per_byte: f64,
+    mtu: u16,
 }
 
 impl Rate {
-    /// The time that `bytes` take at this rate.
+    /// `window` bytes in each `rtt`, times `gain`, in datagrams of up to `mtu` bytes.
+    pub(crate) fn new(window: u64, rtt: Duration, gain: f64, mtu: u16) -> Rate {
+        let nanos_per_byte = rtt.as_secs_f64() * 1e9 / (window.max(1) as f64 * gain);
+        Rate {
+            nanos_per_byte,
+            mtu,
+        }
+    }
+
+    /// The nanoseconds that `bytes` take at this rate.
     fn time(&self, bytes: u64) -> u64 {
-        let numerator = u128::from(bytes) * self.rtt.as_nanos() * 4;
-        let time = numerator / (u128::from(self.window.max(1)) * u128::from(self.gain.max(1)));
-        u64::try_from(time).unwrap_or(u64::MAX)
+        (bytes as f64 * self.nanos_per_byte) as u64
     }
 
     /// The most credit that can be saved up.
     fn quantum(&self) -> u64 {
         let least = self.time(MIN_QUANTUM_PACKETS * u64::from(self.mtu));
-        least.max((QUANTUM_TIME.as_nanos() as u64).min(self.time(MAX_QUANTUM)))
+        least.max(QUANTUM_NANOS.min(self.time(MAX_QUANTUM)))
     }
 }
 
@@ -94,12 +94,7 @@ mod tests {
     use super::*;
 
     fn rate(window: u64, rtt: Duration) -> Rate {
-        Rate {
-            window,
-            rtt,
-            gain: 5,
-            mtu: 1200,
-        }
+        Rate::new(window, rtt, 1.25, 1200)
     }
 
     /// Sends full packets for `span`, waking exactly when told. Returns (bytes sent, largest burst in bytes, waits).
@@ -162,7 +157,7 @@ mod tests {
         let mut pacer = Pacer::new(Instant::from_nanos(0));
         let now = Instant::from_nanos(0) + Duration::from_secs(3600);
         let mut sent = 0;
-        while pacer.release(now, 1200, rate).is_none() {
+        while sent < 1000 && pacer.release(now, 1200, rate).is_none() {
             pacer.on_sent(now, 1200, rate);
             sent += 1;
         }

@@ -23,6 +23,9 @@ use crate::time::Instant;
 use crate::token::Token;
 use crate::wire::PacketNumber;
 
+/// Records and tokens for which memory is kept when nothing is outstanding: 3.5 KiB together.
+const RETAINED: usize = 64;
+
 /// The tokens of one packet, in the order of its frames.
 pub(crate) type Tokens<'a> = Copied<vec_deque::Iter<'a, Token>>;
 
@@ -287,6 +290,11 @@ impl SentPackets {
             self.tokens.drain(..usize::from(front.tokens));
             self.first_token = self.first_token.wrapping_add(front.tokens.into());
             self.records.pop_front();
+        }
+        if self.records.is_empty() && self.records.capacity().max(self.tokens.capacity()) > RETAINED
+        {
+            self.records.shrink_to(RETAINED);
+            self.tokens.shrink_to(RETAINED);
         }
     }
 }

@@ -221,7 +221,7 @@ impl Streams {
         if send.reset(code) {
             stream.owed.reset_stream = true;
             self.queues.control(stream);
-            self.wake_writer(id);
+            self.queues.wake_writer(stream);
         }
         self.reap(id);
     }
@@ -301,7 +301,7 @@ impl Streams {
             stream.owed.reset_stream = true;
             self.queues.control(stream);
             self.queues.events.push_back(StreamEvent::Stopped { id: frame.id, code: frame.code });
-            self.wake_writer(frame.id);
+            self.queues.wake_writer(stream);
         }
         Ok(())
     }
@@ -360,7 +360,7 @@ impl Streams {
         match result {
             Ok(_) => {
                 self.queues.schedule(stream, &mut self.send_credit);
-                self.wake_writer(id);
+                self.queues.wake_writer(stream);
             }
             // The application knows now, which is all that the stream may have waited for.
             Err(WriteError::Stopped(_)) => self.reap(id),
@@ -379,20 +379,16 @@ impl Streams {
         let Some(stream) = self.table.receiving(id)? else { return Ok(()) };
         let Some(receive) = &mut stream.receive else { return Ok(()) };
         let shared = Shared { credit: &mut self.receive_credit, slack: &mut self.slack };
-        if frame(receive, shared)? {
+        let news = frame(receive, shared)?;
+        let ended = receive.is_terminal();
+        if news {
             self.queues.readable(stream);
         }
         self.update_max_data();
-        self.reap(id);
-        Ok(())
-    }
-
-    fn wake_writer(&mut self, id: StreamId) {
-        if let Some(stream) = self.table.get(id)
-            && stream.send.as_mut().is_some_and(Send::wake_writer)
-        {
-            self.queues.writable(stream);
+        if ended {
+            self.reap(id);
         }
+        Ok(())
     }
 
     fn update_max_data(&mut self) {

@@ -4,22 +4,23 @@
 //!
 //! Invariants:
 //! - Pieces are sorted, not empty and disjoint, and none begins below the read offset.
-//! - Memory is accounted as what is pinned, not as payload (attacks 21, 26). A chunk is *wasteful* when its buffer is more
+//! - Memory is accounted as what is pinned, not as payload. A chunk is *wasteful* when its buffer is more
 //!   than 1.75 times its payload; a full packet in a 2 KiB buffer is not. The waste beyond that is drawn from a [`Slack`]
 //!   of a quarter of the window, and once this is used up wasteful pieces are copied, joined with their neighbours. So a
 //!   window of payload pins at most 1.75 + 0.25 = 2 windows.
-//! - The number of pieces is bounded too, since a byte between two gaps costs more than a byte.
+//! - The number of pieces is bounded too, in a stream and in a connection, since a byte between two gaps costs about a
+//!   hundred bytes of bookkeeping.
 
 use std::collections::VecDeque;
 
 use crate::chunk::{Chunk, RECEIVE_CHUNK};
 
-/// Pieces that any buffer may have. The limit grows by one for each [`BYTES_PER_PIECE`] of the window, which is more than
+/// Pieces that any source may have. The limit grows by one for each [`BYTES_PER_PIECE`] of the window, which is more than
 /// an honest peer with full packets reaches even if it loses every second one.
 const MIN_PIECES: usize = 1024;
 
 /// See [`MIN_PIECES`]. Data without gaps makes pieces of a kilobyte or more.
-const BYTES_PER_PIECE: usize = 512;
+const BYTES_PER_PIECE: u64 = 512;
 
 /// Copied pieces that touch are joined up to this length.
 const JOINED: usize = RECEIVE_CHUNK;
@@ -45,23 +46,36 @@ struct Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooFragmented;
 
-/// How much memory a connection's received chunks may pin beyond 1.75 times their payload.
+/// What the received data of a whole connection may cost beyond its payload.
 #[derive(Debug)]
 pub(crate) struct Slack {
+    /// Bytes that chunks pin beyond 1.75 times their payload.
     used: usize,
     limit: usize,
+    /// Pieces beyond the first of each source: those that gaps make, or full packets.
+    pieces: usize,
+    max_pieces: usize,
 }
 
 impl Reassembly {
     /// An empty buffer of a source that keeps within `window` bytes.
     pub(crate) fn new(window: u64) -> Self {
-        let window = usize::try_from(window).unwrap_or(usize::MAX);
-        let max_pieces = MIN_PIECES + window / BYTES_PER_PIECE;
-        Self { pieces: VecDeque::new(), read: 0, buffered: 0, max_pieces }
+        Self { pieces: VecDeque::new(), read: 0, buffered: 0, max_pieces: max_pieces(window) }
     }
 
-    /// Keeps the bytes of `chunk` that are new. The caller has checked the flow control limits.
-    pub(crate) fn insert(&mut self, mut offset: u64, mut chunk: Chunk, slack: &mut Slack) -> Result<(), TooFragmented> {
+    /// Keeps the bytes of `chunk` that are new. The caller has checked the flow control limits, and gives up on an error.
+    pub(crate) fn insert(&mut self, offset: u64, chunk: Chunk, slack: &mut Slack) -> Result<(), TooFragmented> {
+        let before = self.further_pieces();
+        self.merge(offset, chunk, slack);
+        slack.pieces = slack.pieces - before + self.further_pieces();
+        // RFC 9000 section 21.6: a peer that leaves holes on purpose must not cost more than its window.
+        if self.pieces.len() > self.max_pieces || slack.pieces > slack.max_pieces {
+            return Err(TooFragmented);
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, mut offset: u64, mut chunk: Chunk, slack: &mut Slack) {
         if offset < self.read {
             offset += skip(&mut chunk, self.read - offset);
         }
@@ -84,7 +98,7 @@ impl Reassembly {
             chunk.narrow(0..(later.offset - offset) as usize);
         }
         if chunk.is_empty() {
-            return Ok(());
+            return;
         }
         for piece in self.pieces.drain(at..at + covered) {
             self.buffered -= piece.chunk.len();
@@ -95,6 +109,7 @@ impl Reassembly {
 
     /// The next bytes in order, `max` at most, in one chunk. `None` if the next byte is not there.
     pub(crate) fn read(&mut self, max: usize, slack: &mut Slack) -> Option<Chunk> {
+        let before = self.further_pieces();
         let front = self.pieces.front_mut().filter(|front| front.offset == self.read && max > 0)?;
         slack.give_back(&front.chunk);
         let chunk = if front.chunk.len() <= max {
@@ -108,6 +123,7 @@ impl Reassembly {
         };
         self.read += chunk.len() as u64;
         self.buffered -= chunk.len();
+        slack.pieces -= before - self.further_pieces();
         Some(chunk)
     }
 
@@ -128,6 +144,7 @@ impl Reassembly {
 
     /// Drops all that is held.
     pub(crate) fn discard(&mut self, slack: &mut Slack) {
+        slack.pieces -= self.further_pieces();
         for piece in self.pieces.drain(..) {
             slack.give_back(&piece.chunk);
         }
@@ -136,7 +153,7 @@ impl Reassembly {
     }
 
     /// Inserts a piece that overlaps no other before the piece at index `at`.
-    fn place(&mut self, at: usize, mut offset: u64, mut chunk: Chunk, slack: &mut Slack) -> Result<(), TooFragmented> {
+    fn place(&mut self, at: usize, mut offset: u64, mut chunk: Chunk, slack: &mut Slack) {
         self.buffered += chunk.len();
         if excess(&chunk) > 0 {
             if let Some(before) = at.checked_sub(1).map(|before| &mut self.pieces[before])
@@ -147,7 +164,7 @@ impl Reassembly {
                 slack.take(&before.chunk);
                 offset += skip(&mut chunk, appended);
                 if chunk.is_empty() {
-                    return Ok(());
+                    return;
                 }
             }
             if !slack.admits(&chunk) {
@@ -155,11 +172,11 @@ impl Reassembly {
             }
         }
         slack.take(&chunk);
-        self.push(at, Piece { offset, chunk })
+        self.pieces.insert(at, Piece { offset, chunk });
     }
 
     /// Inserts a copy, joined with the pieces on both sides that touch it, up to a length.
-    fn place_copy(&mut self, at: usize, offset: u64, bytes: &[u8], slack: &mut Slack) -> Result<(), TooFragmented> {
+    fn place_copy(&mut self, at: usize, offset: u64, bytes: &[u8], slack: &mut Slack) {
         let (mut first, mut last) = (at, at);
         let (mut start, mut end) = (offset, offset + bytes.len() as u64);
         let fits = |start: u64, end: u64| end - start <= JOINED as u64;
@@ -191,16 +208,12 @@ impl Reassembly {
             joined.extend(bytes);
         }
         debug_assert_eq!((joined.len(), excess(&joined)), (len, 0));
-        self.push(first, Piece { offset: start, chunk: joined })
+        self.pieces.insert(first, Piece { offset: start, chunk: joined });
     }
 
-    fn push(&mut self, at: usize, piece: Piece) -> Result<(), TooFragmented> {
-        // RFC 9000 section 21.6: a peer that leaves holes on purpose must not cost more than its window.
-        if self.pieces.len() >= self.max_pieces {
-            return Err(TooFragmented);
-        }
-        self.pieces.insert(at, piece);
-        Ok(())
+    /// The pieces that count against the connection: one a source is free, for it is what small messages need.
+    fn further_pieces(&self) -> usize {
+        self.pieces.len().saturating_sub(1)
     }
 
     #[cfg(test)]
@@ -218,7 +231,8 @@ impl Piece {
 impl Slack {
     /// The slack of a receiver that keeps within `window` bytes of payload: a quarter of it.
     pub(crate) fn new(window: u64) -> Self {
-        Self { used: 0, limit: usize::try_from(window / 4).unwrap_or(usize::MAX) }
+        let limit = usize::try_from(window / 4).unwrap_or(usize::MAX);
+        Self { used: 0, limit, pieces: 0, max_pieces: max_pieces(window) }
     }
 
     /// Accounts for `chunk`, or for a copy that wastes nothing if there is no slack left.
@@ -243,6 +257,10 @@ impl Slack {
     fn take(&mut self, chunk: &Chunk) {
         self.used = self.used.saturating_add(excess(chunk));
     }
+}
+
+fn max_pieces(window: u64) -> usize {
+    MIN_PIECES.saturating_add(usize::try_from(window / BYTES_PER_PIECE).unwrap_or(usize::MAX))
 }
 
 /// How many bytes `chunk` pins beyond 1.75 times its payload.
@@ -299,7 +317,7 @@ mod tests {
         assert!(buffer.read(100, &mut slack).is_none() && !buffer.is_readable());
     }
 
-    /// Attacks 21 and 26: single bytes at even offsets, each in a 2 KiB buffer.
+    /// Single bytes at even offsets, each in a 2 KiB buffer, and the byte that would free them withheld.
     #[test]
     fn single_bytes_pin_little_and_end_in_an_error() {
         let (pool, window) = (Pool::new(), 256 * 1024);
@@ -313,6 +331,24 @@ mod tests {
         });
         assert_eq!(fragmented, Some(2 * (1024 + 512 + 1)));
         assert!(most as u64 <= window / 2, "{most} bytes pinned by 1536 bytes");
+    }
+
+    /// The same spread over many streams: the connection's limit holds.
+    #[test]
+    fn pieces_are_limited_in_the_sum_of_streams() {
+        let (pool, window) = (Pool::new(), 256 * 1024);
+        let mut slack = Slack::new(window);
+        let mut buffers: Vec<_> = (0..100).map(|_| Reassembly::new(window)).collect();
+        let mut pieces = 0;
+        'connection: for offset in (1..).step_by(2) {
+            for buffer in &mut buffers {
+                if buffer.insert(offset, chunk(&pool, offset, 1), &mut slack).is_err() {
+                    break 'connection;
+                }
+                pieces += 1;
+            }
+        }
+        assert_eq!(pieces, 100 + 1024 + 512);
     }
 
     /// The same without gaps, forwards and backwards: never an error, joined into long pieces.
@@ -398,8 +434,9 @@ mod tests {
                 }
                 prop_assert_eq!(buffer.read_offset(), read);
             }
+            prop_assert_eq!(slack.pieces, buffer.further_pieces());
             buffer.discard(&mut slack);
-            prop_assert_eq!((slack.used, buffer.buffered()), (0, 0));
+            prop_assert_eq!((slack.used, slack.pieces, buffer.buffered()), (0, 0, 0));
         }
     }
 }

@@ -301,11 +301,13 @@ impl Send {
         }
     }
 
-    /// The RESET_STREAM was acknowledged.
-    pub(super) fn on_reset_acked(&mut self) {
-        if let State::ResetSent(_) = self.state {
+    /// The RESET_STREAM was acknowledged. Returns whether the stream has ended by it ("Reset Recvd").
+    pub(super) fn on_reset_acked(&mut self) -> bool {
+        let ended = matches!(self.state, State::ResetSent(_));
+        if ended {
             self.state = State::ResetAcknowledged;
         }
+        ended
     }
 
     /// The code and final size of the RESET_STREAM that is owed, if one is.

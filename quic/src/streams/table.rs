@@ -5,7 +5,7 @@
 //! Invariants:
 //! - A stream of the peer is untouched (opened by a higher one, no memory spent), in the map, or closed.
 //! - `accepted <= opened <= advertised`: the peer's open streams, untouched ones included, are `concurrent` at most.
-//! - The hash is keyed, since the peer chooses which ids of its own appear (attack 33).
+//! - The hash is keyed, since the peer chooses which ids of its own appear.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use super::flow::SendCredit;
-use super::send::Readiness;
+use super::send::{Readiness, Send};
 use super::table::Stream;
 use super::{StreamEvent, Streams};
 use crate::stream_id::{Direction, StreamId};
@@ -87,11 +87,17 @@ impl Queues {
         }
     }
 
-    /// A waiting writer has room.
-    pub(super) fn writable(&mut self, stream: &mut Stream) {
-        if !std::mem::replace(&mut stream.queued.writable, true) {
+    /// Tells a writer that waits on the stream, if it can go on or never will.
+    pub(super) fn wake_writer(&mut self, stream: &mut Stream) {
+        let wakes = stream.send.as_mut().is_some_and(Send::wake_writer);
+        if wakes && !std::mem::replace(&mut stream.queued.writable, true) {
             self.events.push_back(StreamEvent::Writable(stream.id));
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.control.len() + self.ready.len() + self.starved.len()
     }
 
     /// The stream could not be served for want of room: it stays the next one.
@@ -126,17 +132,22 @@ impl Streams {
     /// A frame that was sent has been acknowledged. Tokens of other parts are none of its business.
     pub(crate) fn on_acked(&mut self, token: &Token) {
         let (Token::Stream { id, .. } | Token::ResetStream(id)) = *token else { return };
-        let Some(send) = self.table.get(id).and_then(|stream| stream.send.as_mut()) else { return };
-        match *token {
+        let Some(stream) = self.table.get(id) else { return };
+        let Some(send) = &mut stream.send else { return };
+        let ended = match *token {
             Token::Stream { offset, len, fin, .. } => {
-                if send.on_acked(offset, len.into(), fin) {
+                let finished = send.on_acked(offset, len.into(), fin);
+                if finished {
                     self.queues.events.push_back(StreamEvent::Finished(id));
                 }
-                self.wake_writer(id);
+                finished
             }
             _ => send.on_reset_acked(),
+        };
+        self.queues.wake_writer(stream);
+        if ended {
+            self.reap(id);
         }
-        self.reap(id);
     }
 
     /// A frame that was sent was lost (RFC 9000 section 13.3): its content is sent again if it still matters, and as it is

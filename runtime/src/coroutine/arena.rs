@@ -110,20 +110,14 @@ impl Arena {
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) && slot == 0 => {
                     *guards = Guards::Mapping;
                     let limit = mapping_limit();
-                    tracing::warn!(
-                        limit,
-                        "the kernel has no light guards (Linux 6.13): vm.max_map_count bounds the number of coroutines"
-                    );
+                    tracing::warn!(limit, "the kernel has no light guards (Linux 6.13): vm.max_map_count bounds the number of coroutines");
                 }
                 Err(error) => return Err(error),
             }
         }
         self.mapping.protect(offset, GUARD_SIZE).map_err(|error| {
             let limit = mapping_limit();
-            io::Error::new(
-                error.kind(),
-                format!("no guard for coroutine stack {slot}: {error} (vm.max_map_count allows about {limit})"),
-            )
+            io::Error::new(error.kind(), format!("no guard for coroutine stack {slot}: {error} (vm.max_map_count allows about {limit})"))
         })
     }
 

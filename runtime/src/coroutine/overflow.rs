@@ -20,7 +20,6 @@ const SIGNAL_STACK_SIZE: usize = 64 * 1024;
 const MESSAGE_SIZE: usize = 512;
 
 /// What the handler must know of the coroutine that runs now.
-#[derive(Clone, Copy)]
 pub(crate) struct Running {
     /// Where its stack lies.
     pub(crate) bounds: Bounds,
@@ -31,7 +30,7 @@ pub(crate) struct Running {
 }
 
 thread_local! {
-    static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
+    static RUNNING: Cell<*const Running> = const { Cell::new(ptr::null()) };
 }
 
 static PREVIOUS: OnceLock<Previous> = OnceLock::new();
@@ -41,10 +40,10 @@ struct Previous {
     bus: libc::sigaction,
 }
 
-/// Names the coroutine that this thread is about to run, or says that it runs none.
+/// Names the coroutine that this thread is about to run, or says that it runs none. It must stay in its place until then.
 #[inline]
-pub(crate) fn set_running(running: Option<Running>) {
-    RUNNING.set(running);
+pub(crate) fn set_running(running: Option<&Running>) {
+    RUNNING.set(running.map_or(ptr::null(), ptr::from_ref));
 }
 
 /// The alternate signal stack of a thread; the former one returns when this is dropped.
@@ -60,11 +59,7 @@ impl SignalStack {
     pub(crate) fn install() -> io::Result<Self> {
         install_handler();
         let mapping = Mapping::reserve(SIGNAL_STACK_SIZE)?;
-        let stack = libc::stack_t {
-            ss_sp: ptr::with_exposed_provenance_mut(mapping.start()),
-            ss_flags: 0,
-            ss_size: SIGNAL_STACK_SIZE,
-        };
+        let stack = libc::stack_t { ss_sp: ptr::with_exposed_provenance_mut(mapping.start()), ss_flags: 0, ss_size: SIGNAL_STACK_SIZE };
         let mut former = MaybeUninit::uninit();
         // SAFETY: the mapping is ours and outlives its use: `drop` takes it out first.
         if unsafe { libc::sigaltstack(&raw const stack, former.as_mut_ptr()) } != 0 {
@@ -103,10 +98,11 @@ fn install_for(signal: libc::c_int) -> libc::sigaction {
 extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid siginfo for SA_SIGINFO handlers.
     let address = unsafe { (*info).si_addr() }.addr();
-    if let Some(running) = RUNNING.get()
+    // SAFETY: null, or the task that runs on this thread now, which cannot go away meanwhile.
+    if let Some(running) = unsafe { RUNNING.get().as_ref() }
         && running.bounds.guards(address)
     {
-        report(&running);
+        report(running);
         // SAFETY: ends the process.
         unsafe { libc::abort() };
     }
@@ -123,7 +119,7 @@ fn report(running: &Running) {
         Some(name) => write!(out, "\ncoroutine '{name}' has overflowed its stack of {kib} KiB\n"),
         None => write!(out, "\ncoroutine {} (unnamed) has overflowed its stack of {kib} KiB\n", running.id),
     };
-    let _ = write!(out, "fatal runtime error: stack overflow, aborting (Builder::stack_size sets the size)\n");
+    let _ = writeln!(out, "fatal runtime error: stack overflow, aborting (Builder::stack_size sets the size)");
     let left = out.len();
     let message = &buffer[..MESSAGE_SIZE - left];
     // SAFETY: writes our own buffer to standard error.

@@ -253,8 +253,7 @@ pub(crate) fn enqueue(home: &Arc<WorkerShared>, task: TaskPtr) {
 pub(crate) fn is_cancelled() -> bool {
     with(|local| {
         local.is_some_and(|local| {
-            local.shared.phase() != Phase::Running
-                || local.running.get().is_some_and(|task| task.state().is_cancelled())
+            local.shared.phase() != Phase::Running || local.running.get().is_some_and(|task| task.state().is_cancelled())
         })
     })
 }

@@ -132,51 +132,63 @@ mod loom_tests {
     use crate::primitive::{Arc, Condvar, Mutex};
     use loom::thread;
 
-    /// Two pushes against an owner that takes, and goes to sleep when it finds nothing: the owner gets both nodes, and
-    /// is rung if it slept.
+    /// One push in every interleaving there is.
     #[test]
     fn loom_inbox_never_sleeps_on_a_push() {
-        loom::model(|| {
-            let shared = Arc::new((Inbox::new(), Sleeper::new(), Mutex::new(false), Condvar::new()));
-            let pushers: Vec<_> = (0..2)
-                .map(|number| {
-                    let shared = Arc::clone(&shared);
-                    thread::spawn(move || {
-                        let (inbox, sleeper, rung, bell) = &*shared;
-                        // SAFETY: a fresh node, reclaimed when given out.
-                        unsafe { inbox.push(leak_node(number)) };
-                        if sleeper.must_ring() {
-                            *rung.lock() = true;
-                            bell.notify_one();
-                        }
-                    })
-                })
-                .collect();
-            let (inbox, sleeper, rung, bell) = &*shared;
-            let mut sum = 0;
-            let mut count = 0;
-            while count < 2 {
-                inbox.drain(|node| {
-                    count += 1;
-                    sum += reclaim(node);
-                });
-                if count == 2 {
-                    break;
-                }
-                sleeper.prepare();
-                if inbox.is_empty() {
-                    let mut guard = rung.lock();
-                    while !*guard {
-                        guard = bell.wait(guard);
+        loom::model(|| pushes_reach_a_sleeper(1));
+    }
+
+    /// Two pushes, which also race with each other. With three threads the interleavings are too many; those with up to
+    /// three preemptions are the ones in which such races show.
+    #[test]
+    fn loom_inbox_never_sleeps_on_one_of_two_pushes() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| pushes_reach_a_sleeper(2));
+    }
+
+    /// `count` pushers against an owner that takes, and goes to sleep when it finds nothing: the owner gets every node, and
+    /// is rung if it slept.
+    fn pushes_reach_a_sleeper(pushes: u32) {
+        let shared = Arc::new((Inbox::new(), Sleeper::new(), Mutex::new(false), Condvar::new()));
+        let pushers: Vec<_> = (0..pushes)
+            .map(|number| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let (inbox, sleeper, rung, bell) = &*shared;
+                    // SAFETY: a fresh node, reclaimed when given out.
+                    unsafe { inbox.push(leak_node(number)) };
+                    if sleeper.must_ring() {
+                        *rung.lock() = true;
+                        bell.notify_one();
                     }
-                    *guard = false;
+                })
+            })
+            .collect();
+        let (inbox, sleeper, rung, bell) = &*shared;
+        let mut sum = 0;
+        let mut count = 0;
+        while count < pushes {
+            inbox.drain(|node| {
+                count += 1;
+                sum += reclaim(node);
+            });
+            if count == pushes {
+                break;
+            }
+            sleeper.prepare();
+            if inbox.is_empty() {
+                let mut guard = rung.lock();
+                while !*guard {
+                    guard = bell.wait(guard);
                 }
-                sleeper.finish();
+                *guard = false;
             }
-            assert_eq!(sum, 1);
-            for pusher in pushers {
-                pusher.join().expect("pushers do not panic");
-            }
-        });
+            sleeper.finish();
+        }
+        assert_eq!(sum, (0..pushes).sum());
+        for pusher in pushers {
+            pusher.join().expect("pushers do not panic");
+        }
     }
 }

@@ -55,11 +55,7 @@ pub(crate) struct WorkerShared {
 }
 
 impl WorkerShared {
-    pub(crate) fn new(
-        index: usize,
-        reactor: Option<(ReactorHandle, ReactorWaker)>,
-        only_thread: Option<ThreadId>,
-    ) -> Self {
+    pub(crate) fn new(index: usize, reactor: Option<(ReactorHandle, ReactorWaker)>, only_thread: Option<ThreadId>) -> Self {
         Self {
             index,
             inbox: Inbox::new(),
@@ -220,6 +216,7 @@ impl Shared {
                 handle
             }
             None => {
+                self.workers[0].refuse_foreign_thread();
                 let (task, handle) = task::new(f, self.outside_id(), attributes);
                 self.spawns.push_from_outside(task);
                 self.call_help(0);
@@ -259,11 +256,7 @@ impl Shared {
     }
 
     /// Installs a hook.
-    pub(crate) fn add_hook(
-        &self,
-        worker: usize,
-        make: Box<dyn FnOnce(HookHandle) -> Box<dyn Hook> + Send>,
-    ) -> io::Result<HookId> {
+    pub(crate) fn add_hook(&self, worker: usize, make: Box<dyn FnOnce(HookHandle) -> Box<dyn Hook> + Send>) -> io::Result<HookId> {
         let Some(home) = self.workers.get(worker) else {
             let message = format!("no worker {worker}: this runtime has {}", self.workers.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));

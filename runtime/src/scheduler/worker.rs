@@ -67,13 +67,7 @@ pub(crate) struct Round {
 
 impl Worker {
     /// A worker of `shared`. It must stay on the calling thread.
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        index: usize,
-        spawned: SpawnQueue,
-        reactor: Option<Reactor>,
-        seed: u64,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, spawned: SpawnQueue, reactor: Option<Reactor>, seed: u64) -> Self {
         let stacks = StackCache::new(Arc::clone(&shared.arena));
         let worker = Arc::clone(&shared.workers[index]);
         Self {
@@ -312,12 +306,7 @@ impl Worker {
     }
 
     /// Calls every hook; one that panics is dropped.
-    fn each_hook(
-        &mut self,
-        now: Instant,
-        what: &str,
-        mut call: impl FnMut(&mut dyn Hook, &mut RoundContext<'_>) -> Progress,
-    ) -> bool {
+    fn each_hook(&mut self, now: Instant, what: &str, mut call: impl FnMut(&mut dyn Hook, &mut RoundContext<'_>) -> Progress) -> bool {
         let mut busy = false;
         let local = &self.local;
         self.hooks.retain_mut(|InstalledHook { id, hook }| {

@@ -181,8 +181,7 @@ impl Driver {
         let clock = Clock::start();
         let thread = std::thread::current().id();
         let count = simulation.workers;
-        let shared_workers =
-            (0..count).map(|index| Arc::new(WorkerShared::new(index, None, Some(thread)))).collect();
+        let shared_workers = (0..count).map(|index| Arc::new(WorkerShared::new(index, None, Some(thread)))).collect();
         let arena = Arc::new(Arena::new(simulation.stack_size, MAX_COROUTINES)?);
         let (spawns, own) = spawn_queue::new(count);
         let shared = Arc::new(Shared::new(shared_workers, spawns, arena));

@@ -132,6 +132,47 @@ fn a_foreign_thread_is_refused() {
         }
         let coroutine = parked.coroutine();
         assert!(std::thread::scope(|scope| scope.spawn(move || coroutine.unpark()).join().is_err()));
+        let handle = crate::Handle::current().expect("inside");
+        assert!(std::thread::scope(|scope| scope.spawn(move || handle.spawn(|| ())).join().is_err()));
+    });
+}
+
+/// A hook that is due once a second, and wakes a coroutine each time.
+struct Ticker {
+    next: Instant,
+    wakes: crate::Coroutine,
+}
+
+impl crate::Hook for Ticker {
+    fn poll(&mut self, context: &mut crate::RoundContext<'_>) -> crate::Progress {
+        if context.now() < self.next {
+            return crate::Progress::Idle;
+        }
+        self.next += Duration::from_secs(1);
+        self.wakes.unpark();
+        crate::Progress::Busy
+    }
+
+    fn flush(&mut self, _: &mut crate::RoundContext<'_>) -> crate::Progress {
+        crate::Progress::Idle
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        Some(self.next)
+    }
+}
+
+#[test]
+fn a_hooks_deadline_moves_the_time() {
+    run(1, || {
+        let start = Instant::now();
+        let wakes = crate::current();
+        let handle = crate::Handle::current().expect("inside");
+        handle.add_hook(1, move |_| Box::new(Ticker { next: start + Duration::from_secs(1), wakes })).expect("a worker 1");
+        for second in 1..=3 {
+            park();
+            assert_eq!(start.elapsed(), Duration::from_secs(second));
+        }
     });
 }
 
@@ -147,13 +188,7 @@ fn work_is_spread_over_virtual_workers() {
 
 /// A lossy exchange whose trace depends on every source of randomness there is.
 fn exchange(seed: u64) -> (Vec<TraceEntry>, Vec<(usize, Instant)>) {
-    let link = LinkConfig {
-        jitter: Duration::from_millis(3),
-        loss: 0.2,
-        reorder: 0.1,
-        duplicate: 0.1,
-        ..LinkConfig::default()
-    };
+    let link = LinkConfig { jitter: Duration::from_millis(3), loss: 0.2, reorder: 0.1, duplicate: 0.1, ..LinkConfig::default() };
     Simulation::new(seed).workers(2).network(NetworkConfig { link, ..NetworkConfig::default() }).run(|| {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 4433));
         let receiver = spawn_on(1, move || {

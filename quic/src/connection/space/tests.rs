@@ -385,3 +385,37 @@ fn ack_delay_of_any_size() {
     );
     assert_eq!(encode_ack_delay(Duration::MAX, 0), VarInt::MAX);
 }
+
+// Attack: an acknowledgement of a number left out long ago, and of the one left out last, when many were.
+#[test]
+fn the_last_numbers_left_out_are_remembered() {
+    let mut sender = Sender::new(SpaceId::Data);
+    let mut skipped = Vec::new();
+    let mut previous = 0;
+    for _ in 0..100_000 {
+        let number = sender.send(0, PacketKind::AckOnly);
+        skipped.extend(previous + 1..number);
+        previous = number;
+    }
+    assert!(skipped.len() > Numbers::REMEMBERED, "{skipped:?}");
+    for number in skipped.iter().rev().take(Numbers::REMEMBERED) {
+        assert!(
+            !sender
+                .space
+                .numbers
+                .were_sent(pn(number - 1), pn(number + 1))
+        );
+        assert!(
+            sender
+                .space
+                .numbers
+                .were_sent(pn(number + 1), pn(number + 1))
+        );
+    }
+}
+
+/// A connection holds three spaces and shall fit into 2 KiB.
+#[test]
+fn size() {
+    assert!(size_of::<Space>() <= 512, "{} bytes", size_of::<Space>());
+}

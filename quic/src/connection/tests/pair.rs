@@ -331,15 +331,17 @@ impl Pair {
         }
     }
 
-    /// Lets the next thing happen. False if nothing ever will.
-    pub(crate) fn step(&mut self) -> bool {
-        self.flush();
+    /// Lets the next thing happen. False if nothing does until `end`, which is then now.
+    fn step(&mut self, end: Instant) -> bool {
         let timeouts = [&self.client, &self.server]
             .into_iter()
             .filter_map(|node| node.connection.as_ref()?.1.next_timeout())
             .map(Instant::as_nanos);
         let arrival = self.flying.peek().map(|Reverse((at, ..))| *at);
-        let Some(next) = timeouts.chain(arrival).min() else { return false };
+        let Some(next) = timeouts.chain(arrival).min().filter(|next| *next <= end.as_nanos()) else {
+            self.now = end;
+            return false;
+        };
         self.now = self.now.max(Instant::from_nanos(next));
         let now = self.now;
         while let Some(Reverse((at, ..))) = self.flying.peek() {
@@ -379,7 +381,7 @@ impl Pair {
             if done(self) {
                 return true;
             }
-            if self.now >= end || !self.step() {
+            if !self.step(end) {
                 return false;
             }
             // Without progress in time there is a loop.

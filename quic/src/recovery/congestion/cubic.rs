@@ -57,7 +57,7 @@ impl Epoch {
 
     /// Takes the time since the last update out of the epoch (RFC 9438 section 4.2: t excludes unused periods).
     fn stand_still(&mut self, now: Instant) {
-        self.start = self.start + now.saturating_duration_since(self.updated);
+        self.start += now.saturating_duration_since(self.updated);
         self.updated = now;
     }
 }

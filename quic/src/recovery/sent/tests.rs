@@ -228,9 +228,12 @@ fn clearing_gives_back_what_is_outstanding() {
 fn agrees_with_a_model() {
     for seed in 0..300 {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut sent = SentPackets::default();
         // Token places wrap.
-        sent.first_token = u32::MAX - rng.u32(0..2000);
+        let first_token = u32::MAX - rng.u32(0..2000);
+        let mut sent = SentPackets {
+            first_token,
+            ..SentPackets::default()
+        };
         let mut model: BTreeMap<u64, (u64, usize)> = BTreeMap::new();
         let (mut next, mut largest, mut now) = (0_u64, None, 0_u64);
         for _ in 0..500 {
@@ -324,4 +327,15 @@ fn ranges_elsewhere_cost_no_walk() {
         }
     }
     assert_eq!(settled, 1200);
+}
+
+// What a burst took is given back once it is over.
+#[test]
+fn an_idle_ring_is_small() {
+    let mut sent = SentPackets::default();
+    for number in 0..10_000 {
+        sent.send(number, 0, PacketKind::AckEliciting);
+    }
+    sent.acked(0..=9_999);
+    assert!(sent.records.capacity() <= RETAINED && sent.tokens.capacity() <= RETAINED);
 }

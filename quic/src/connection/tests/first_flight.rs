@@ -1,0 +1,209 @@
+//! The first packets: Retry, Version Negotiation, forged Initials, TLS that fails.
+
+use super::pair::{Network, Pair, client_config, server_address};
+use super::{SECOND, forge};
+use crate::config::TransportConfig;
+use crate::connection::DatagramMeta;
+use crate::error::{ConnectionError, TransportErrorCode};
+use crate::id::ConnectionId;
+use crate::recovery::SpaceId;
+use crate::wire::header::{Packet, Packets, RetryToSend};
+use crate::wire::{Version, Writer};
+
+/// The ids of the first packet in a datagram.
+fn ids(datagram: &[u8]) -> (ConnectionId, ConnectionId) {
+    match Packets::new(datagram, 18).next() {
+        Some(Ok(Packet::Protected(packet))) => (packet.dcid, packet.scid),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn first_datagram(pair: &mut Pair) -> Vec<u8> {
+    let now = pair.now;
+    let client = pair.client.connection();
+    while let Some(job) = client.poll_crypto_job() {
+        client.on_crypto_done(now, job.run());
+    }
+    let mut buf = [0; 1500];
+    let transmit = client.transmit(now, &mut buf).unwrap();
+    assert_eq!(transmit.len, 1200);
+    buf[..transmit.len].to_vec()
+}
+
+fn retry(original: ConnectionId, client: ConnectionId, server: ConnectionId, token: &[u8]) -> Vec<u8> {
+    let packet = RetryToSend { version: Version::V1, dcid: client, scid: server, token };
+    let mut bytes = vec![0; packet.size()];
+    packet.encode(&mut Writer::new(&mut bytes));
+    let tag = weald_crypto::retry_integrity_tag(weald_crypto::Version::V1, &original, &bytes);
+    bytes.extend_from_slice(&tag);
+    bytes
+}
+
+#[test]
+fn a_client_follows_one_retry() {
+    // RFC 9000 17.2.5.2
+    let mut pair = Pair::new(1, Network::CLEAN);
+    let first = first_datagram(&mut pair);
+    let (original, client) = ids(&first);
+    let chosen = ConnectionId::new(&[9; 11]).unwrap();
+    let good = retry(original, client, chosen, b"the token");
+
+    let mut damaged = good.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    let same_id = retry(original, client, original, b"the token");
+    let mut buf = [0; 1500];
+    for ignored in [damaged, same_id] {
+        pair.deliver(false, &ignored);
+        assert!(pair.client.connection().transmit(pair.now, &mut buf).is_none());
+    }
+
+    pair.deliver(false, &good);
+    let second = pair.client.connection().transmit(pair.now, &mut buf).unwrap();
+    assert_eq!(second.len, 1200);
+    let (dcid, scid) = ids(&buf[..second.len]);
+    assert_eq!((dcid, scid), (chosen, client));
+    match Packets::new(&buf[..second.len], 18).next() {
+        Some(Ok(Packet::Protected(packet))) => assert_eq!(packet.token, b"the token"),
+        other => panic!("{other:?}"),
+    }
+
+    // RFC 9000 17.2.5.2: a second one is ignored.
+    pair.deliver(false, &retry(original, client, ConnectionId::new(&[8; 8]).unwrap(), b"x"));
+    assert!(pair.client.connection().transmit(pair.now, &mut buf[1200..1500]).is_none());
+    // The server opens it with the keys of the id that it chose; but it knows of no Retry, and the client objects to that
+    // (RFC 9000 7.3).
+    let second = buf[..second.len].to_vec();
+    pair.deliver(true, &second);
+    assert!(pair.server.connection.is_some());
+    pair.run(5 * SECOND, |pair| pair.client.closed.is_some());
+    match pair.client.closed.take() {
+        Some(ConnectionError::Transport(error)) => assert_eq!(error.code, TransportErrorCode::TRANSPORT_PARAMETER_ERROR),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_retry_after_an_answer_is_ignored() {
+    let mut pair = Pair::new(1, Network::CLEAN);
+    let first = first_datagram(&mut pair);
+    let (original, client) = ids(&first);
+    pair.deliver(true, &first);
+    pair.run(SECOND, |pair| pair.client.connected);
+    pair.deliver(false, &retry(original, client, ConnectionId::new(&[9; 11]).unwrap(), b"late"));
+    assert!(pair.run(5 * SECOND, |pair| pair.client.confirmed));
+}
+
+fn negotiation(client: ConnectionId, server: ConnectionId, versions: &[u32]) -> Vec<u8> {
+    let mut packet = vec![0xc0, 0, 0, 0, 0];
+    for id in [client, server] {
+        packet.push(id.len() as u8);
+        packet.extend_from_slice(&id);
+    }
+    versions.iter().for_each(|version| packet.extend_from_slice(&version.to_be_bytes()));
+    packet
+}
+
+#[test]
+fn a_server_without_our_version_ends_the_attempt() {
+    // RFC 9000 6.2
+    let mut pair = Pair::new(1, Network::CLEAN);
+    let first = first_datagram(&mut pair);
+    let (original, client) = ids(&first);
+    let other = ConnectionId::new(&[7; 8]).unwrap();
+    for ignored in [negotiation(client, original, &[5, 1]), negotiation(client, other, &[5])] {
+        pair.deliver(false, &ignored);
+        assert!(!pair.client.connection().is_closed());
+    }
+    pair.deliver(false, &negotiation(client, original, &[5, 0x1a2a_3a4a]));
+    pair.run(SECOND, |pair| pair.client.dropped);
+    assert_eq!(pair.client.closed, Some(ConnectionError::VersionMismatch));
+}
+
+#[test]
+fn version_negotiation_after_an_answer_or_at_a_server_is_ignored() {
+    let mut pair = Pair::new(1, Network::CLEAN);
+    let first = first_datagram(&mut pair);
+    let (original, client) = ids(&first);
+    pair.deliver(true, &first);
+    pair.run(SECOND, |pair| pair.client.connected);
+    pair.deliver(false, &negotiation(client, original, &[5]));
+    let server = pair.server.connection().local_ids.handshake_id();
+    pair.deliver(true, &negotiation(server, client, &[5]));
+    assert!(pair.run(5 * SECOND, |pair| pair.client.confirmed && pair.server.confirmed));
+}
+
+#[test]
+fn an_unknown_version_is_negotiated() {
+    // RFC 9000 6.1
+    let mut pair = Pair::new(1, Network::CLEAN);
+    let mut first = first_datagram(&mut pair);
+    first[1..5].copy_from_slice(&0x5a6a_7a8au32.to_be_bytes());
+    let meta = DatagramMeta { remote: super::pair::client_address(), local: None, ecn: None };
+    let answer = match pair.server.endpoint.receive(pair.now, &first, meta) {
+        crate::endpoint::Routed::Answer(answer) => answer,
+        other => panic!("{other:?}"),
+    };
+    let (dcid, scid) = (first[6..6 + 16].to_vec(), first[23..23 + 18].to_vec());
+    match Packets::new(&answer, 18).next() {
+        Some(Ok(Packet::VersionNegotiation(packet))) => {
+            assert_eq!((packet.dcid, packet.scid), (&scid[..], &dcid[..]));
+            assert!(packet.versions().any(|version| version == Version::V1));
+        }
+        other => panic!("{other:?}"),
+    }
+    let small = pair.server.endpoint.receive(pair.now, &first[..1199], meta);
+    assert!(matches!(small, crate::endpoint::Routed::Dropped));
+    assert!(pair.server.connection.is_none());
+}
+
+#[test]
+fn a_forged_initial_leaves_nothing_behind() {
+    let mut pair = Pair::new(1, Network::CLEAN);
+    let first = first_datagram(&mut pair);
+    let mut forged = first.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for _ in 0..10 {
+        pair.deliver(true, &forged);
+    }
+    assert_eq!((pair.server.endpoint.connections(), pair.server.endpoint.pending_handshakes()), (0, 0));
+    pair.deliver(true, &first);
+    assert_eq!((pair.server.endpoint.connections(), pair.server.endpoint.pending_handshakes()), (1, 1));
+    assert!(pair.run(5 * SECOND, |pair| pair.server.confirmed && pair.client.confirmed));
+    assert_eq!((pair.server.endpoint.connections(), pair.server.endpoint.pending_handshakes()), (1, 0));
+}
+
+#[test]
+fn initial_packets_in_small_datagrams_are_dropped() {
+    // RFC 9000 14.1
+    let mut pair = Pair::new(1, Network::CLEAN);
+    pair.server.stuck = true;
+    pair.run(SECOND, |pair| pair.server.connection.is_some());
+    let now = pair.now;
+    let received = pair.server.connection().stats().packets_received;
+    let small = forge(pair.client.connection(), now, SpaceId::Initial, &[0x1c, 0, 0, 0], 1199);
+    pair.deliver(true, &small);
+    assert_eq!(pair.server.connection().stats().packets_received, received);
+    let full = forge(pair.client.connection(), now, SpaceId::Initial, &[0x1c, 0, 0, 0], 1200);
+    pair.deliver(true, &full);
+    assert!(pair.server.connection().is_closed());
+}
+
+#[test]
+fn a_wrong_server_name_fails_the_handshake_at_both_ends() {
+    // RFC 9001 4.8
+    let mut pair = Pair::new(1, Network::CLEAN);
+    let config = client_config(1, TransportConfig::default());
+    let connected = pair.client.endpoint.connect(pair.now, &config, server_address(), "example.org").unwrap();
+    pair.client.connection = Some(connected);
+    assert!(pair.run(5 * SECOND, |pair| pair.client.closed.is_some() && pair.server.closed.is_some()));
+    match (pair.client.closed.take(), pair.server.closed.take()) {
+        (Some(ConnectionError::Transport(ours)), Some(ConnectionError::ConnectionClosed(told))) => {
+            assert_eq!(ours.code, told.code);
+            assert!(ours.code.alert().is_some(), "{ours}");
+            assert!(ours.reason.contains("example.org"), "{ours}");
+            // What we think of a certificate is for our user, not for the peer.
+            assert!(told.reason.is_empty());
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,119 @@
+//! Packet protection: what is not authentic changes nothing; key updates.
+
+use super::pair::Pair;
+use super::{SECOND, forge};
+use crate::error::{ConnectionError, TransportErrorCode};
+use crate::recovery::SpaceId;
+use crate::stream_id::Direction;
+
+#[test]
+fn a_changed_bit_anywhere_drops_the_packet() {
+    // RFC 9001 5.3
+    let mut pair = Pair::connected(1);
+    let now = pair.now;
+    let close = forge(pair.client.connection(), now, SpaceId::Data, &[0x1c, 0x0a, 0, 0], 0);
+    let received = pair.server.connection().stats().packets_received;
+    for bit in 0..close.len() * 8 {
+        let mut damaged = close.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        pair.deliver(true, &damaged);
+    }
+    for len in 0..close.len() {
+        pair.deliver(true, &close[..len]);
+    }
+    assert_eq!(pair.server.connection().stats().packets_received, received);
+    assert!(!pair.server.connection().is_closed());
+    // The connection lives on, until the packet comes as it was.
+    let id = pair.client.send(Direction::Uni, 10_000);
+    assert!(pair.run(SECOND, |pair| pair.server.has_received(id, 10_000)));
+    pair.deliver(true, &close);
+    assert!(pair.server.connection().is_closed());
+}
+
+#[test]
+fn a_packet_that_comes_twice_counts_once() {
+    // RFC 9000 12.3
+    let mut pair = Pair::connected(1);
+    let now = pair.now;
+    let stream = forge(pair.client.connection(), now, SpaceId::Data, &[0x0a, 0x02, 0x01, 0x55], 0);
+    for _ in 0..3 {
+        pair.deliver(true, &stream);
+    }
+    let stats = pair.server.connection().stats();
+    assert_eq!(stats.packets_dropped, 2);
+}
+
+#[test]
+fn keys_are_updated_by_either_end_while_data_flows() {
+    // RFC 9001 6
+    let mut pair = Pair::connected(2);
+    let mut total = 0;
+    for round in 0..6 {
+        let updater = if round % 2 == 0 { &mut pair.client } else { &mut pair.server };
+        updater.connection().update_keys();
+        let up = pair.client.send(Direction::Uni, 30_000);
+        let down = pair.server.send(Direction::Uni, 30_000);
+        assert!(pair.run(5 * SECOND, |pair| pair.server.has_received(up, 30_000) && pair.client.has_received(down, 30_000)));
+        // RFC 9001 6.5: the old keys go before the next update.
+        pair.run(SECOND, |_| false);
+        total += 1;
+        assert_eq!(pair.client.connection().stats().key_updates, total);
+        assert_eq!(pair.server.connection().stats().key_updates, total);
+    }
+    assert!(pair.client.closed.is_none() && pair.server.closed.is_none());
+}
+
+#[test]
+fn keys_are_updated_at_the_interval() {
+    // RFC 9001 6.6
+    let config = || crate::config::TransportConfig::default().key_update_interval(Some(100));
+    let mut pair = Pair::with(2, super::pair::Network::CLEAN, config(), config(), 0);
+    assert!(pair.run(5 * SECOND, |pair| pair.client.confirmed));
+    for _ in 0..10 {
+        let id = pair.client.send(Direction::Uni, 300_000);
+        assert!(pair.run(5 * SECOND, |pair| pair.server.has_received(id, 300_000)));
+        pair.run(SECOND, |_| false);
+    }
+    let updates = pair.client.connection().stats().key_updates;
+    assert!((10..25).contains(&updates), "{updates}");
+    assert!(pair.client.closed.is_none() && pair.server.closed.is_none());
+}
+
+#[test]
+fn a_second_update_before_the_first_is_acknowledged_closes() {
+    // RFC 9001 6.2
+    let mut pair = Pair::connected(3);
+    let now = pair.now;
+    let twice = |pair: &mut Pair| {
+        assert!(pair.client.connection().keys.update());
+        // As a peer would that does not wait for the acknowledgement.
+        pair.client.connection().keys.pretend_settled();
+        forge(pair.client.connection(), now, SpaceId::Data, &[1], 0)
+    };
+    let first = twice(&mut pair);
+    let second = twice(&mut pair);
+    pair.deliver(true, &first);
+    assert!(!pair.server.connection().is_closed());
+    pair.deliver(true, &second);
+    pair.run(SECOND, |pair| pair.server.closed.is_some());
+    match pair.server.closed.take() {
+        Some(ConnectionError::Transport(error)) => assert_eq!(error.code, TransportErrorCode::KEY_UPDATE_ERROR),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn flipped_phases_without_keys_are_only_dropped() {
+    let mut pair = Pair::connected(4);
+    let now = pair.now;
+    for _ in 0..1000 {
+        let mut packet = forge(pair.client.connection(), now, SpaceId::Data, &[1], 0);
+        let last = packet.len() - 1;
+        packet[0] ^= 0x04;
+        packet[last] ^= 1;
+        pair.deliver(true, &packet);
+    }
+    assert_eq!(pair.server.connection().stats().key_updates, 0);
+    let id = pair.client.send(Direction::Uni, 10_000);
+    assert!(pair.run(SECOND, |pair| pair.server.has_received(id, 10_000)));
+}
