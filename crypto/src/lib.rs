@@ -37,6 +37,7 @@ mod initial;
 mod key_log;
 mod keys;
 mod provider;
+mod random;
 mod reset;
 mod secrets_tap;
 mod session;
@@ -52,6 +53,7 @@ pub use handle_cipher::HandleCipher;
 pub use initial::{initial_keys, retry_integrity_tag};
 pub use key_log::{KeyLog, KeyLogFile};
 pub use keys::{DirectionKeys, HeaderKey, Keys, OneRttSecrets, PacketKey, PacketKeys, Secret, TAG_LEN};
+pub use random::random_bytes;
 pub use reset::{ResetKey, constant_time_eq};
 pub use session::{Outcome, Session, Step};
 

@@ -255,6 +255,8 @@ pub enum ConnectionError {
     LocallyClosed,
     /// The endpoint has no connection ids left to give out.
     CidsExhausted,
+    /// The coroutine that waited was cancelled, because its runtime shuts down. Says nothing about the connection.
+    Cancelled,
 }
 
 impl fmt::Display for ConnectionError {
@@ -270,6 +272,7 @@ impl fmt::Display for ConnectionError {
             ConnectionError::TimedOut => f.write_str("timed out"),
             ConnectionError::LocallyClosed => f.write_str("closed"),
             ConnectionError::CidsExhausted => f.write_str("no connection ids left"),
+            ConnectionError::Cancelled => f.write_str("cancelled by the shutdown of the runtime"),
         }
     }
 }

@@ -1,12 +1,16 @@
 //! QUIC version 1 (RFC 9000, 9001, 9002).
 //!
-//! The protocol is a set of values without I/O, clock or threads: time, randomness and datagrams are passed in.
+//! [`protocol`] is a set of values without I/O, clock or threads: time, randomness and datagrams are passed in. With the
+//! feature `driver`, which is on by default, the crate's root has them as blocking calls on `weald_runtime`: [`Endpoint`],
+//! [`Connection`], [`SendStream`] and [`RecvStream`].
 
 #![forbid(unsafe_code)]
 
 mod chunk;
 mod config;
 mod connection;
+#[cfg(feature = "driver")]
+mod driver;
 mod endpoint;
 mod error;
 #[cfg(fuzzing)]
@@ -22,11 +26,11 @@ pub mod time;
 mod token;
 mod wire;
 
-pub use chunk::{Chunk, ChunkMut, Pool};
 pub use config::{ClientConfig, ServerConfig, TransportConfig};
-pub use connection::{Connection, CryptoDone, CryptoJob, DatagramMeta, Event, Transmit};
-pub use endpoint::{
-    AcceptError, ConnectError, ConnectionHandle, Endpoint, EndpointEvent, EndpointKeys, Incoming, Routed, SteeringKey,
+#[cfg(feature = "driver")]
+pub use driver::{
+    Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, ReadError, ReadExactError, ReadToEndError,
+    RecvStream, SendStream, StoppedError, WriteError,
 };
 pub use error::{
     ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError,
@@ -40,5 +44,14 @@ pub use recovery::congestion::{
 pub use side::Side;
 pub use stats::{ConnectionStats, EndpointStats};
 pub use stream_id::{Direction, StreamId};
-pub use streams::{ReadError, StreamEvent, WriteError};
 pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};
+
+/// The protocol as values without I/O: what a driver is written on.
+pub mod protocol {
+    pub use crate::chunk::{Chunk, ChunkMut, Pool};
+    pub use crate::connection::{Connection, CryptoDone, CryptoJob, DatagramMeta, Event, Transmit};
+    pub use crate::endpoint::{
+        AcceptError, ConnectError, ConnectionHandle, Endpoint, EndpointEvent, EndpointKeys, Incoming, Routed, SteeringKey,
+    };
+    pub use crate::streams::{ReadError, StreamEvent, WriteError};
+}

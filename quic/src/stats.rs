@@ -55,3 +55,19 @@ pub struct EndpointStats {
     /// Version Negotiation packets sent.
     pub version_negotiations: u64,
 }
+
+impl std::ops::Add for EndpointStats {
+    type Output = EndpointStats;
+
+    fn add(self, other: EndpointStats) -> EndpointStats {
+        EndpointStats {
+            accepted: self.accepted + other.accepted,
+            connected: self.connected + other.connected,
+            forwarded: self.forwarded + other.forwarded,
+            dropped: self.dropped + other.dropped,
+            refused: self.refused + other.refused,
+            resets: self.resets + other.resets,
+            version_negotiations: self.version_negotiations + other.version_negotiations,
+        }
+    }
+}

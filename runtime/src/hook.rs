@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::scheduler::WorkerShared;
+use crate::scheduler::{WorkerShared, current};
 use crate::time::Instant;
 
 /// Something that runs in every round of one worker, on the worker's own stack. It must not block: a park panics.
@@ -87,6 +87,12 @@ impl HookHandle {
     /// Makes the worker run a round soon. A system call only if it sleeps.
     pub fn ring(&self) {
         self.worker.ring();
+    }
+
+    /// Whether the caller runs on that worker: a round is then under way, and its end is still to come.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        current::with(|local| local.is_some_and(|local| Arc::ptr_eq(&local.worker, &self.worker)))
     }
 }
 

@@ -34,6 +34,7 @@
 //!
 //! It stands in the modules that are marked below, and nowhere else.
 #![deny(unsafe_code)]
+#![cfg_attr(loom, expect(dead_code, reason = "the models are built without the scheduler, which uses what they leave unused"))]
 
 #[cfg(not(loom))]
 mod builder;
@@ -41,6 +42,9 @@ pub mod channel;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod coroutine;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod embedding;
 #[cfg(not(loom))]
 mod hook;
 #[cfg(not(loom))]
@@ -82,8 +86,6 @@ pub use self::park::{Coroutine, current, park, park_timeout};
 #[cfg(not(loom))]
 pub use self::scheduler::shutdown::ShutdownReport;
 #[cfg(not(loom))]
-pub use self::spawn::{
-    Builder, is_cancelled, on_worker_stack, sleep, sleep_until, spawn, spawn_local, spawn_on, worker_index, yield_now,
-};
+pub use self::spawn::{Builder, is_cancelled, on_worker_stack, sleep, sleep_until, spawn, spawn_local, spawn_on, worker_index, yield_now};
 #[cfg(not(loom))]
 pub use self::task::{JoinError, JoinHandle};

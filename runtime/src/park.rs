@@ -27,7 +27,7 @@ thread_local! {
 /// Why a park came back.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unparked {
+pub enum Unparked {
     /// Somebody unparked the caller; the token is consumed.
     Token,
     /// The deadline passed and no token was there.
@@ -103,7 +103,7 @@ impl fmt::Debug for Waiter {
 ///
 /// On a worker's own stack. At the end of a shutdown's grace it unwinds the coroutine with a private payload.
 #[track_caller]
-pub(crate) fn park_until(deadline: Option<Instant>) -> Unparked {
+pub fn park_until(deadline: Option<Instant>) -> Unparked {
     #[cfg(not(loom))]
     match current::place() {
         Place::Coroutine => return current::park(deadline, Cancellation::Returns),

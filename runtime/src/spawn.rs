@@ -15,7 +15,7 @@ use crate::time::Instant;
 ///
 /// # Panics
 ///
-/// Outside of a runtime (use [`Handle::spawn`] there).
+/// Outside of a runtime (use [`Handle::spawn`](crate::Handle::spawn) there).
 #[track_caller]
 pub fn spawn<F, T>(f: F) -> JoinHandle<T>
 where

@@ -10,89 +10,30 @@
 //!   worker comes last, as `task_state` says. The last reference frees memory and drops nothing of the user's.
 //! - `Owner` is for the home worker's thread only.
 
+mod join;
+mod lists;
+
+pub use self::join::{JoinError, JoinHandle};
+pub(crate) use self::lists::{StartedTasks, TaskQueue};
+
 use std::any::Any;
 use std::cell::{Cell, OnceCell, UnsafeCell};
-use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::mem::{self, ManuallyDrop};
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::overflow::{self, Running};
 use crate::coroutine::{Coroutine, Resumed, Suspend, Yielder};
-use crate::park::{self, Unparked, Waiter};
+use crate::park::Waiter;
 use crate::primitive::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 use crate::scheduler::WorkerShared;
 use crate::scheduler::current;
 use crate::scheduler::inbox::Node;
-use crate::task_state::{Registration, TaskState, Wake};
-use crate::time::Instant;
-
-/// Why a coroutine has no result.
-#[non_exhaustive]
-pub enum JoinError {
-    /// It panicked, with this payload.
-    Panicked(Box<dyn Any + Send + 'static>),
-    /// The runtime was shut down: the coroutine was not run, did not end in time, or the one that joins was cancelled.
-    Cancelled,
-    /// There was no stack for it: the arena is full, or the system out of memory.
-    NoStack(io::Error),
-}
-
-impl JoinError {
-    /// Whether the coroutine panicked.
-    #[must_use]
-    pub fn is_panic(&self) -> bool {
-        matches!(self, Self::Panicked(_))
-    }
-
-    /// Whether the runtime was shut down.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled)
-    }
-
-    /// The panic's payload, for `std::panic::resume_unwind`.
-    #[must_use]
-    pub fn into_panic(self) -> Option<Box<dyn Any + Send + 'static>> {
-        match self {
-            Self::Panicked(payload) => Some(payload),
-            Self::Cancelled | Self::NoStack(_) => None,
-        }
-    }
-}
-
-impl fmt::Debug for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Panicked(payload) => match panic_message(&**payload) {
-                Some(message) => write!(f, "the coroutine panicked: {message}"),
-                None => f.write_str("the coroutine panicked"),
-            },
-            Self::Cancelled => f.write_str("the coroutine was cancelled by the shutdown of its runtime"),
-            Self::NoStack(error) => write!(f, "no stack for the coroutine: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for JoinError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::NoStack(error) => Some(error),
-            Self::Panicked(_) | Self::Cancelled => None,
-        }
-    }
-}
+use crate::task_state::{TaskState, Wake};
 
 /// The text of a panic, if it has one.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
@@ -101,118 +42,6 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
 
 /// The payload with which a shutdown unwinds a stack. It passes by the panic hook.
 pub(crate) struct ShutdownUnwind;
-
-/// The right to wait for a coroutine's result. Dropping it lets the coroutine run on.
-pub struct JoinHandle<T> {
-    task: TaskRef,
-    result: PhantomData<T>,
-}
-
-// A JoinHandle<T> is Send and Sync as PhantomData<T> and TaskRef are: it hands T from the coroutine's worker to its owner.
-
-impl<T> JoinHandle<T> {
-    /// Waits until the coroutine has ended and returns its result.
-    ///
-    /// # Errors
-    ///
-    /// [`JoinError`]: it panicked, there was no stack for it, or the runtime is shutting down.
-    #[track_caller]
-    pub fn join(self) -> Result<T, JoinError> {
-        match self.wait(None) {
-            Unparked::Token => self.take(),
-            Unparked::TimedOut | Unparked::Cancelled => Err(JoinError::Cancelled),
-        }
-    }
-
-    /// As [`join`](Self::join), but gives the handle back if the coroutine has not ended after `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// The handle, when the time is over.
-    #[track_caller]
-    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
-        match self.wait(Some(Instant::now() + timeout)) {
-            Unparked::Token => Ok(self.take()),
-            Unparked::TimedOut => Err(self),
-            Unparked::Cancelled => Ok(Err(JoinError::Cancelled)),
-        }
-    }
-
-    /// Whether the coroutine has ended, so that [`join`](Self::join) would not wait.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.task.header().state.is_done()
-    }
-
-    /// The coroutine, to unpark it.
-    #[must_use]
-    pub fn coroutine(&self) -> park::Coroutine {
-        park::Coroutine::from_task(self.task.clone())
-    }
-
-    #[track_caller]
-    fn wait(&self, deadline: Option<Instant>) -> Unparked {
-        let header = self.task.header();
-        if header.state.is_done() {
-            return Unparked::Token;
-        }
-        // SAFETY: nobody is registered (each return below takes the registration back), so the slot is the handle's.
-        unsafe { *header.joiner.get() = Some(Waiter::current()) };
-        if header.state.register_joiner() == Registration::AlreadyDone {
-            return Unparked::Token;
-        }
-        let registered = Registered(&self.task);
-        loop {
-            let unparked = park::park_until(deadline);
-            if header.state.is_done() {
-                mem::forget(registered);
-                return Unparked::Token;
-            }
-            if unparked != Unparked::Token {
-                drop(registered);
-                // It may have ended while we left.
-                return if header.state.is_done() { Unparked::Token } else { unparked };
-            }
-        }
-    }
-
-    fn take(&self) -> Result<T, JoinError> {
-        let mut result = MaybeUninit::<Result<T, JoinError>>::uninit();
-        // SAFETY: the task is done and this is the handle, so the stage is ours; `T` is the type the task was made with.
-        unsafe {
-            (self.task.header().vtable.take_result)(self.task.0.0, result.as_mut_ptr().cast());
-            result.assume_init()
-        }
-    }
-}
-
-impl<T> Drop for JoinHandle<T> {
-    fn drop(&mut self) {
-        if self.task.header().state.drop_interest() {
-            // SAFETY: the task is done and the handle the last that may touch the result.
-            unsafe { (self.task.header().vtable.drop_stage)(self.task.0.0) };
-        }
-    }
-}
-
-impl<T> fmt::Debug for JoinHandle<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle").field("coroutine", &self.coroutine()).finish_non_exhaustive()
-    }
-}
-
-/// A joiner's registration, taken back when it leaves before the end (its park may unwind).
-struct Registered<'a>(&'a TaskRef);
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        let header = self.0.header();
-        if header.state.unregister_joiner() {
-            // SAFETY: no longer registered, so the slot is the handle's again.
-            unsafe { *header.joiner.get() = None };
-        }
-    }
-}
 
 /// What the spawner chooses.
 #[derive(Debug, Default)]
@@ -637,84 +466,5 @@ impl TaskPtr {
             }
         }
         drop(TaskRef(self));
-    }
-}
-
-/// A first-in first-out queue of tasks through their own links, for one thread.
-#[derive(Default)]
-pub(crate) struct TaskQueue {
-    ends: Cell<Option<(TaskPtr, TaskPtr)>>,
-}
-
-impl TaskQueue {
-    /// Adds a task that stands in no queue.
-    pub(crate) fn push(&self, task: TaskPtr) {
-        task.header().next.store(ptr::null_mut(), Ordering::Relaxed);
-        let oldest = match self.ends.get() {
-            None => task,
-            Some((oldest, newest)) => {
-                newest.header().next.store(task.0.as_ptr(), Ordering::Relaxed);
-                oldest
-            }
-        };
-        self.ends.set(Some((oldest, task)));
-    }
-
-    /// Takes the oldest.
-    pub(crate) fn pop(&self) -> Option<TaskPtr> {
-        let (oldest, newest) = self.ends.get()?;
-        let next = NonNull::new(oldest.header().next.load(Ordering::Relaxed));
-        self.ends.set(next.map(|next| (TaskPtr(next), newest)));
-        Some(oldest)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ends.get().is_none()
-    }
-}
-
-/// The started tasks of one worker, which it holds the scheduler's references of.
-#[derive(Default)]
-pub(crate) struct StartedTasks {
-    newest: Cell<Option<TaskPtr>>,
-    count: Cell<usize>,
-}
-
-impl StartedTasks {
-    pub(crate) fn insert(&self, task: TaskPtr) {
-        let next = self.newest.replace(Some(task));
-        let owner = &task.header().owner;
-        owner.previous_started.set(None);
-        owner.next_started.set(next);
-        if let Some(next) = next {
-            next.header().owner.previous_started.set(Some(task));
-        }
-        self.count.set(self.count.get() + 1);
-    }
-
-    pub(crate) fn remove(&self, task: TaskPtr) {
-        let owner = &task.header().owner;
-        let (previous, next) = (owner.previous_started.take(), owner.next_started.take());
-        match previous {
-            Some(previous) => previous.header().owner.next_started.set(next),
-            None => self.newest.set(next),
-        }
-        if let Some(next) = next {
-            next.header().owner.previous_started.set(previous);
-        }
-        self.count.set(self.count.get() - 1);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.count.get()
-    }
-
-    /// Visits all; `visit` must not insert or remove.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(TaskPtr)) {
-        let mut task = self.newest.get();
-        while let Some(current) = task {
-            task = current.header().owner.next_started.get();
-            visit(current);
-        }
     }
 }

@@ -78,6 +78,16 @@ impl Connection {
         self.streams.is_sending(id)
     }
 
+    /// The peer's reason, if it asked for the end of a stream that is not forgotten yet.
+    pub fn stopped(&mut self, id: StreamId) -> Option<ApplicationCode> {
+        self.streams.stopped(id)
+    }
+
+    /// Whether a stream was finished of which something was not acknowledged.
+    pub fn is_finishing(&self) -> bool {
+        self.streams.is_finishing()
+    }
+
     /// Takes back a chunk that was read, so that the peer may send as much again.
     pub fn release(&mut self, id: StreamId, chunk: Chunk) {
         self.streams.release(id, chunk);

@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::accept::{AcceptError, ConnectError, Incoming};
-pub(crate) use self::handle::IdIssuer;
+pub(crate) use self::handle::{ID_LEN, IdIssuer};
 pub use self::handle::{ConnectionHandle, EndpointKeys, SteeringKey};
 
-use self::handle::{ID_LEN, Opened};
+use self::handle::Opened;
 use self::reset::PeerTokens;
 use self::route::{Initials, KeyedHash};
 use self::slots::Slots;

@@ -251,6 +251,16 @@ impl Streams {
         self.table.get(id).and_then(|stream| stream.send.as_ref()).is_some_and(|send| !send.is_terminal())
     }
 
+    /// The peer's reason to stop a stream, while the stream is there.
+    pub(crate) fn stopped(&mut self, id: StreamId) -> Option<ApplicationCode> {
+        self.table.get(id)?.send.as_ref()?.stopped()
+    }
+
+    /// Whether a stream was finished of which something was not acknowledged. Looks at all streams.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.table.iter().any(|stream| stream.send.as_ref().is_some_and(Send::is_finishing))
+    }
+
     /// Takes back a chunk that was read, and returns its bytes as credit to the peer.
     pub(crate) fn release(&mut self, id: StreamId, chunk: Chunk) {
         let bytes = chunk.len() as u64;

@@ -343,6 +343,16 @@ impl Send {
         ended && self.stopped.is_none_or(|stopped| stopped.seen)
     }
 
+    /// The peer's reason to stop.
+    pub(super) fn stopped(&self) -> Option<ApplicationCode> {
+        self.stopped.map(|stopped| stopped.code)
+    }
+
+    /// Finished, and not all of it acknowledged.
+    pub(super) fn is_finishing(&self) -> bool {
+        matches!(self.state, State::Finishing(_))
+    }
+
     fn room(&self) -> u64 {
         self.window.saturating_sub(self.written - self.acknowledged)
     }

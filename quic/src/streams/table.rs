@@ -248,6 +248,11 @@ impl Table {
         })
     }
 
+    /// All streams that were touched and are not closed.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.values().map(|stream| &**stream)
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.streams.len()

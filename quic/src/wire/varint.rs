@@ -18,6 +18,14 @@ impl VarInt {
         VarInt(value as u64)
     }
 
+    /// The integer with this value.
+    ///
+    /// # Errors
+    /// The value is 2^62 or more.
+    pub const fn from_u64(value: u64) -> Result<VarInt, VarIntOverflow> {
+        if value > VarInt::MAX.0 { Err(VarIntOverflow) } else { Ok(VarInt(value)) }
+    }
+
     /// The integer with this value, or [`VarInt::MAX`] if that is smaller.
     pub const fn saturating(value: u64) -> VarInt {
         if value > VarInt::MAX.0 { VarInt::MAX } else { VarInt(value) }
@@ -25,6 +33,11 @@ impl VarInt {
 
     /// The value.
     pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The value, as [`VarInt::as_u64`]: the name that it has in quinn.
+    pub const fn into_inner(self) -> u64 {
         self.0
     }
 

@@ -6,7 +6,7 @@ mod batch;
 mod udp;
 
 pub use self::batch::{Datagrams, RecvBatch, Refused, SendBatch, Transmit};
-pub use self::udp::{Offloads, UdpSocket, UdpSocketOptions};
+pub use self::udp::{FilterInstruction, Offloads, UdpSocket, UdpSocketOptions};
 
 use std::error::Error;
 use std::fmt;

@@ -21,6 +21,7 @@ use crate::sim::network::SimulatedSocket;
 use crate::sys::control::Ancillary;
 use crate::sys::message::{Messages, Outgoing};
 use crate::sys::socket::{self, MTU_DISCOVER_PROBE, SocketOption};
+use crate::sys::steering;
 use crate::time::Instant;
 
 /// How often a call is repeated because the kernel reported about earlier datagrams. Each report is consumed by being
@@ -67,6 +68,19 @@ pub struct Offloads {
     pub ecn: bool,
     /// Whether the local address of received datagrams is reported.
     pub pktinfo: bool,
+}
+
+/// One instruction of classic BPF, as in Linux's `struct sock_filter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterInstruction {
+    /// Operation, addressing mode and size.
+    pub code: u16,
+    /// Instructions to skip if a comparison holds.
+    pub jump_true: u8,
+    /// Instructions to skip if it does not.
+    pub jump_false: u8,
+    /// The constant or offset.
+    pub operand: u32,
 }
 
 /// The options of a socket to be bound.
@@ -370,6 +384,19 @@ impl UdpSocket {
             batch.clear();
         }
         Ok(done)
+    }
+
+    /// Lets a classic BPF program choose which of the sockets bound to this address with
+    /// [`reuse_port`](UdpSocketOptions::reuse_port) a datagram goes to. The program sees the UDP payload and returns the socket's
+    /// place in the order of binding; for any other number the kernel hashes the addresses. Any socket of the group will do.
+    ///
+    /// # Errors
+    /// The kernel refuses it, or the socket is simulated.
+    pub fn attach_steering(&self, program: &[FilterInstruction]) -> io::Result<()> {
+        match &self.inner {
+            Inner::System(socket) => steering::attach(&socket.descriptor, program),
+            Inner::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     fn source(&self) -> &Source {

@@ -208,19 +208,21 @@ fn unwind() -> ! {
 
 /// Lets other coroutines of the worker run. On a plain thread, lets other threads run.
 pub(crate) fn yield_now() {
-    if place() != Place::Coroutine {
-        std::thread::yield_now();
-        return;
-    }
-    in_coroutine(|_, task| {
-        if std::thread::panicking() {
-            return;
+    let yielded = with(|local| {
+        let Some(local) = local.filter(|local| !local.on_worker_stack.get()) else { return false };
+        let Some(task) = local.running.get() else { return false };
+        // As in `park`: who unwinds must not leave its worker.
+        if !std::thread::panicking() {
+            task.suspend(Suspend::Yield);
+            if task.state().is_unwinding() {
+                unwind();
+            }
         }
-        task.suspend(Suspend::Yield);
-        if task.state().is_unwinding() {
-            unwind();
-        }
+        true
     });
+    if !yielded {
+        std::thread::yield_now();
+    }
 }
 
 /// Runs `f` on the worker's stack if the caller is a coroutine, and in place otherwise.

@@ -23,7 +23,9 @@ impl Sleeper {
 
     /// The worker announces its sleep. It then looks for work, and sleeps only if there is none.
     pub(crate) fn prepare(&self) {
-        self.0.store(SLEEPING, Ordering::Relaxed);
+        // Ordering: Acquire pairs with the Release in `claim`, so that the announcement comes after the claim of an earlier one
+        // also where nothing but that claim orders the two.
+        self.0.swap(SLEEPING, Ordering::Acquire);
         // Ordering: pairs with the fence in `must_ring`.
         fence(Ordering::SeqCst);
     }
@@ -44,8 +46,8 @@ impl Sleeper {
     /// As [`must_ring`](Self::must_ring), for a giver that has fenced already.
     #[must_use]
     pub(crate) fn claim(&self) -> bool {
-        // Ordering: Relaxed; the fences order it, and the bell is a system call.
-        self.0.load(Ordering::Relaxed) == SLEEPING && self.0.swap(AWAKE, Ordering::Relaxed) == SLEEPING
+        // Ordering: Release pairs with the Acquire in `prepare`. The rest is ordered by the fences.
+        self.0.load(Ordering::Relaxed) == SLEEPING && self.0.swap(AWAKE, Ordering::Release) == SLEEPING
     }
 }
 

@@ -6,7 +6,7 @@
 //! Invariants:
 //! - Same seed, same program: same rounds in the same order, and so the same trace. Nothing here depends on real time, on
 //!   addresses or on threads; one that touches a coroutine of a simulation from outside panics.
-//! - Time moves only between rounds: to the earliest deadline when nobody has anything to do, and by [`STEP`] when coroutines
+//! - Time moves only between rounds: to the earliest deadline when nobody has anything to do, and by a microsecond when coroutines
 //!   do nothing but yield, so that a loop which waits for a time ends.
 //! - When every coroutine is parked and no deadline is left, the run panics and names them.
 

@@ -9,6 +9,7 @@ pub(crate) mod epoll;
 pub(crate) mod event_fd;
 pub(crate) mod message;
 pub(crate) mod socket;
+pub(crate) mod steering;
 
 use std::io;
 

@@ -1,0 +1,235 @@
+//! The application's handle of a connection.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
+
+use weald_crypto::{CipherSuite, NamedGroup};
+use weald_runtime::JoinHandle;
+
+use super::connection_shared::{Attempt, Cancelled, ConnectionRef, State};
+use super::recv_stream::RecvStream;
+use super::send_stream::SendStream;
+use super::waits::Key;
+use crate::error::ConnectionError;
+use crate::side::Side;
+use crate::stats::ConnectionStats;
+use crate::stream_id::{Direction, StreamId};
+use crate::wire::VarInt;
+
+/// A QUIC connection.
+///
+/// Cheap to clone, and usable from any coroutine or thread. When the last handle is dropped, those of streams included, the
+/// connection is closed with code 0; what was written and not acknowledged may be lost then. [`close_after_flush`] waits.
+///
+/// [`close_after_flush`]: Connection::close_after_flush
+#[derive(Clone)]
+pub struct Connection(ConnectionRef);
+
+/// What the handshake agreed on.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HandshakeInfo {
+    /// The application protocol.
+    pub alpn: Option<Vec<u8>>,
+    /// The key exchange.
+    pub group: NamedGroup,
+    /// The cipher suite.
+    pub cipher_suite: CipherSuite,
+    /// The server's name, as the client gave it; at a server, `None` if it gave none.
+    pub server_name: Option<String>,
+    /// The peer's certificates in DER, its own first; empty at a server.
+    pub peer_certificates: Vec<Vec<u8>>,
+    /// From the first packet until the handshake was complete, at this end.
+    pub duration: Duration,
+}
+
+impl Connection {
+    pub(super) fn new(shared: ConnectionRef) -> Self {
+        Self(shared)
+    }
+
+    /// Opens a stream that goes both ways, as soon as the peer allows it. The peer learns of it with the first bytes.
+    ///
+    /// # Errors
+    /// The connection is over, or the caller was cancelled.
+    #[track_caller]
+    pub fn open_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
+        let id = self.open(Direction::Bi)?;
+        Ok((SendStream::new(self.0.clone(), id), RecvStream::new(self.0.clone(), id)))
+    }
+
+    /// Opens a stream on which only this end sends, as soon as the peer allows it.
+    ///
+    /// # Errors
+    /// The connection is over, or the caller was cancelled.
+    #[track_caller]
+    pub fn open_uni(&self) -> Result<SendStream, ConnectionError> {
+        Ok(SendStream::new(self.0.clone(), self.open(Direction::Uni)?))
+    }
+
+    /// Waits for the next stream that the peer opens for both ways.
+    ///
+    /// # Errors
+    /// The connection is over, or the caller was cancelled.
+    #[track_caller]
+    pub fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
+        let id = self.accept(Direction::Bi)?;
+        Ok((SendStream::new(self.0.clone(), id), RecvStream::new(self.0.clone(), id)))
+    }
+
+    /// Waits for the next stream on which only the peer sends.
+    ///
+    /// # Errors
+    /// The connection is over, or the caller was cancelled.
+    #[track_caller]
+    pub fn accept_uni(&self) -> Result<RecvStream, ConnectionError> {
+        Ok(RecvStream::new(self.0.clone(), self.accept(Direction::Uni)?))
+    }
+
+    /// Closes the connection at once. Blocking calls on it fail; the peer gets `code` and `reason`, of which it sees what fits
+    /// in a packet. What was written and not acknowledged may be lost.
+    pub fn close(&self, code: VarInt, reason: &[u8]) {
+        self.0.close(code.into(), reason);
+    }
+
+    /// Waits until the peer has everything that was written to finished streams (dropping a stream finishes it), for `timeout`
+    /// at most; then closes with code 0. Says whether the peer has it all.
+    ///
+    /// # Errors
+    /// The connection is over already, or the caller was cancelled, which leaves the connection open.
+    #[track_caller]
+    pub fn close_after_flush(&self, timeout: Duration) -> Result<bool, ConnectionError> {
+        let deadline = weald_runtime::time::Instant::now() + timeout;
+        let flushed = self.0.wait_until(deadline, |state| match state.error() {
+            Some(error) => Break(Err(error.clone())),
+            None if state.protocol.is_finishing() => Continue(Key::STREAM_ENDED),
+            None => Break(Ok(())),
+        });
+        let flushed = flushed.map_err(|Cancelled| ConnectionError::Cancelled)?.transpose()?.is_some();
+        self.close(VarInt::ZERO, b"");
+        Ok(flushed)
+    }
+
+    /// Waits until the connection is over, and says why.
+    #[track_caller]
+    pub fn closed(&self) -> ConnectionError {
+        let over = self.0.wait(false, |state| match state.error() {
+            Some(error) => Break(error.clone()),
+            None => Continue(Key::CLOSED),
+        });
+        over.unwrap_or_else(|Cancelled| ConnectionError::Cancelled)
+    }
+
+    /// Why the connection is over; `None` while it is not.
+    pub fn close_reason(&self) -> Option<ConnectionError> {
+        self.0.lock().error().cloned()
+    }
+
+    /// The peer's address.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.0.lock().protocol.remote()
+    }
+
+    /// The address of this host that the peer's packets go to, once one came.
+    pub fn local_address(&self) -> Option<IpAddr> {
+        self.0.lock().protocol.local()
+    }
+
+    /// Which end of the connection this is.
+    pub fn side(&self) -> Side {
+        self.0.side
+    }
+
+    /// What the connection did so far.
+    pub fn stats(&self) -> ConnectionStats {
+        self.0.lock().protocol.stats()
+    }
+
+    /// The smoothed round-trip time.
+    pub fn rtt(&self) -> Duration {
+        self.stats().rtt
+    }
+
+    /// What the handshake agreed on.
+    pub fn handshake(&self) -> HandshakeInfo {
+        let state = self.0.lock();
+        let duration = state.handshake_time;
+        match state.protocol.outcome() {
+            Some(outcome) => HandshakeInfo {
+                alpn: outcome.alpn.clone(),
+                group: outcome.group,
+                cipher_suite: outcome.suite,
+                server_name: outcome.server_name.clone(),
+                peer_certificates: outcome.peer_certificates.clone(),
+                duration,
+            },
+            None => unreachable!("handles are given out when the handshake is complete"),
+        }
+    }
+
+    /// Bytes of memory that the connection holds: its state, and the buffers of its streams. Allocators' overhead, and what
+    /// is shared with other connections, do not count.
+    pub fn memory(&self) -> usize {
+        let state = self.0.lock();
+        size_of_val(&**self.0.uncounted()) - size_of_val(&state.protocol) + state.protocol.memory()
+    }
+
+    /// Spawns a coroutine on the connection's worker, where its packets are handled, and nowhere else.
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.0.link.runtime.spawn_on(self.0.link.worker, f)
+    }
+
+    /// Waits for the end of the handshake.
+    #[track_caller]
+    pub(super) fn wait_connected(&self) -> Result<(), ConnectionError> {
+        self.wait(false, |state| match state.error() {
+            Some(error) => Break(Err(error.clone())),
+            None if state.is_connected() => Break(Ok(())),
+            None => Continue(Key::CONNECTED),
+        })
+    }
+
+    #[track_caller]
+    fn open(&self, direction: Direction) -> Result<StreamId, ConnectionError> {
+        self.wait(true, |state| match state.error() {
+            Some(error) => Break(Err(error.clone())),
+            None => match state.protocol.open(direction) {
+                Some(id) => Break(Ok(id)),
+                None => Continue(Key::available(direction)),
+            },
+        })
+    }
+
+    #[track_caller]
+    fn accept(&self, direction: Direction) -> Result<StreamId, ConnectionError> {
+        self.wait(true, |state| match state.protocol.accept(direction) {
+            // What came before the end can still be read.
+            Some(id) => Break(Ok(id)),
+            None => match state.error() {
+                Some(error) => Break(Err(error.clone())),
+                None => Continue(Key::opened(direction)),
+            },
+        })
+    }
+
+    #[track_caller]
+    fn wait<T>(
+        &self,
+        sends: bool,
+        attempt: impl FnMut(&mut State) -> Attempt<Result<T, ConnectionError>>,
+    ) -> Result<T, ConnectionError> {
+        self.0.wait(sends, attempt).unwrap_or_else(|Cancelled| Err(ConnectionError::Cancelled))
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("side", &self.0.side).field("handle", &self.0.handle).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,282 @@
+//! The application's handle of an endpoint, and how an endpoint comes up.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use weald_runtime::channel::{RecvError, oneshot};
+use weald_runtime::net::{UdpSocket, UdpSocketOptions};
+use weald_runtime::{Handle, Hook, HookHandle, Progress, RoundContext, embedding};
+
+use super::connection::Connection;
+use super::endpoint_shared::EndpointShared;
+use super::error::ConnectError;
+use super::link::{Command, Connect, Link};
+use super::worker::WorkerEndpoint;
+use super::{executor, lock, steering};
+use crate::config::{ClientConfig, ServerConfig};
+use crate::endpoint::{self, EndpointKeys};
+use crate::stats::EndpointStats;
+use crate::wire::VarInt;
+
+/// Most workers that an endpoint uses: the steering octet tells no more apart.
+const MAX_WORKERS: usize = 256;
+
+/// Bytes of datagrams that the kernel is asked to keep until a worker takes them, each way: what 10 Gbit/s bring in 3 ms.
+const SOCKET_BUFFER: usize = 4 << 20;
+
+/// A UDP address to accept connections at, or to connect from.
+///
+/// Cheap to clone, and usable from any coroutine or thread once it is made. When the last handle is dropped, nothing is
+/// accepted any more; connections go on, and the sockets are closed after the last of them.
+pub struct Endpoint {
+    shared: Arc<EndpointShared>,
+    address: SocketAddr,
+}
+
+impl Endpoint {
+    /// Accepts connections at `address`, on all workers of the caller's runtime: each has a socket of its own there, and
+    /// serves the connections that come in on it. Port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// The address is in use or none of this host's, and the error names it; or the caller is outside of a runtime.
+    pub fn server(config: ServerConfig, address: SocketAddr) -> io::Result<Self> {
+        let runtime = current_runtime()?;
+        let workers = (0..runtime.workers().min(MAX_WORKERS)).collect();
+        Self::open(runtime, Some(config), address, workers)
+    }
+
+    /// An endpoint to connect from. It has one socket, on the caller's worker; the unspecified address and port 0 let the
+    /// system choose.
+    ///
+    /// # Errors
+    /// As [`Endpoint::server`].
+    pub fn client(address: SocketAddr) -> io::Result<Self> {
+        let runtime = current_runtime()?;
+        let worker = weald_runtime::worker_index().unwrap_or(0);
+        Self::open(runtime, None, address, vec![worker])
+    }
+
+    /// What [`Endpoint::connect`] uses from now on.
+    pub fn set_default_client_config(&self, config: ClientConfig) {
+        let former = lock(&self.shared.client_config).replace(config);
+        drop(former);
+    }
+
+    /// Waits for the next connection whose handshake is complete. `None` once the endpoint is closed, or if the caller is
+    /// cancelled.
+    #[track_caller]
+    pub fn accept(&self) -> Option<Connection> {
+        self.shared.accept()
+    }
+
+    /// Connects to a server with the default configuration; see [`Endpoint::connect_with`].
+    ///
+    /// # Errors
+    /// [`ConnectError`]
+    #[track_caller]
+    pub fn connect(&self, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
+        let config = lock(&self.shared.client_config).clone();
+        self.connect_with(config.ok_or(ConnectError::NoDefaultClientConfig)?, address, server_name)
+    }
+
+    /// Connects to a server, and waits until the handshake is complete. `server_name` is what its certificate must be for: a
+    /// DNS name, or an IP address in text.
+    ///
+    /// # Errors
+    /// [`ConnectError`]
+    #[track_caller]
+    pub fn connect_with(
+        &self,
+        config: ClientConfig,
+        address: SocketAddr,
+        server_name: &str,
+    ) -> Result<Connection, ConnectError> {
+        if self.shared.is_closed() {
+            return Err(ConnectError::EndpointStopping);
+        }
+        let (reply, answer) = oneshot::channel();
+        let connect = Connect { config, remote: address, server_name: server_name.to_owned(), reply };
+        if !self.link().command(Command::Connect(Box::new(connect))) {
+            return Err(ConnectError::EndpointStopping);
+        }
+        let connection = answer.recv().map_err(|error| match error {
+            RecvError::Disconnected => ConnectError::EndpointStopping,
+            RecvError::Cancelled => ConnectError::Cancelled,
+        })??;
+        connection.wait_connected()?;
+        Ok(connection)
+    }
+
+    /// The address that the endpoint is bound to.
+    ///
+    /// # Errors
+    /// None at present: the address was learnt when the sockets were bound.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+
+    /// Closes all connections with `code` and `reason`, and accepts no more. Does not wait; [`Endpoint::wait_idle`] does.
+    pub fn close(&self, code: VarInt, reason: &[u8]) {
+        self.shared.close(code.into(), reason);
+    }
+
+    /// Waits until all connections are over, their closing periods included (three probe timeouts: RFC 9000 10.2), so that
+    /// peers had the chance to learn of it. Returns as well if the caller is cancelled.
+    #[track_caller]
+    pub fn wait_idle(&self) {
+        self.shared.wait_idle();
+    }
+
+    /// What all workers' parts of the endpoint did so far.
+    pub fn stats(&self) -> EndpointStats {
+        self.shared.links.iter().fold(EndpointStats::default(), |sum, link| sum + link.stats())
+    }
+
+    /// How many connections there are, those included that are about to close.
+    pub fn open_connections(&self) -> usize {
+        self.shared.open_connections()
+    }
+
+    fn open(runtime: Handle, config: Option<ServerConfig>, address: SocketAddr, workers: Vec<usize>) -> io::Result<Self> {
+        let keys = keys()?;
+        let several = workers.len() > 1;
+        if several && address.port() != 0 {
+            // Sockets that share a port bind beside those of any other process of the user that share it, too. Ours must be
+            // alone, so the port is taken for a moment without sharing.
+            drop(UdpSocket::bind(address)?);
+        }
+        let links = workers.iter().map(|worker| Arc::new(Link::new(runtime.clone(), *worker))).collect();
+        let mut endpoint = Self { shared: Arc::new(EndpointShared::new(runtime, links, executor::inline)), address };
+        let config = config.map(Arc::new);
+        // One after the other, because steering goes by the order of binding.
+        for index in 0..workers.len() {
+            let part = Part {
+                index,
+                keys: keys.clone(),
+                config: config.clone(),
+                options: options().reuse_port(several),
+                shared: Arc::clone(&endpoint.shared),
+                steers: several && index + 1 == workers.len(),
+            };
+            endpoint.address = part.install(endpoint.address)?;
+        }
+        Ok(endpoint)
+    }
+
+    /// The part that makes the caller's connections: that of the caller's own worker, if it is one of the endpoint's.
+    fn link(&self) -> &Arc<Link> {
+        let links = &self.shared.links;
+        let own = weald_runtime::worker_index().and_then(|worker| links.iter().find(|link| link.worker == worker));
+        own.unwrap_or(&links[0])
+    }
+}
+
+fn current_runtime() -> io::Result<Handle> {
+    let outside = || io::Error::new(io::ErrorKind::Unsupported, "no runtime here: call it inside of weald_runtime::run");
+    Handle::current().ok_or_else(outside)
+}
+
+/// The keys of a new endpoint: ids of an earlier one mean nothing to it.
+fn keys() -> io::Result<EndpointKeys> {
+    let mut secret = [0; 32];
+    if embedding::is_simulated() {
+        // A simulation repeats, so that nothing in it is secret.
+        fastrand::Rng::with_seed(embedding::seed().unwrap_or(0)).fill(&mut secret);
+    } else {
+        weald_crypto::random_bytes(&mut secret)?;
+    }
+    Ok(EndpointKeys::new(&secret, 0, 0))
+}
+
+fn options() -> UdpSocketOptions {
+    // RFC 9000 14: datagrams must not be fragmented.
+    UdpSocketOptions::default().gro(true).dont_fragment(true).receive_buffer(SOCKET_BUFFER).send_buffer(SOCKET_BUFFER)
+}
+
+/// One worker's part of an endpoint that comes up.
+struct Part {
+    index: usize,
+    keys: EndpointKeys,
+    config: Option<Arc<ServerConfig>>,
+    options: UdpSocketOptions,
+    shared: Arc<EndpointShared>,
+    /// It is the last of several: all sockets are there, to steer among.
+    steers: bool,
+}
+
+impl Part {
+    /// Brings it up on its worker, and returns the address that its socket is bound to.
+    fn install(self, address: SocketAddr) -> io::Result<SocketAddr> {
+        let shared = Arc::clone(&self.shared);
+        let worker = shared.links[self.index].worker;
+        let (reply, bound) = oneshot::channel();
+        let hook = shared.runtime.add_hook(worker, move |handle| {
+            let (hook, result): (Box<dyn Hook>, _) = match self.bind(address, handle) {
+                Ok(endpoint) => {
+                    let address = endpoint.socket.local_addr();
+                    (Box::new(endpoint), Ok(address))
+                }
+                // It goes with the endpoint, whose only handle is about to be dropped.
+                Err(error) => (Box::new(Unbound), Err(error)),
+            };
+            // Who asked may have been cancelled: the same.
+            drop(reply.send(result));
+            hook
+        })?;
+        shared.add_hook(hook);
+        bound.recv().map_err(io::Error::other)?
+    }
+
+    fn bind(self, address: SocketAddr, handle: HookHandle) -> io::Result<WorkerEndpoint> {
+        let socket = self.options.bind(address)?;
+        if self.steers
+            && let Err(error) = socket.attach_steering(&steering::program(self.keys.steering()))
+        {
+            tracing::warn!(%error, "the kernel does not steer datagrams to workers; those that land wrong are forwarded");
+        }
+        let link = Arc::clone(&self.shared.links[self.index]);
+        link.connect(handle);
+        let workers = self.shared.links.len() as u16;
+        let seed = embedding::seed().unwrap_or(0);
+        let endpoint = endpoint::Endpoint::new(self.keys, self.index as u8, workers, self.config, seed);
+        Ok(WorkerEndpoint::new(socket, endpoint, self.shared, link))
+    }
+}
+
+/// What stands in for a part whose socket could not be bound.
+struct Unbound;
+
+impl Hook for Unbound {
+    fn poll(&mut self, _: &mut RoundContext<'_>) -> Progress {
+        Progress::Idle
+    }
+
+    fn flush(&mut self, _: &mut RoundContext<'_>) -> Progress {
+        Progress::Idle
+    }
+
+    fn next_timeout(&self) -> Option<weald_runtime::time::Instant> {
+        None
+    }
+}
+
+impl Clone for Endpoint {
+    fn clone(&self) -> Self {
+        self.shared.add_handle();
+        Self { shared: Arc::clone(&self.shared), address: self.address }
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.shared.drop_handle();
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("address", &self.address).finish_non_exhaustive()
+    }
+}

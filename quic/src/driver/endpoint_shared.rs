@@ -1,0 +1,222 @@
+//! What the parts of an endpoint share: the queue of connections to be accepted, and the endpoint's end.
+//!
+//! Owns who may still come in, and when the workers' hooks go: once no handle of the endpoint and no connection is left.
+//! All sockets go together then, because closing one renumbers the others of its group.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use weald_runtime::embedding::{Unparked, park_until};
+use weald_runtime::{Handle, HookId};
+
+use super::connection::Connection;
+use super::executor::Executor;
+use super::link::{Command, Link};
+use super::lock;
+use super::waits::{Key, Waits, Woken};
+use crate::config::ClientConfig;
+use crate::error::ApplicationCode;
+
+/// Connections that wait to be accepted; past it, new clients are ignored, and try again.
+const BACKLOG: usize = 1024;
+
+/// An endpoint as its handles and its workers share it.
+pub(super) struct EndpointShared {
+    pub(super) runtime: Handle,
+    /// One a worker, in the order in which the sockets were bound.
+    pub(super) links: Vec<Arc<Link>>,
+    pub(super) executor: Executor,
+    pub(super) client_config: Mutex<Option<ClientConfig>>,
+    /// Connections that are not drained.
+    open: AtomicUsize,
+    /// Handles of the endpoint.
+    handles: AtomicUsize,
+    state: Mutex<State>,
+}
+
+struct State {
+    queue: VecDeque<Connection>,
+    waits: Waits,
+    /// Nothing comes in any more.
+    closed: bool,
+    hooks: Vec<HookId>,
+}
+
+impl EndpointShared {
+    /// An endpoint with one handle.
+    pub(super) fn new(runtime: Handle, links: Vec<Arc<Link>>, executor: Executor) -> Self {
+        Self {
+            runtime,
+            links,
+            executor,
+            client_config: Mutex::default(),
+            open: AtomicUsize::new(0),
+            handles: AtomicUsize::new(1),
+            state: Mutex::new(State { queue: VecDeque::new(), waits: Waits::default(), closed: false, hooks: Vec::new() }),
+        }
+    }
+
+    pub(super) fn add_hook(&self, hook: HookId) {
+        lock(&self.state).hooks.push(hook);
+    }
+
+    /// Whether another client may begin a handshake.
+    pub(super) fn is_accepting(&self) -> bool {
+        let state = lock(&self.state);
+        !state.closed && state.queue.len() < BACKLOG
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.state).closed
+    }
+
+    /// A connection can be accepted.
+    pub(super) fn announce(&self, connection: Connection) {
+        let mut woken = Woken::default();
+        let mut state = lock(&self.state);
+        if state.closed {
+            drop(state);
+            // Nobody will take it: its only handle closes it.
+            drop(connection);
+            return;
+        }
+        state.queue.push_back(connection);
+        state.waits.wake(Key::ACCEPT, &mut woken);
+        drop(state);
+        woken.fire();
+    }
+
+    /// The next connection, waiting for it; `None` once nothing comes in any more, or if the caller is cancelled.
+    #[track_caller]
+    pub(super) fn accept(&self) -> Option<Connection> {
+        self.wait(Key::ACCEPT, |state| match state.queue.pop_front() {
+            Some(connection) => Some(Some(connection)),
+            None => state.closed.then_some(None),
+        })
+        .flatten()
+    }
+
+    /// Waits until no connection is left.
+    #[track_caller]
+    pub(super) fn wait_idle(&self) {
+        // Ordering: Acquire pairs with the Release in `on_removed`.
+        let _ = self.wait(Key::IDLE, |_| (self.open.load(Ordering::Acquire) == 0).then_some(()));
+    }
+
+    #[track_caller]
+    fn wait<T>(&self, key: Key, mut attempt: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+        let mut place = Place { shared: self, registered: None };
+        loop {
+            let mut state = lock(&self.state);
+            place.leave(&mut state);
+            if let Some(result) = attempt(&mut state) {
+                return Some(result);
+            }
+            place.registered = Some((key, state.waits.enlist(key, weald_runtime::current())));
+            drop(state);
+            match park_until(None) {
+                Unparked::Token | Unparked::TimedOut => {}
+                Unparked::Cancelled => return None,
+            }
+        }
+    }
+
+    /// Lets nothing in any more. What waits to be accepted is closed.
+    pub(super) fn stop_accepting(&self) {
+        let mut woken = Woken::default();
+        let mut state = lock(&self.state);
+        state.closed = true;
+        let queue = std::mem::take(&mut state.queue);
+        state.waits.wake(Key::ACCEPT, &mut woken);
+        drop(state);
+        woken.fire();
+        drop(queue);
+        for link in &self.links {
+            // A worker that is gone accepts nothing anyway.
+            let _ = link.command(Command::StopAccepting);
+        }
+    }
+
+    /// Closes all connections, and lets nothing in any more.
+    pub(super) fn close(&self, code: ApplicationCode, reason: &[u8]) {
+        // The queued ones get this code, rather than that of a handle that was dropped.
+        let queue = std::mem::take(&mut lock(&self.state).queue);
+        for connection in &queue {
+            connection.close(code.into(), reason);
+        }
+        self.stop_accepting();
+        let reason: Arc<[u8]> = reason.into();
+        for link in &self.links {
+            let _ = link.command(Command::Close { code, reason: Arc::clone(&reason) });
+        }
+    }
+
+    /// How many connections are not drained.
+    pub(super) fn open_connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn on_inserted(&self) {
+        // Relaxed: who waits for the end asked for the connection before, or does not know of it.
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn on_removed(&self) {
+        // Ordering: its Release pairs with the Acquire in `wait_idle`; SeqCst for `end_if_unused`.
+        if self.open.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let mut woken = Woken::default();
+            lock(&self.state).waits.wake(Key::IDLE, &mut woken);
+            woken.fire();
+            self.end_if_unused();
+        }
+    }
+
+    pub(super) fn add_handle(&self) {
+        // Relaxed: as in Arc.
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A handle of the endpoint is gone. After the last one nobody can accept.
+    pub(super) fn drop_handle(&self) {
+        // Ordering: SeqCst for `end_if_unused`.
+        if self.handles.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.stop_accepting();
+            self.end_if_unused();
+        }
+    }
+
+    /// Removes the hooks, and with them the sockets, if nobody can use the endpoint any more.
+    pub(super) fn end_if_unused(&self) {
+        // Ordering: SeqCst, so that of the last handle and the last connection, which go at once, one sees both gone.
+        if self.handles.load(Ordering::SeqCst) == 0 && self.open.load(Ordering::SeqCst) == 0 {
+            let hooks = std::mem::take(&mut lock(&self.state).hooks);
+            for hook in hooks {
+                self.runtime.remove_hook(hook);
+            }
+        }
+    }
+}
+
+/// A registration, taken back when its owner goes: a park may unwind.
+struct Place<'a> {
+    shared: &'a EndpointShared,
+    registered: Option<(Key, u64)>,
+}
+
+impl Place<'_> {
+    fn leave(&mut self, state: &mut State) {
+        if let Some((key, ticket)) = self.registered.take() {
+            state.waits.leave(key, ticket);
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.registered.is_some() {
+            let shared = self.shared;
+            self.leave(&mut lock(&shared.state));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A worker's connections, by their slot, and when each must be looked at.
+//!
+//! Owns the references that keep connections alive while the worker works for them, and the order of their deadlines. Does
+//! not own the deadlines' meaning.
+//!
+//! Invariant: a connection has at most one armed deadline, which is never later than the one that was asked for. It may be
+//! earlier: a deadline that moves away costs nothing until it passes, and most do move with every packet.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::connection_shared::ConnectionShared;
+use crate::endpoint::ConnectionHandle;
+use crate::time::Instant;
+
+/// Chunks never move, so that growth copies pointers to chunks only.
+const CHUNK: usize = 1024;
+
+#[derive(Default)]
+pub(super) struct Table {
+    chunks: Vec<Box<[Option<Entry>]>>,
+    deadlines: BTreeSet<(Instant, ConnectionHandle)>,
+    len: usize,
+}
+
+struct Entry {
+    connection: Arc<ConnectionShared>,
+    armed: Option<Instant>,
+}
+
+impl Table {
+    pub(super) fn insert(&mut self, connection: Arc<ConnectionShared>) {
+        let slot = connection.handle.slot();
+        while self.chunks.len() * CHUNK <= slot {
+            self.chunks.push((0..CHUNK).map(|_| None).collect());
+        }
+        self.len += 1;
+        self.chunks[slot / CHUNK][slot % CHUNK] = Some(Entry { connection, armed: None });
+    }
+
+    pub(super) fn get(&self, handle: ConnectionHandle) -> Option<&Arc<ConnectionShared>> {
+        let entry = self.chunks.get(handle.slot() / CHUNK)?[handle.slot() % CHUNK].as_ref()?;
+        (entry.connection.handle == handle).then_some(&entry.connection)
+    }
+
+    pub(super) fn remove(&mut self, handle: ConnectionHandle) -> Option<Arc<ConnectionShared>> {
+        let entry = self.entry(handle)?.take()?;
+        if let Some(armed) = entry.armed {
+            self.deadlines.remove(&(armed, handle));
+        }
+        self.len -= 1;
+        Some(entry.connection)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All connections, in the order of their slots.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<ConnectionShared>> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).flatten().map(|entry| &entry.connection)
+    }
+
+    /// The connection is to be looked at by `deadline`, if any.
+    pub(super) fn arm(&mut self, handle: ConnectionHandle, deadline: Option<Instant>) {
+        let Some(deadline) = deadline else { return };
+        let Some(Some(entry)) = self.entry(handle) else { return };
+        let former = entry.armed;
+        if former.is_some_and(|armed| armed <= deadline) {
+            return;
+        }
+        entry.armed = Some(deadline);
+        if let Some(former) = former {
+            self.deadlines.remove(&(former, handle));
+        }
+        self.deadlines.insert((deadline, handle));
+    }
+
+    /// A connection whose armed deadline has passed; it is armed no more.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<ConnectionHandle> {
+        let (_, handle) = *self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
+        self.deadlines.pop_first();
+        if let Some(Some(entry)) = self.entry(handle) {
+            entry.armed = None;
+        }
+        Some(handle)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    fn entry(&mut self, handle: ConnectionHandle) -> Option<&mut Option<Entry>> {
+        let entry = self.chunks.get_mut(handle.slot() / CHUNK)?.get_mut(handle.slot() % CHUNK)?;
+        entry.as_ref().is_some_and(|entry| entry.connection.handle == handle).then_some(entry)
+    }
+}

@@ -1,0 +1,191 @@
+//! Owns the way to a task's result: the handle that waits for it, and what it gives when there is none.
+//!
+//! It does not own the result (the task's stage does) nor the protocol of the join slot (`task_state`).
+//!
+//! Invariant: a registration is taken back before the handle's wait ends without the task's end.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::{self, MaybeUninit};
+use std::time::Duration;
+
+use super::{TaskRef, panic_message};
+use crate::park::{self, Unparked, Waiter};
+use crate::task_state::Registration;
+use crate::time::Instant;
+
+/// Why a coroutine has no result.
+#[non_exhaustive]
+pub enum JoinError {
+    /// It panicked, with this payload.
+    Panicked(Box<dyn Any + Send + 'static>),
+    /// The runtime was shut down: the coroutine was not run, did not end in time, or the one that joins was cancelled.
+    Cancelled,
+    /// There was no stack for it: the arena is full, or the system out of memory.
+    NoStack(io::Error),
+}
+
+impl JoinError {
+    /// Whether the coroutine panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self, Self::Panicked(_))
+    }
+
+    /// Whether the runtime was shut down.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled)
+    }
+
+    /// The panic's payload, for `std::panic::resume_unwind`.
+    #[must_use]
+    pub fn into_panic(self) -> Option<Box<dyn Any + Send + 'static>> {
+        match self {
+            Self::Panicked(payload) => Some(payload),
+            Self::Cancelled | Self::NoStack(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked(payload) => match panic_message(&**payload) {
+                Some(message) => write!(f, "the coroutine panicked: {message}"),
+                None => f.write_str("the coroutine panicked"),
+            },
+            Self::Cancelled => f.write_str("the coroutine was cancelled by the shutdown of its runtime"),
+            Self::NoStack(error) => write!(f, "no stack for the coroutine: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NoStack(error) => Some(error),
+            Self::Panicked(_) | Self::Cancelled => None,
+        }
+    }
+}
+
+/// The right to wait for a coroutine's result. Dropping it lets the coroutine run on.
+pub struct JoinHandle<T> {
+    pub(super) task: TaskRef,
+    pub(super) result: PhantomData<T>,
+}
+
+// A JoinHandle<T> is Send and Sync as PhantomData<T> and TaskRef are: it hands T from the coroutine's worker to its owner.
+
+impl<T> JoinHandle<T> {
+    /// Waits until the coroutine has ended and returns its result.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]: it panicked, there was no stack for it, or the runtime is shutting down.
+    #[track_caller]
+    pub fn join(self) -> Result<T, JoinError> {
+        match self.wait(None) {
+            Unparked::Token => self.take(),
+            Unparked::TimedOut | Unparked::Cancelled => Err(JoinError::Cancelled),
+        }
+    }
+
+    /// As [`join`](Self::join), but gives the handle back if the coroutine has not ended after `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// The handle, when the time is over.
+    #[track_caller]
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
+        match self.wait(Some(Instant::now() + timeout)) {
+            Unparked::Token => Ok(self.take()),
+            Unparked::TimedOut => Err(self),
+            Unparked::Cancelled => Ok(Err(JoinError::Cancelled)),
+        }
+    }
+
+    /// Whether the coroutine has ended, so that [`join`](Self::join) would not wait.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.task.header().state.is_done()
+    }
+
+    /// The coroutine, to unpark it.
+    #[must_use]
+    pub fn coroutine(&self) -> park::Coroutine {
+        park::Coroutine::from_task(self.task.clone())
+    }
+
+    #[track_caller]
+    fn wait(&self, deadline: Option<Instant>) -> Unparked {
+        let header = self.task.header();
+        if header.state.is_done() {
+            return Unparked::Token;
+        }
+        // SAFETY: nobody is registered (each return below takes the registration back), so the slot is the handle's.
+        unsafe { *header.joiner.get() = Some(Waiter::current()) };
+        if header.state.register_joiner() == Registration::AlreadyDone {
+            return Unparked::Token;
+        }
+        let registered = Registered(&self.task);
+        loop {
+            let unparked = park::park_until(deadline);
+            if header.state.is_done() {
+                mem::forget(registered);
+                return Unparked::Token;
+            }
+            if unparked != Unparked::Token {
+                drop(registered);
+                // It may have ended while we left.
+                return if header.state.is_done() { Unparked::Token } else { unparked };
+            }
+        }
+    }
+
+    fn take(&self) -> Result<T, JoinError> {
+        let mut result = MaybeUninit::<Result<T, JoinError>>::uninit();
+        // SAFETY: the task is done and this is the handle, so the stage is ours; `T` is the type the task was made with.
+        unsafe {
+            (self.task.header().vtable.take_result)(self.task.0.0, result.as_mut_ptr().cast());
+            result.assume_init()
+        }
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if self.task.header().state.drop_interest() {
+            // SAFETY: the task is done and the handle the last that may touch the result.
+            unsafe { (self.task.header().vtable.drop_stage)(self.task.0.0) };
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("coroutine", &self.coroutine()).finish_non_exhaustive()
+    }
+}
+
+/// A joiner's registration, taken back when it leaves before the end (its park may unwind).
+struct Registered<'a>(&'a TaskRef);
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let header = self.0.header();
+        if header.state.unregister_joiner() {
+            // SAFETY: no longer registered, so the slot is the handle's again.
+            unsafe { *header.joiner.get() = None };
+        }
+    }
+}

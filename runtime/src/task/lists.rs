@@ -1,0 +1,88 @@
+//! Owns the lists that tasks stand in by links of their own: a worker's queue, and its started tasks.
+//!
+//! They allocate nothing and own nothing: the scheduler's reference keeps each member alive. For one thread.
+
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+
+use super::TaskPtr;
+use crate::primitive::atomic::Ordering;
+
+/// A first-in first-out queue of tasks through their own links, for one thread.
+#[derive(Default)]
+pub(crate) struct TaskQueue {
+    ends: Cell<Option<(TaskPtr, TaskPtr)>>,
+}
+
+impl TaskQueue {
+    /// Adds a task that stands in no queue.
+    pub(crate) fn push(&self, task: TaskPtr) {
+        task.header().next.store(ptr::null_mut(), Ordering::Relaxed);
+        let oldest = match self.ends.get() {
+            None => task,
+            Some((oldest, newest)) => {
+                newest.header().next.store(task.0.as_ptr(), Ordering::Relaxed);
+                oldest
+            }
+        };
+        self.ends.set(Some((oldest, task)));
+    }
+
+    /// Takes the oldest.
+    pub(crate) fn pop(&self) -> Option<TaskPtr> {
+        let (oldest, newest) = self.ends.get()?;
+        let next = NonNull::new(oldest.header().next.load(Ordering::Relaxed));
+        self.ends.set(next.map(|next| (TaskPtr(next), newest)));
+        Some(oldest)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ends.get().is_none()
+    }
+}
+
+/// The started tasks of one worker, which it holds the scheduler's references of.
+#[derive(Default)]
+pub(crate) struct StartedTasks {
+    newest: Cell<Option<TaskPtr>>,
+    count: Cell<usize>,
+}
+
+impl StartedTasks {
+    pub(crate) fn insert(&self, task: TaskPtr) {
+        let next = self.newest.replace(Some(task));
+        let owner = &task.header().owner;
+        owner.previous_started.set(None);
+        owner.next_started.set(next);
+        if let Some(next) = next {
+            next.header().owner.previous_started.set(Some(task));
+        }
+        self.count.set(self.count.get() + 1);
+    }
+
+    pub(crate) fn remove(&self, task: TaskPtr) {
+        let owner = &task.header().owner;
+        let (previous, next) = (owner.previous_started.take(), owner.next_started.take());
+        match previous {
+            Some(previous) => previous.header().owner.next_started.set(next),
+            None => self.newest.set(next),
+        }
+        if let Some(next) = next {
+            next.header().owner.previous_started.set(previous);
+        }
+        self.count.set(self.count.get() - 1);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count.get()
+    }
+
+    /// Visits all; `visit` must not insert or remove.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(TaskPtr)) {
+        let mut task = self.newest.get();
+        while let Some(current) = task {
+            task = current.header().owner.next_started.get();
+            visit(current);
+        }
+    }
+}
