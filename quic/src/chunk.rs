@@ -289,6 +289,16 @@ impl SendSlice {
     }
 }
 
+impl SendSlice {
+    /// How many bytes of memory the slice keeps alive, as far as is known.
+    pub(crate) fn retained(&self) -> usize {
+        match self {
+            Self::Pooled(chunk) => chunk.retained(),
+            Self::Owned(bytes) => bytes.len(),
+        }
+    }
+}
+
 impl From<Bytes> for SendSlice {
     fn from(bytes: Bytes) -> Self {
         Self::Owned(bytes)

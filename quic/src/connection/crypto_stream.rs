@@ -33,6 +33,11 @@ pub(crate) struct CryptoSend {
 }
 
 impl CryptoSend {
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        self.data.capacity() + (self.lost.capacity() + self.acked.capacity()) * size_of::<Range<u64>>()
+    }
+
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.data.extend_from_slice(bytes);
     }
@@ -113,6 +118,11 @@ pub(crate) struct CryptoReceive {
 }
 
 impl CryptoReceive {
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        self.window.capacity() + self.filled.capacity() * size_of::<Range<u64>>()
+    }
+
     /// Takes in one frame's data. Duplicates are ignored.
     pub(crate) fn on_data(&mut self, offset: u64, data: &[u8]) -> Result<(), TransportError> {
         let end = offset + data.len() as u64;

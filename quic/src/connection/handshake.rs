@@ -119,6 +119,15 @@ impl Handshake {
         self.outcome.as_deref()
     }
 
+    /// Bytes held outside of the value itself, the TLS session's own excepted.
+    pub(crate) fn memory(&self) -> usize {
+        let input: usize = self.input.iter().map(|(_, bytes)| bytes.capacity()).sum();
+        input
+            + self.send.iter().map(CryptoSend::memory).sum::<usize>()
+            + self.receive.iter().map(CryptoReceive::memory).sum::<usize>()
+            + self.outcome.as_ref().map_or(0, |outcome| size_of_val(&**outcome))
+    }
+
     /// Takes in the data of a CRYPTO frame.
     pub(crate) fn on_crypto(&mut self, level: Level, offset: u64, data: &[u8]) -> Result<(), TransportError> {
         if level == Level::OneRtt && self.side.is_server() {

@@ -375,6 +375,20 @@ impl Connection {
         self.first_flight.heard
     }
 
+    /// Bytes of memory that the connection holds: itself, and the buffers of its parts. Allocators' overhead, and what TLS
+    /// holds during the handshake, do not count; what two slices share counts twice.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>()
+            + self.handshake.memory()
+            + self.spaces.iter().map(Space::memory).sum::<usize>()
+            + self.streams.memory()
+            + self.undecryptable.memory()
+            + self.first_flight.token.capacity()
+            + (self.events.capacity() * size_of::<Event>())
+            + (self.endpoint_events.capacity() * size_of::<EndpointEvent>())
+            + self.tokens.iter().map(|tokens| tokens.capacity() * size_of::<Token>()).sum::<usize>()
+    }
+
     /// What the connection did so far.
     pub fn stats(&self) -> ConnectionStats {
         ConnectionStats {

@@ -65,6 +65,11 @@ pub(crate) struct Space {
 }
 
 impl Space {
+    /// Bytes held outside of the value itself, a peer's gaps in packet numbers excepted.
+    pub(crate) fn memory(&self) -> usize {
+        self.sent.memory()
+    }
+
     /// An unused space. `max_ack_delay` is our own promise to the peer; Initial and Handshake packets are acknowledged at
     /// once (RFC 9000 section 13.2.1).
     pub(crate) fn new(id: SpaceId, max_ack_delay: Duration) -> Space {

@@ -28,6 +28,11 @@ pub(crate) struct Kept {
 }
 
 impl Undecryptable {
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes + self.packets.capacity() * size_of::<Kept>()
+    }
+
     /// Returns whether the packet is kept.
     pub(crate) fn keep(&mut self, level: Level, packet: &[u8], meta: DatagramMeta) -> bool {
         if self.packets.len() >= MAX_PACKETS || self.bytes + packet.len() > MAX_BYTES {

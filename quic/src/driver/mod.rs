@@ -31,9 +31,6 @@ mod table;
 mod waits;
 mod worker;
 
-#[cfg(test)]
-mod tests;
-
 pub use self::chunk::Chunk;
 pub use self::connection::{Connection, HandshakeInfo};
 pub use self::endpoint::Endpoint;

@@ -9,7 +9,6 @@ use super::connection_shared::{Cancelled, ConnectionRef, State};
 use super::error::{ClosedStream, ReadError, ReadExactError, ReadToEndError};
 use super::waits::Key;
 use crate::chunk;
-use crate::error::ConnectionError;
 use crate::stream_id::StreamId;
 use crate::streams;
 use crate::wire::VarInt;

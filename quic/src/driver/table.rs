@@ -20,7 +20,6 @@ const CHUNK: usize = 1024;
 pub(super) struct Table {
     chunks: Vec<Box<[Option<Entry>]>>,
     deadlines: BTreeSet<(Instant, ConnectionHandle)>,
-    len: usize,
 }
 
 struct Entry {
@@ -34,7 +33,6 @@ impl Table {
         while self.chunks.len() * CHUNK <= slot {
             self.chunks.push((0..CHUNK).map(|_| None).collect());
         }
-        self.len += 1;
         self.chunks[slot / CHUNK][slot % CHUNK] = Some(Entry { connection, armed: None });
     }
 
@@ -48,12 +46,7 @@ impl Table {
         if let Some(armed) = entry.armed {
             self.deadlines.remove(&(armed, handle));
         }
-        self.len -= 1;
         Some(entry.connection)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// All connections, in the order of their slots.

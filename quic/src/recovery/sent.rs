@@ -125,6 +125,11 @@ pub(crate) struct SentPackets {
 }
 
 impl SentPackets {
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        self.records.capacity() * size_of::<SentPacket>() + self.tokens.capacity() * size_of::<Token>()
+    }
+
     /// Keeps a packet and the tokens of its frames, which are taken out of `tokens`.
     pub(crate) fn on_sent(&mut self, mut packet: SentPacket, tokens: &mut Vec<Token>) {
         debug_assert!(

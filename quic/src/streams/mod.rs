@@ -291,6 +291,16 @@ impl Streams {
         self.reap(id);
     }
 
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        let parts = |stream: &table::Stream| {
+            size_of_val(stream)
+                + stream.send.as_ref().map_or(0, Send::memory)
+                + stream.receive.as_ref().map_or(0, Receive::memory)
+        };
+        self.table.memory() + self.table.iter().map(parts).sum::<usize>() + self.queues.memory()
+    }
+
     // What the peer sends.
 
     /// STREAM. `chunk` holds the frame's data.

@@ -63,6 +63,12 @@ impl Reassembly {
         Self { pieces: VecDeque::new(), read: 0, buffered: 0, max_pieces: max_pieces(window) }
     }
 
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        let data: usize = self.pieces.iter().map(|piece| piece.chunk.retained()).sum();
+        data + self.pieces.capacity() * size_of::<Piece>()
+    }
+
     /// Keeps the bytes of `chunk` that are new. The caller has checked the flow control limits, and gives up on an error.
     pub(crate) fn insert(&mut self, offset: u64, chunk: Chunk, slack: &mut Slack) -> Result<(), TooFragmented> {
         let before = self.further_pieces();

@@ -46,6 +46,11 @@ impl Receive {
         Self { state: State::Open, data: Reassembly::new(window), credit: ReceiveCredit::new(window) }
     }
 
+    /// Bytes held outside of the value itself.
+    pub(super) fn memory(&self) -> usize {
+        self.data.memory()
+    }
+
     /// Data arrived. Returns whether a reader has something to see.
     pub(super) fn on_stream(&mut self, offset: u64, fin: bool, chunk: Chunk, shared: Shared<'_>) -> Result<bool, TransportError> {
         let end = offset + chunk.len() as u64;

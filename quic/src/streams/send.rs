@@ -343,6 +343,12 @@ impl Send {
         ended && self.stopped.is_none_or(|stopped| stopped.seen)
     }
 
+    /// Bytes held outside of the value itself.
+    pub(super) fn memory(&self) -> usize {
+        let data: usize = self.blocks.iter().map(|block| block.data.retained()).sum();
+        data + self.blocks.capacity() * size_of::<Block>()
+    }
+
     /// The peer's reason to stop.
     pub(super) fn stopped(&self) -> Option<ApplicationCode> {
         self.stopped.map(|stopped| stopped.code)

@@ -248,6 +248,11 @@ impl Table {
         })
     }
 
+    /// Bytes held outside of the value itself, the streams' own excepted.
+    pub(super) fn memory(&self) -> usize {
+        self.streams.capacity() * size_of::<(StreamId, Box<Stream>)>()
+    }
+
     /// All streams that were touched and are not closed.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Stream> {
         self.streams.values().map(|stream| &**stream)

@@ -48,6 +48,12 @@ pub(super) struct ConnectionOwed {
 }
 
 impl Queues {
+    /// Bytes held outside of the value itself.
+    pub(super) fn memory(&self) -> usize {
+        let ids = self.control.capacity() + self.ready.capacity() + self.starved.capacity();
+        ids * size_of::<StreamId>() + self.events.capacity() * size_of::<StreamEvent>()
+    }
+
     /// The stream owes a frame other than STREAM.
     pub(super) fn control(&mut self, stream: &mut Stream) {
         if !std::mem::replace(&mut stream.queued.control, true) {
