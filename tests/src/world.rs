@@ -105,9 +105,8 @@ pub fn connect<T>(
     let accepting = server.clone();
     let serving = spawn(move || serve(accepting.accept().expect("a connection comes")));
     let client_endpoint = Endpoint::client(client_address(1)).expect("a client");
-    let connection = client_endpoint
-        .connect_with(client_config(seed, client), server_address(), simulation::SERVER_NAME)
-        .expect("a connection");
+    let connection =
+        client_endpoint.connect_with(client_config(seed, client), server_address(), simulation::SERVER_NAME).expect("a connection");
     let result = request(&connection);
     connection.close(0_u32.into(), b"done");
     serving.join().expect("the server does not panic");
