@@ -23,7 +23,7 @@ test:
 
 # Model-check the concurrent code
 loom:
-    RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p weald-runtime --release --lib --target-dir target/loom loom_
+    RUSTFLAGS="--cfg loom" cargo test -p weald-runtime --release --lib --target-dir target/loom loom_
 
 # Fuzz every decoder for SECONDS each (needs a nightly compiler)
 fuzz SECONDS="60":

@@ -1,1 +1,6 @@
-//! Weald.
+//! Measurements of Weald beside its peers.
+//!
+//! Every comparison alternates the two sides in one run and is told as a ratio: machines are shared, and absolute figures of different
+//! runs say nothing about each other.
+
+pub mod quic;

@@ -1,2 +1,59 @@
-//! The `weald` program.
-fn main() {}
+//! `weald`: a demonstration, a server, a client and benchmarks, one program.
+
+mod bench;
+mod demo;
+mod files;
+mod get;
+mod hq;
+mod memory;
+mod report;
+mod serve;
+mod tls;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// QUIC and HTTP/3 on green threads.
+///
+/// `weald demo` shows what the stack does on this machine; `weald serve` and `weald get` speak HTTP/3 and HTTP/0.9 over QUIC (hq-interop)
+/// with any peer; `weald bench` measures beside other stacks. Set SSLKEYLOGFILE to a file to let Wireshark decrypt what is sent, and
+/// WEALD_LOG to `debug` or `trace` to see inside.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Arguments),
+    Serve(serve::Arguments),
+    Get(get::Arguments),
+    #[command(subcommand)]
+    Bench(bench::Command),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log();
+    let done = match arguments.command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Get(arguments) => get::run(arguments),
+        Command::Bench(command) => bench::run(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weald: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WEALD_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

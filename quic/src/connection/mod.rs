@@ -33,7 +33,7 @@ mod undecryptable;
 mod verbs;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -368,6 +368,11 @@ impl Connection {
     /// Whether all state can be dropped: nothing will be sent any more, and nothing is expected.
     pub fn is_drained(&self) -> bool {
         self.close.is_drained()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn handshake_id(&self) -> ConnectionId {
+        self.local_ids.handshake_id()
     }
 
     /// Whether a packet of the peer authenticated.

@@ -1,0 +1,204 @@
+//! `weald serve`: the files of a directory over HTTP/3 and hq-interop.
+
+use std::{
+    io::Read,
+    net::SocketAddr,
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use serde::Serialize;
+use weald_http3::{Config, RecvBody, server::Responder};
+use weald_quic::{Connection, Endpoint, SendStream, ServerConfig};
+
+use crate::{
+    files::{Files, Found},
+    hq, tls,
+};
+
+/// Serve the files of a directory over HTTP/3, and over HTTP/0.9 to clients that choose hq-interop.
+///
+/// Without --cert and --key the server makes a certificate for localhost and its own address that no client trusts by itself: use
+/// `weald get --insecure`.
+///
+/// Examples:
+///
+///   weald serve --root site
+///
+///   weald serve --listen '[::]:443' --cert chain.pem --key key.pem
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    /// Directory whose files are served.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    root: PathBuf,
+    /// Address and UDP port to listen on; port 0 lets the system choose one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4433")]
+    listen: SocketAddr,
+    /// Certificate chain in PEM, the server's own first.
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Private key in PEM (PKCS#8, SEC1 or PKCS#1).
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Print one JSON object a line: the address first, then each request.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lines of `--json`.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Listening { address: SocketAddr, root: &'a str, self_signed: bool },
+    Request { remote: SocketAddr, protocol: &'a str, path: &'a str, status: u16, bytes: u64 },
+}
+
+/// What one answered request looked like, for the log.
+struct Answer {
+    path: String,
+    status: u16,
+    bytes: u64,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<()> {
+    let files = Files::new(&arguments.root)?;
+    let identity = tls::Identity::from_options(arguments.cert.as_ref(), arguments.key.as_ref())?;
+    let self_signed = identity.is_none();
+    let identity = match identity {
+        Some(identity) => identity,
+        None => tls::Identity::self_signed(&["localhost", &arguments.listen.ip().to_string()])?,
+    };
+    let config = ServerConfig::new(tls::server(identity, &[weald_http3::ALPN, hq::ALPN])?);
+
+    weald_runtime::run(move || {
+        let endpoint = Endpoint::server(config, arguments.listen).with_context(|| {
+            format!("cannot listen on {}; choose another address with --listen, or stop the program that holds it", arguments.listen)
+        })?;
+        let address = endpoint.local_addr()?;
+        let log = Log { json: arguments.json };
+        log.listening(address, &arguments.root.display().to_string(), self_signed)?;
+        while let Some(connection) = endpoint.accept() {
+            let files = files.clone();
+            let quic = connection.clone();
+            drop(quic.spawn(move || serve_connection(connection, files, log)));
+        }
+        Ok(())
+    })
+}
+
+fn serve_connection(connection: Connection, files: Files, log: Log) {
+    let remote = connection.remote_address();
+    if connection.handshake().alpn.as_deref() == Some(hq::ALPN) {
+        hq::serve(&connection, move |path, stream| {
+            let answer = answer_hq(&files, path, stream)?;
+            log.request(remote, "hq-interop", &answer);
+            Ok(())
+        });
+    } else {
+        let error = weald_http3::server::serve_connection(connection, Config::default(), move |request, responder| {
+            let answer = answer_http3(&files, &request, responder)?;
+            log.request(remote, "h3", &answer);
+            Ok(())
+        });
+        tracing::info!(%remote, %error, "connection ended");
+    }
+}
+
+fn answer_hq(files: &Files, path: &str, stream: &mut SendStream) -> Result<Answer> {
+    let mut found = files.open(path).with_context(|| format!("no file for {path}"))?;
+    let bytes = copy(&mut found, |piece| Ok(stream.write_all(piece)?))?;
+    Ok(Answer { path: path.to_owned(), status: 200, bytes })
+}
+
+fn answer_http3(files: &Files, request: &Request<RecvBody>, responder: Responder) -> Result<Answer, weald_http3::Error> {
+    let path = request.uri().path().to_owned();
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = Response::new(());
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return answer_text(responder, response, StatusCode::METHOD_NOT_ALLOWED, path);
+    }
+    let mut found = match files.open(&path) {
+        Ok(found) => found,
+        Err(error) => {
+            let status = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
+                _ => StatusCode::NOT_FOUND,
+            };
+            return answer_text(responder, Response::new(()), status, path);
+        }
+    };
+    let mut response = Response::new(());
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(found.length));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(found.content_type));
+    let mut body = responder.send(response)?;
+    let mut bytes = 0;
+    if request.method() == Method::GET {
+        // A file that shrank or cannot be read leaves the body unfinished, which resets the stream: the client sees no whole file.
+        bytes = match copy(&mut found, |piece| Ok(body.write_all(piece)?)) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!(path, error = format!("{error:#}"), "file not sent");
+                return Ok(Answer { path, status: 500, bytes: 0 });
+            }
+        };
+    }
+    body.finish()?;
+    Ok(Answer { path, status: 200, bytes })
+}
+
+fn answer_text(responder: Responder, mut response: Response<()>, status: StatusCode, path: String) -> Result<Answer, weald_http3::Error> {
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let text = format!("{status}\n");
+    let bytes = text.len() as u64;
+    responder.send_with_body(response, text)?;
+    Ok(Answer { path, status: status.as_u16(), bytes })
+}
+
+/// Copies as much of a file as its length said when it was opened, in pieces that fit the cache.
+fn copy(found: &mut Found, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+    let mut buffer = vec![0; 128 * 1024];
+    let mut file = (&found.file).take(found.length);
+    let mut copied = 0;
+    loop {
+        let read = file.read(&mut buffer).context("reading the file")?;
+        if read == 0 {
+            anyhow::ensure!(copied == found.length, "the file shrank while it was sent");
+            return Ok(copied);
+        }
+        write(&buffer[..read])?;
+        copied += read as u64;
+    }
+}
+
+/// Says on standard output what the server does.
+#[derive(Clone, Copy)]
+struct Log {
+    json: bool,
+}
+
+impl Log {
+    fn listening(self, address: SocketAddr, root: &str, self_signed: bool) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string(&Event::Listening { address, root, self_signed })?);
+            return Ok(());
+        }
+        println!("Serving {root} on {address} (HTTP/3 and hq-interop)");
+        if self_signed {
+            println!("The certificate is self-signed. Try: weald get --insecure https://localhost:{}/", address.port());
+        }
+        Ok(())
+    }
+
+    fn request(self, remote: SocketAddr, protocol: &str, Answer { path, status, bytes }: &Answer) {
+        if self.json {
+            let event = Event::Request { remote, protocol, path, status: *status, bytes: *bytes };
+            // Serialising plain data into a string cannot fail.
+            println!("{}", serde_json::to_string(&event).unwrap_or_default());
+        } else {
+            println!("{remote} {protocol} {path:?} {status} {}", crate::report::size(*bytes));
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Certificates, trust and key logs for the commands, in terms of their options.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use weald_crypto::{Certificates, ClientConfig, KeyLogFile, PrivateKey, ServerConfig};
+
+/// A certificate with its key.
+pub(crate) struct Identity {
+    pub(crate) chain: Certificates,
+    pub(crate) key: PrivateKey,
+}
+
+impl Identity {
+    /// A new self-signed certificate (ECDSA P-256) for `names`.
+    pub(crate) fn self_signed(names: &[&str]) -> Result<Self> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).context("cannot generate a certificate")?;
+        let key = PrivateKey::from_der(made.signing_key.serialize_der())?;
+        Ok(Self { chain: Certificates::from_der([made.cert.der().to_vec()]), key })
+    }
+
+    /// The certificate of `--cert` and `--key`, if they are given.
+    pub(crate) fn from_options(certificate: Option<&PathBuf>, key: Option<&PathBuf>) -> Result<Option<Self>> {
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => {
+                Ok(Some(Self { chain: Certificates::from_pem_file(certificate)?, key: PrivateKey::from_pem_file(key)? }))
+            }
+            (None, None) => Ok(None),
+            _ => bail!("--cert and --key belong together; give both or neither"),
+        }
+    }
+}
+
+/// A server's TLS, with SSLKEYLOGFILE observed.
+pub(crate) fn server(identity: Identity, alpn: &[&[u8]]) -> Result<ServerConfig> {
+    let mut builder = ServerConfig::builder().alpn(alpn.iter().copied()).certificate(identity.chain, identity.key);
+    if let Some(log) = KeyLogFile::from_environment()? {
+        builder = builder.key_log(Arc::new(log));
+    }
+    Ok(builder.build()?)
+}
+
+/// Whom a client trusts.
+pub(crate) enum Trust {
+    /// The certificates of the system.
+    System,
+    /// These roots alone.
+    Roots(Certificates),
+    /// Everybody: no certificate is checked.
+    Anybody,
+}
+
+/// A client's TLS, with SSLKEYLOGFILE observed.
+pub(crate) fn client(trust: Trust, alpn: &[&[u8]]) -> Result<ClientConfig> {
+    let mut builder = ClientConfig::builder().alpn(alpn.iter().copied());
+    builder = match trust {
+        Trust::Roots(roots) => builder.roots(roots),
+        Trust::Anybody => builder.dangerous_skip_verification(),
+        Trust::System => {
+            let found = rustls_native_certs::load_native_certs();
+            if found.certs.is_empty() {
+                let reason = found.errors.first().map_or("there are none".to_owned(), ToString::to_string);
+                bail!("no trusted certificates of the system: {reason}; give the server's root with --ca FILE, or --insecure to trust anybody");
+            }
+            builder.system_roots(found.certs.iter().map(|certificate| certificate.to_vec()))
+        }
+    };
+    if let Some(log) = KeyLogFile::from_environment()? {
+        builder = builder.key_log(Arc::new(log));
+    }
+    Ok(builder.build()?)
+}
