@@ -53,10 +53,10 @@ impl Connection {
             keys.on_acked(number);
         }
         if summary.packets > 0 {
-            // RFC 9002 6.2.2.1: a server that acknowledges a Handshake packet has validated us, and so has one that acknowledges
-            // a later packet, when that acknowledgement was lost.
-            self.peer_validated_us |= space != SpaceId::Initial;
-            self.loss.on_acked(self.peer_validated_us);
+            // RFC 9002 6.2.2.1: a server that acknowledges a Handshake packet has validated us, and so has one that confirms the
+            // handshake: the ACK may have been lost.
+            self.peer_validated_us |= space == SpaceId::Handshake;
+            self.loss.on_acked(self.peer_validated_us || self.handshake.is_confirmed());
         }
         self.detect_lost(now, space);
         Ok(())
