@@ -44,6 +44,7 @@ pub use recovery::congestion::{
 pub use side::Side;
 pub use stats::{ConnectionStats, EndpointStats};
 pub use stream_id::{Direction, StreamId};
+pub use weald_crypto as crypto;
 pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};
 
 /// The protocol as values without I/O: what a driver is written on.

@@ -34,7 +34,8 @@ impl Connection {
         let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
         let mut acked_phase = None;
         let exponent = self.peer.ack_delay_exponent;
-        let mut acked = Vec::new();
+        let mut acked = std::mem::take(&mut self.acked);
+        acked.clear();
         let summary = self.spaces[space.index()].on_ack(now, ack, exponent, |packet, tokens| {
             acked_phase = acked_phase.max(Some(packet.number));
             acked.push(*packet);
@@ -46,6 +47,7 @@ impl Connection {
             path.on_rtt_sample(now, sample.sample, PeerDelay { reported: sample.delay, limit });
         }
         acked.iter().for_each(|packet| path.on_packet_acked(now, packet));
+        self.acked = acked;
         if let Some((_, sent)) = summary.congestion_experienced {
             path.on_congestion_experienced(now, sent);
         }

@@ -155,6 +155,18 @@ impl RemoteIds {
         }
     }
 
+    /// The id that came with a server's preferred address, number 1 (RFC 9000 5.1.1). We stay where we are; it is an id
+    /// like any other.
+    pub(crate) fn on_preferred(&mut self, id: ConnectionId, token: ResetToken) -> Result<(), TransportError> {
+        // RFC 9000 18.2
+        if self.current.id.is_empty() {
+            let reason = "a preferred address from a server without connection ids";
+            return Err(TransportErrorCode::TRANSPORT_PARAMETER_ERROR.because(reason));
+        }
+        self.spare.push(RemoteId { sequence: CidSequence::ZERO.next(), id, token: Some(token) });
+        Ok(())
+    }
+
     pub(crate) fn on_new(&mut self, frame: &NewConnectionId) -> Result<(), TransportError> {
         let NewConnectionId { sequence, retire_prior_to, .. } = *frame;
         // RFC 9000 19.15

@@ -48,6 +48,18 @@ struct Previous {
     discard_at: Option<Instant>,
 }
 
+/// A packet to open: header protection is removed.
+#[derive(Clone, Copy)]
+pub(crate) struct Sealed<'a> {
+    pub(crate) number: PacketNumber,
+    /// The key phase bit, false in long headers.
+    pub(crate) phase: bool,
+    /// All before the payload.
+    pub(crate) header: &'a [u8],
+    /// Ciphertext and tag.
+    pub(crate) payload: &'a [u8],
+}
+
 /// What came of a packet that authenticated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opened {
@@ -139,29 +151,20 @@ impl KeyRing {
         }
     }
 
-    /// Opens the payload of a packet into `out`. `phase` is its key phase bit, false in long headers.
-    pub(crate) fn open(
-        &mut self,
-        now: Instant,
-        level: Level,
-        number: PacketNumber,
-        phase: bool,
-        header: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<Opened, OpenFailure> {
+    /// Opens the payload of a packet into `out`.
+    pub(crate) fn open(&mut self, now: Instant, level: Level, sealed: Sealed<'_>, out: &mut [u8]) -> Result<Opened, OpenFailure> {
         let (result, limit) = match level {
             Level::Initial | Level::Handshake => {
                 let keys = if level == Level::Initial { &self.initial } else { &self.handshake };
                 let Some(keys) = keys else { return Err(OpenFailure::Forged) };
                 let key = &keys.remote.packet;
-                let opened = key.open(number.as_u64(), header, sealed, out);
+                let opened = sealed.open(key, out);
                 (opened.map(|len| Opened { len, phase_began: false }), key.integrity_limit())
             }
             Level::OneRtt => {
                 let Some(keys) = &mut self.one_rtt else { return Err(OpenFailure::Forged) };
                 let limit = keys.remote.integrity_limit();
-                match keys.open(now, number, phase, header, sealed, out) {
+                match keys.open(now, sealed, out) {
                     Ok(Ok(opened)) => (Ok(opened), limit),
                     Ok(Err(error)) => return Err(OpenFailure::Fatal(error)),
                     Err(error) => (Err(error), limit),
@@ -257,6 +260,12 @@ impl KeyRing {
     }
 }
 
+impl Sealed<'_> {
+    fn open(&self, key: &PacketKey, out: &mut [u8]) -> Result<usize, OpenError> {
+        key.open(self.number.as_u64(), self.header, self.payload, out)
+    }
+}
+
 impl<'a> SealKeys<'a> {
     fn long(keys: &'a Keys) -> Self {
         Self { packet: &keys.local.packet, header: &keys.local.header, phase: false }
@@ -264,19 +273,12 @@ impl<'a> SealKeys<'a> {
 }
 
 impl OneRtt {
-    #[expect(clippy::type_complexity, reason = "the outer error is a forgery, the inner one the peer's fault")]
-    fn open(
-        &mut self,
-        now: Instant,
-        number: PacketNumber,
-        phase: bool,
-        header: &[u8],
-        sealed: &[u8],
-        out: &mut [u8],
-    ) -> Result<Result<Opened, TransportError>, OpenError> {
+    /// The outer error is a forgery, the inner one the peer's fault.
+    fn open(&mut self, now: Instant, sealed: Sealed<'_>, out: &mut [u8]) -> Result<Result<Opened, TransportError>, OpenError> {
+        let Sealed { number, phase, .. } = sealed;
         self.previous.take_if(|previous| previous.discard_at.is_some_and(|at| at <= now));
         if phase == self.phase {
-            let len = self.remote.open(number.as_u64(), header, sealed, out)?;
+            let len = sealed.open(&self.remote, out)?;
             let phase_began = self.first_received.is_none() && self.previous.is_some();
             self.on_received(number);
             return Ok(Ok(Opened { len, phase_began }));
@@ -285,10 +287,10 @@ impl OneRtt {
         // its packets are.
         let is_older = self.first_received.is_none_or(|first| number < first);
         if is_older && let Some(previous) = &self.previous {
-            let len = previous.remote.open(number.as_u64(), header, sealed, out)?;
+            let len = sealed.open(&previous.remote, out)?;
             return Ok(Ok(Opened { len, phase_began: false }));
         }
-        let len = self.next.remote.open(number.as_u64(), header, sealed, out)?;
+        let len = sealed.open(&self.next.remote, out)?;
         // RFC 9001 6.2: an update before the last one was acknowledged; 6.4: newer keys on an older packet.
         if self.owes_ack {
             return Ok(Err(TransportErrorCode::KEY_UPDATE_ERROR.because("a key update before the last one was confirmed")));

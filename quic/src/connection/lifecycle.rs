@@ -103,6 +103,9 @@ impl Connection {
         if let Some(token) = parameters.stateless_reset_token {
             self.remote_ids.on_first_reset_token(token);
         }
+        if let Some(preferred) = parameters.preferred_address {
+            self.remote_ids.on_preferred(preferred.connection_id, preferred.reset_token)?;
+        }
         Ok(())
     }
 

@@ -60,6 +60,7 @@ use crate::id::{ConnectionId, ResetToken};
 use crate::path::{EcnMark, Path, PathConfig, PathId};
 use crate::recovery::SpaceId;
 use crate::recovery::loss::LossTimer;
+use crate::recovery::sent::SentPacket;
 use crate::side::Side;
 use crate::stats::ConnectionStats;
 use crate::streams::{StreamEvent, Streams};
@@ -143,6 +144,7 @@ pub struct Connection {
     /// Reused between packets.
     header: Vec<u8>,
     tokens: [Vec<Token>; 3],
+    acked: Vec<SentPacket>,
 }
 
 /// What the first packets of both sides fix (RFC 9000 7.2, 7.3, 17.2.5).
@@ -288,6 +290,7 @@ impl Connection {
             stats: ConnectionStats::default(),
             header: Vec::new(),
             tokens: Default::default(),
+            acked: Vec::new(),
         };
         connection.timers.set(Timer::Handshake, Some(now + config.handshake_timeout));
         connection.restart_idle_timer(now);

@@ -8,7 +8,7 @@
 use weald_crypto::Level;
 
 use super::dispatch::Opened;
-use super::keys::OpenFailure;
+use super::keys::{OpenFailure, Sealed};
 use super::{Connection, DatagramMeta};
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::endpoint::reset;
@@ -157,10 +157,10 @@ impl Connection {
         let Some(plain) = packet.unprotect(key.mask(sample), header) else { return Ok(None) };
         let received = &self.spaces[space.index()].received;
         let Some(number) = plain.packet_number.expand(received.largest()) else { return Ok(None) };
-        let sealed = packet.ciphertext(&plain);
-        let mut chunk = self.pool.take(sealed.len());
+        let payload = packet.ciphertext(&plain);
+        let mut chunk = self.pool.take(payload.len());
         let phase = plain.key_phase() && level == Level::OneRtt;
-        let opened = match self.keys.open(now, level, number, phase, header, sealed, &mut chunk) {
+        let opened = match self.keys.open(now, level, Sealed { number, phase, header, payload }, &mut chunk) {
             Ok(opened) => opened,
             Err(OpenFailure::Forged) => return Ok(None),
             Err(OpenFailure::Fatal(error)) => return Err(error),

@@ -77,6 +77,16 @@ fn code((victim, offender): (Option<ConnectionError>, Option<ConnectionError>)) 
     }
 }
 
+#[test]
+fn connections_and_jobs_may_move_between_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Connection>();
+    is_send::<super::CryptoJob>();
+    is_send::<super::CryptoDone>();
+    // What a connection takes before its parts allocate anything.
+    assert!(size_of::<Connection>() <= 4 * 1024, "{}", size_of::<Connection>());
+}
+
 fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }

@@ -59,14 +59,16 @@ struct Outgoing {
     finished: bool,
 }
 
+/// A datagram on its way: when it arrives, a serial number, whether to the server, its bytes.
+type Flying = (u64, u64, bool, Vec<u8>);
+
 pub(crate) struct Pair {
     pub(crate) now: Instant,
     pub(crate) client: Node,
     pub(crate) server: Node,
     pub(crate) network: Network,
     pub(crate) rng: fastrand::Rng,
-    /// (arrival, serial, to the server, bytes)
-    pub(crate) flying: BinaryHeap<Reverse<(u64, u64, bool, Vec<u8>)>>,
+    pub(crate) flying: BinaryHeap<Reverse<Flying>>,
     serial: u64,
     /// (time, from the client, length) of every datagram sent.
     pub(crate) trace: Vec<(u64, bool, usize)>,
