@@ -41,7 +41,7 @@ for patch in tests/guards/*.patch; do
         echo "MISSED   $name: all tests pass without it"
         missed+=("$name")
     else
-        echo "noticed  $name: $(grep -E '^test .* FAILED|^    [a-z_:]+$' "$copy/test.log" | sort -u | head -n 3 | sed 's/^ *//' | paste -sd ';')"
+        echo "noticed  $name: $(grep -E '^    [a-z0-9_:]+$' "$copy/test.log" | sort -u | head -n 3 | sed 's/^ *//' | paste -sd ';')"
         noticed=$((noticed + 1))
     fi
 done

@@ -1,4 +1,4 @@
-//! A QUIC client made by hand, for a server to be shown what no honest client sends.
+//! A QUIC peer made by hand, client or server, to show the other end what no honest peer sends.
 //!
 //! Owns its packets from the first byte to the last: it writes headers and frames itself and shares no code with
 //! `weald-quic`, so that a mistake there is not made here too. TLS and packet keys are those of `weald-crypto`. Does not
@@ -21,14 +21,15 @@ pub const FULL: usize = 1200;
 const NUMBER_LEN: usize = 4;
 const LEVELS: [Level; 3] = [Level::Initial, Level::Handshake, Level::OneRtt];
 
-/// A client by hand.
-pub struct HandClient {
+/// A client or a server by hand.
+pub struct HandPeer {
+    side: Side,
     socket: UdpSocket,
-    server: SocketAddr,
+    remote: SocketAddr,
     session: Session,
     /// Our connection id.
     pub source: Vec<u8>,
-    /// The server's, once it is known; before that, what was made up.
+    /// The other end's, once it is known; before that, what a client made up.
     pub destination: Vec<u8>,
     keys: [Option<Keys>; 3],
     next_number: [u64; 3],
@@ -38,7 +39,7 @@ pub struct HandClient {
     crypto_sent: [u64; 3],
     /// TLS is done.
     pub complete: bool,
-    /// HANDSHAKE_DONE came.
+    /// HANDSHAKE_DONE came, or was sent.
     pub confirmed: bool,
     /// The code of the CONNECTION_CLOSE that came, and whether it is the transport's.
     pub closed: Option<Closed>,
@@ -100,7 +101,7 @@ fn take<'a>(bytes: &mut &'a [u8], len: usize) -> &'a [u8] {
     front
 }
 
-impl HandClient {
+impl HandPeer {
     /// A client on a socket of its own at `address`, which has sent nothing yet. `parameters` makes its transport parameters
     /// from its connection id.
     pub fn new(seed: u64, address: SocketAddr, server: SocketAddr, parameters: impl FnOnce(&[u8]) -> Vec<u8>) -> Self {
@@ -110,10 +111,44 @@ impl HandClient {
         let config = world::client_tls(seed);
         let session = Session::client(&config, Version::V1, simulation::SERVER_NAME, parameters(&source)).expect("a valid name");
         let socket = UdpSocket::bind(address).expect("a free address");
-        let initial = initial_keys(Version::V1, &destination, Side::Client);
+        Self::with(Side::Client, socket, server, session, source, destination.clone(), &destination)
+    }
+
+    /// A server at `address`, of the first client that comes. `parameters` makes its transport parameters from the client's
+    /// first destination id and its own id. The client is answered by [`HandPeer::run`] or [`HandPeer::connect`].
+    pub fn accept(seed: u64, address: SocketAddr, parameters: impl FnOnce(&[u8], &[u8]) -> Vec<u8>) -> Self {
+        let socket = UdpSocket::bind(address).expect("a free address");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let mut first = vec![0; 2048];
+        let (len, client) = socket.recv_from(&mut first).expect("a client comes");
+        let mut at = &first[5..len];
+        let mut id = || {
+            let id_len = take(&mut at, 1)[0];
+            take(&mut at, id_len.into()).to_vec()
+        };
+        let (original, destination) = (id(), id());
+        let source: Vec<_> = fastrand::Rng::with_seed(seed).u64(..).to_be_bytes().to_vec();
+        let session = Session::server(&world::server_tls(seed, 1), Version::V1, parameters(&original, &source));
+        let mut peer = Self::with(Side::Server, socket, client, session, source, destination, &original);
+        peer.bytes_received += len;
+        peer.take_in(&first[..len]);
+        peer
+    }
+
+    fn with(
+        side: Side,
+        socket: UdpSocket,
+        remote: SocketAddr,
+        session: Session,
+        source: Vec<u8>,
+        destination: Vec<u8>,
+        original: &[u8],
+    ) -> Self {
+        let initial = initial_keys(Version::V1, original, side);
         Self {
+            side,
             socket,
-            server,
+            remote,
             session,
             source,
             destination,
@@ -152,7 +187,7 @@ impl HandClient {
     /// Sends bytes as they are.
     pub fn send(&mut self, datagram: &[u8]) {
         self.bytes_sent += datagram.len();
-        self.socket.send_to(datagram, self.server).expect("the network takes it");
+        self.socket.send_to(datagram, self.remote).expect("the network takes it");
     }
 
     /// Sends frames in a packet of their own.
@@ -164,15 +199,17 @@ impl HandClient {
 
     /// Shakes hands until the server has confirmed it. Panics if it does not come to that.
     pub fn connect(&mut self) {
-        let first = self.first_flight();
-        self.send(&first);
+        if self.side == Side::Client {
+            let first = self.first_flight();
+            self.send(&first);
+        }
         while !self.confirmed {
-            assert!(self.receive(Duration::from_secs(5)), "the server answers");
+            assert!(self.receive(Duration::from_secs(5)), "the other end answers");
             assert_eq!(self.closed, None);
         }
     }
 
-    /// Receives datagrams, and answers as the handshake wants it, until the server closes the connection or says nothing for
+    /// Receives datagrams, and answers as the handshake wants it, until the other end closes the connection or says nothing for
     /// `patience`.
     pub fn run(&mut self, patience: Duration) -> Option<Closed> {
         while self.closed.is_none() && self.receive(patience) {}
@@ -182,7 +219,12 @@ impl HandClient {
     /// Takes in one datagram and answers it. False if none came for `patience`.
     pub fn receive(&mut self, patience: Duration) -> bool {
         let Some(datagram) = self.receive_raw(patience) else { return false };
-        let mut rest = &datagram[..];
+        self.take_in(&datagram);
+        true
+    }
+
+    fn take_in(&mut self, datagram: &[u8]) {
+        let mut rest = datagram;
         let mut eliciting = [false; 3];
         while !rest.is_empty() {
             let Some((level, payload)) = self.open(&mut rest) else { break };
@@ -202,7 +244,10 @@ impl HandClient {
                 self.send_frames(level, &frames);
             }
         }
-        true
+        if self.side == Side::Server && self.complete && !self.confirmed {
+            self.confirmed = true;
+            self.send_frames(Level::OneRtt, &[0x1e]);
+        }
     }
 
     /// Waits for a datagram, and does not look into it.
@@ -210,7 +255,7 @@ impl HandClient {
         self.socket.set_read_timeout(Some(patience)).expect("a timeout");
         let mut buffer = vec![0; 2048];
         let (len, from) = self.socket.recv_from(&mut buffer).ok()?;
-        assert_eq!(from, self.server);
+        assert_eq!(from, self.remote);
         self.bytes_received += len;
         buffer.truncate(len);
         Some(buffer)
@@ -271,7 +316,7 @@ impl HandClient {
     /// One handshake step: gives CRYPTO frames to send.
     fn advance(&mut self, input: Vec<(Level, Vec<u8>)>) -> Vec<(Level, Vec<u8>)> {
         let session = &mut self.session;
-        let step = on_worker_stack(|| session.advance(&input)).expect("the server's handshake is in order");
+        let step = on_worker_stack(|| session.advance(&input)).expect("the other end's handshake is in order");
         self.complete |= step.complete;
         for (level, keys) in step.keys {
             self.keys[level_index(level)] = Some(keys);
@@ -300,15 +345,17 @@ impl HandClient {
             let level = match first >> 4 & 3 {
                 0 => Level::Initial,
                 2 => Level::Handshake,
-                other => panic!("a server does not send long packets of type {other}"),
+                other => panic!("no long packet of type {other} is expected"),
             };
             assert_eq!(take(&mut at, 4), Version::V1.number().to_be_bytes());
             let destination = take(&mut at, 1)[0];
-            assert_eq!(take(&mut at, destination.into()), self.source);
+            let destination = take(&mut at, destination.into());
+            // A client's first packets go to an id that it made up.
+            assert!(destination == self.source || self.side == Side::Server);
             let source = take(&mut at, 1)[0];
             self.destination = take(&mut at, source.into()).to_vec();
             if level == Level::Initial {
-                assert_eq!(take_varint(&mut at), 0, "a server sends no token (RFC 9000, 17.2.2)");
+                assert_eq!(take_varint(&mut at), 0, "nobody has a token");
             }
             let length = take_varint(&mut at) as usize;
             let number_at = datagram.len() - at.len();
@@ -330,7 +377,7 @@ impl HandClient {
         let (header, sealed) = packet.split_at(number_at + number_len);
         let mut payload = vec![0; sealed.len()];
         let opened = on_worker_stack(|| keys.remote.packet.open(number, header, sealed, &mut payload));
-        payload.truncate(opened.expect("the server's packets are sound"));
+        payload.truncate(opened.expect("the other end's packets are sound"));
         self.received[level_index(level)].insert(number);
         Some((level, payload))
     }
@@ -382,7 +429,7 @@ impl HandClient {
                     self.closed = Some(Closed::Application(code));
                 }
                 0x1e => self.confirmed = true,
-                other => panic!("no frame of type {other:#x} is expected from a server"),
+                other => panic!("no frame of type {other:#x} is expected"),
             }
         }
         eliciting

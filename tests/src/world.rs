@@ -42,11 +42,16 @@ pub fn server_config(seed: u64, transport: TransportConfig) -> ServerConfig {
 
 /// A server that sends the fixture certificate `certificates` times, as one with a long chain would.
 pub fn server_config_with_chain(seed: u64, transport: TransportConfig, certificates: usize) -> ServerConfig {
+    ServerConfig::new(server_tls(seed, certificates)).transport(transport)
+}
+
+/// A server's TLS, with a chain of so many certificates.
+pub fn server_tls(seed: u64, certificates: usize) -> weald_crypto::ServerConfig {
     let (chain, key) = simulation::server_credentials();
     let chain: Vec<Vec<u8>> = chain.iter().map(<[u8]>::to_vec).collect();
     let chain = Certificates::from_der(chain.into_iter().cycle().take(certificates));
     let builder = weald_crypto::ServerConfig::builder().alpn([ALPN]).certificate(chain, key).simulation(seed);
-    ServerConfig::new(builder.build().expect("the fixture is valid")).transport(transport)
+    builder.build().expect("the fixture is valid")
 }
 
 /// `len` bytes that follow from `seed`.

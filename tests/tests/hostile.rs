@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use weald_crypto::{Level, simulation};
-use weald_quic::{Connection, Endpoint, ServerConfig, TransportConfig};
+use weald_quic::{ConnectError, Connection, ConnectionError, Endpoint, ServerConfig, TransportConfig};
 use weald_runtime::net::UdpSocket;
 use weald_runtime::sim::{self, Verdict};
 use weald_runtime::time::Instant;
 use weald_runtime::{JoinHandle, sleep, spawn};
-use weald_tests::hand::{Closed, FULL, HandClient, parameter, parameters, varint};
+use weald_tests::hand::{Closed, FULL, HandPeer, parameter, parameters, varint};
 use weald_tests::world::{
     client_address, client_config, link, receive, send, server_address, server_config, server_config_with_chain, simulate,
 };
@@ -84,7 +84,7 @@ impl Honest {
         Self::exchange(&self.connection, 1);
         assert_eq!(self.connection.close_reason(), None);
         // Whoever comes after an attack is served, too.
-        let mut next = HandClient::new(12345, client_address(9998), server_address(), parameters);
+        let mut next = HandPeer::new(12345, client_address(9998), server_address(), parameters);
         next.connect();
     }
 }
@@ -140,7 +140,7 @@ fn noise_is_dropped() {
 fn every_truncation_of_an_initial_is_dropped() {
     attack(2, default_server(2), |server| {
         let connections = server.open_connections();
-        let mut client = HandClient::new(7, client_address(1), server_address(), parameters);
+        let mut client = HandPeer::new(7, client_address(1), server_address(), parameters);
         let whole = client.first_flight();
         assert_eq!(whole.len(), FULL);
         for len in 0..whole.len() {
@@ -170,7 +170,7 @@ fn every_truncation_of_an_initial_is_dropped() {
 fn flipped_bits_are_dropped() {
     attack(3, default_server(3), |server| {
         let mut rng = fastrand::Rng::with_seed(3);
-        let mut client = HandClient::new(7, client_address(1), server_address(), parameters);
+        let mut client = HandPeer::new(7, client_address(1), server_address(), parameters);
         let connections = server.open_connections();
         let first = client.first_flight();
         for _ in 0..500 {
@@ -233,7 +233,7 @@ fn a_malformed_frame_closes_that_connection_with_the_right_code() {
         ];
         for (number, (frames, code)) in cases.into_iter().enumerate() {
             let number = number as u16 + 1;
-            let mut client = HandClient::new(number.into(), client_address(number), server_address(), parameters);
+            let mut client = HandPeer::new(number.into(), client_address(number), server_address(), parameters);
             client.connect();
             // The last bytes of a packet: without padding, so that what is cut short stays so.
             client.send_frames(Level::OneRtt, &[&[0x01, 0x01, 0x01][..], frames].concat());
@@ -291,7 +291,7 @@ fn malformed_transport_parameters_close_that_connection_with_the_right_code() {
         let connections = server.open_connections();
         for (number, (name, parameters)) in cases.into_iter().enumerate() {
             let number = number as u16 + 1;
-            let mut client = HandClient::new(number.into(), client_address(number), server_address(), parameters);
+            let mut client = HandPeer::new(number.into(), client_address(number), server_address(), parameters);
             let first = client.first_flight();
             client.send(&first);
             match client.run(5 * SECOND) {
@@ -309,7 +309,7 @@ fn malformed_transport_parameters_close_that_connection_with_the_right_code() {
 fn an_unknown_version_is_negotiated() {
     attack(6, default_server(6), |server| {
         let connections = server.open_connections();
-        let mut client = HandClient::new(1, client_address(1), server_address(), parameters);
+        let mut client = HandPeer::new(1, client_address(1), server_address(), parameters);
         let genuine = client.first_flight();
         for version in [0x0a1a_2a3a_u32, 0xff00_001d, 0x6b33_43cf, 2, u32::MAX] {
             let mut datagram = genuine.clone();
@@ -346,7 +346,7 @@ fn a_flood_of_initials_is_bounded() {
         let connections = server.open_connections();
         let mut clients: Vec<_> = (1..=100)
             .map(|number| {
-                let mut client = HandClient::new(number.into(), client_address(number), server_address(), parameters);
+                let mut client = HandPeer::new(number.into(), client_address(number), server_address(), parameters);
                 let hello = client.hello();
                 (client, hello)
             })
@@ -375,10 +375,10 @@ fn a_flood_of_initials_is_bounded() {
 
 /// What a server with a chain of many datagrams sends to clients that never say more than their first datagrams, as the wire
 /// has it, until it gives up.
-fn bytes_to_a_silent_client(chain: usize, datagrams: usize, first: impl Fn(&mut HandClient, &[u8]) -> Vec<u8>) -> (usize, usize) {
+fn bytes_to_a_silent_client(chain: usize, datagrams: usize, first: impl Fn(&mut HandPeer, &[u8]) -> Vec<u8>) -> (usize, usize) {
     simulate(8, link(), || {
         let server = serve(server_config_with_chain(8, TransportConfig::default(), chain));
-        let mut client = HandClient::new(1, client_address(1), server_address(), parameters);
+        let mut client = HandPeer::new(1, client_address(1), server_address(), parameters);
         let hello = client.hello();
         for _ in 0..datagrams {
             let datagram = first(&mut client, &hello);
@@ -443,4 +443,179 @@ fn packets_for_nobody_get_shrinking_answers() {
         assert!(answers > 0);
         assert!(server.stats().resets >= answers);
     });
+}
+
+/// A client that has a connection to an honest server connects to one that breaks rules, by `hostile`, which gets the address
+/// to be at. Gives why the client says that it failed.
+fn connect_to_hostile(seed: u64, hostile: impl FnOnce(SocketAddr) + Send + 'static) -> ConnectionError {
+    let address = SocketAddr::from(([10, 0, 0, 2], 443));
+    simulate(seed, link(), || {
+        let server = serve(default_server(seed));
+        let hostile = spawn(move || hostile(address));
+        let endpoint = Endpoint::client(client_address(1)).expect("a client");
+        let config = client_config(seed, TransportConfig::default());
+        let honest = endpoint.connect_with(config.clone(), server_address(), simulation::SERVER_NAME).expect("a connection");
+        Honest::exchange(&honest, 1);
+        let failure = match endpoint.connect_with(config, address, simulation::SERVER_NAME) {
+            Ok(connection) => connection.closed(),
+            Err(ConnectError::Connection(error)) => error,
+            Err(other) => panic!("{other}"),
+        };
+        hostile.join().expect("it does not panic");
+        // The endpoint's other connection did not notice.
+        Honest::exchange(&honest, 2);
+        server.close(0_u32.into(), b"");
+        failure
+    })
+}
+
+fn code_of(error: &ConnectionError) -> u64 {
+    match error {
+        ConnectionError::Transport(error) => error.code.as_u64(),
+        other => panic!("the peer is not blamed: {other}"),
+    }
+}
+
+/// What every client accepts from the server with id `source`, to which the first packet was sent as `original`.
+fn server_parameters(original: &[u8], source: &[u8]) -> Vec<u8> {
+    let mut out = parameters(source);
+    parameter(&mut out, 0x00, original);
+    out
+}
+
+/// RFC 9000, 7.3, 7.4, 18.2, at a client.
+#[test]
+fn malformed_transport_parameters_of_a_server_are_refused() {
+    type Make = fn(&[u8], &[u8]) -> Vec<u8>;
+    let cases: [(&str, Make); 8] = [
+        ("none at all", |_, _| Vec::new()),
+        ("no original_destination_connection_id", |_, source| parameters(source)),
+        ("another original_destination_connection_id", |_, source| server_parameters(&[7; 8], source)),
+        ("another initial_source_connection_id", |original, _| server_parameters(original, &[7; 8])),
+        ("retry_source_connection_id without a Retry", |original, source| {
+            let mut out = server_parameters(original, source);
+            parameter(&mut out, 0x10, source);
+            out
+        }),
+        ("stateless_reset_token of 15 bytes", |original, source| {
+            let mut out = server_parameters(original, source);
+            parameter(&mut out, 0x02, &[7; 15]);
+            out
+        }),
+        ("preferred_address with an id of no bytes", |original, source| {
+            let mut out = server_parameters(original, source);
+            parameter(&mut out, 0x0d, &[0; 41]);
+            out
+        }),
+        ("one twice", |original, source| [server_parameters(original, source), parameters(source)].concat()),
+    ];
+    for (name, make) in cases {
+        let error = connect_to_hostile(10, move |address| {
+            let mut server = HandPeer::accept(10, address, make);
+            match server.run(5 * SECOND) {
+                Some(Closed::Transport(code, _)) => assert_eq!(code, TRANSPORT_PARAMETER_ERROR, "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        });
+        assert_eq!(code_of(&error), TRANSPORT_PARAMETER_ERROR, "{name}");
+    }
+}
+
+/// RFC 9000, 12.4, 19, at a client.
+#[test]
+fn a_malformed_frame_of_a_server_closes_that_connection_with_the_right_code() {
+    let cases = [
+        (vec![0x40, 0x55], FRAME_ENCODING_ERROR),
+        // NEW_TOKEN without one.
+        (vec![0x07, 0x00], FRAME_ENCODING_ERROR),
+        // NEW_CONNECTION_ID that retires more than itself.
+        ([&[0x18, 0x01, 0x02, 0x08][..], &[7; 24]].concat(), FRAME_ENCODING_ERROR),
+        // Data of a stream that the client never opened.
+        (vec![0x0a, 0x00, 0x01, 0x00], 0x05),
+        // One stream too many.
+        (vec![0x0a, 0x44, 0x01, 0x01, 0x00], 0x04),
+        // More data than was permitted.
+        (vec![0x0e, 0x03, 0xc0, 0, 0, 0, 0x40, 0, 0, 0, 0x01, 0xff], 0x03),
+    ];
+    for (frames, code) in cases {
+        let name = format!("{frames:02x?}");
+        let failure = connect_to_hostile(11, move |address| {
+            let mut server = HandPeer::accept(11, address, server_parameters);
+            server.connect();
+            server.send_frames(Level::OneRtt, &frames);
+            match server.run(5 * SECOND) {
+                Some(Closed::Transport(told, _)) => assert_eq!(told, code, "{frames:02x?}"),
+                other => panic!("{frames:02x?}: {other:?}"),
+            }
+        });
+        assert_eq!(code_of(&failure), code, "{name}");
+    }
+}
+
+/// A client that follows the protocol's letter, and sends without end what costs it little: what it is worth in memory stays
+/// within its windows, or the connection closes.
+#[test]
+fn floods_of_valid_frames_are_bounded() {
+    const PACKETS: u64 = 3000;
+    /// The connection of a client by hand has windows of this size.
+    const WINDOW: u32 = 100_000;
+    type Flood = fn(u64) -> Vec<u8>;
+    fn numbers(frame_type: u64, values: &[u64]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        varint(&mut frame, frame_type);
+        values.iter().for_each(|value| varint(&mut frame, *value));
+        frame
+    }
+    let floods: [(&str, Flood); 11] = [
+        // CVE-2024-22189
+        ("NEW_CONNECTION_ID that retires all before it", |n| {
+            let mut frame = numbers(0x18, &[n + 1, n + 1]);
+            frame.push(8);
+            frame.extend_from_slice(&n.to_be_bytes());
+            frame.extend_from_slice(&[n as u8; 16]);
+            frame
+        }),
+        // CVE-2023-49295
+        ("PATH_CHALLENGE", |n| (0..100).flat_map(|at| [&[0x1a][..], &(n * 100 + at).to_be_bytes()].concat()).collect()),
+        ("a byte at each second offset, the first withheld", |n| {
+            let offsets = (0..16).map(|at| 1 + 2 * (n * 16 + at)).filter(|offset| *offset < WINDOW.into());
+            offsets.flat_map(|offset| [numbers(0x0e, &[0, offset, 1]), vec![0x55]].concat()).chain([0x01]).collect()
+        }),
+        ("empty STREAM frames", |n| (0..100).flat_map(|_| numbers(0x0e, &[0, n % 100, 0])).collect()),
+        ("a stream opened and reset", |n| numbers(0x04, &[4 * (n % 100), 7, 0])),
+        ("STOP_SENDING", |n| numbers(0x05, &[4 * (n % 100), 7])),
+        ("STREAM_DATA_BLOCKED", |n| numbers(0x15, &[4 * (n % 100), n])),
+        ("MAX_STREAMS", |n| numbers(0x12, &[1000 + n])),
+        ("DATA_BLOCKED and PING", |n| [numbers(0x14, &[n]), vec![0x01]].concat()),
+        ("PATH_RESPONSE", |n| [&[0x1b][..], &n.to_be_bytes()].concat()),
+        ("ACK of the first packet, again", |_| vec![0x02, 0x00, 0x00, 0x00, 0x00]),
+    ];
+    for (number, (name, flood)) in (1..).zip(floods) {
+        let transport = TransportConfig::default().stream_window(WINDOW).connection_window(WINDOW);
+        let most = simulate(12, link(), || {
+            let server = Endpoint::server(server_config(12, transport), server_address()).expect("a server");
+            let accepting = server.clone();
+            // The application accepts the connection, and nothing else.
+            let accepted = spawn(move || accepting.accept().expect("a connection comes"));
+            let mut client = HandPeer::new(number, client_address(1), server_address(), parameters);
+            client.connect();
+            let connection = accepted.join().expect("no panic");
+            let mut most = 0;
+            for n in 0..PACKETS {
+                let packet = client.packet(Level::OneRtt, &flood(n), 0);
+                client.send(&packet);
+                if n % 50 == 49 {
+                    sleep(Duration::from_millis(5));
+                    most = most.max(connection.memory());
+                }
+            }
+            sleep(SECOND);
+            let reply = client.bytes_sent;
+            while client.closed.is_none() && client.receive_raw(Duration::from_millis(100)).is_some() {}
+            assert!(client.bytes_received < 2 * reply, "{name}: {} bytes answer {reply}", client.bytes_received);
+            most.max(connection.memory())
+        });
+        println!("{name}: {most} bytes");
+        assert!(most < 3 * WINDOW as usize, "{name}: {most} bytes");
+    }
 }
