@@ -1,6 +1,7 @@
 //! `weald bench`: measurements beside other stacks, in one run.
 
 use anyhow::Result;
+use indicatif::ProgressBar;
 use weald_benches::quic;
 
 /// Measure beside other stacks, alternating, in one run: compare ratios, never absolute figures of different days.
@@ -26,16 +27,17 @@ pub(crate) struct QuicArguments {
 
 pub(crate) fn run(command: &Command) -> Result<()> {
     let Command::Quic(arguments) = command;
+    // Hidden where standard error is no terminal.
+    let bar = ProgressBar::no_length().with_message("transfers");
     let results = quic::bulk(arguments.size, arguments.rounds, |done, all| {
-        if !arguments.json {
-            eprint!("\r{done}/{all} transfers ");
-        }
+        bar.set_length(all.into());
+        bar.set_position(done.into());
     })?;
+    bar.finish_and_clear();
     if arguments.json {
         println!("{}", serde_json::to_string(&results)?);
         return Ok(());
     }
-    eprint!("\r");
     println!("{}", table(&results));
     Ok(())
 }

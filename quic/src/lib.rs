@@ -29,22 +29,16 @@ mod wire;
 pub use config::{ClientConfig, ServerConfig, TransportConfig};
 #[cfg(feature = "driver")]
 pub use driver::{
-    Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, ReadError, ReadExactError, ReadToEndError,
-    RecvStream, SendStream, StoppedError, WriteError,
+    Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, ReadError, ReadExactError, ReadToEndError, RecvStream,
+    SendStream, StoppedError, WriteError,
 };
-pub use error::{
-    ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError,
-    TransportErrorCode,
-};
+pub use error::{ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError, TransportErrorCode};
 pub use id::{CidSequence, ConnectionId, ResetToken};
 pub use path::EcnMark;
-pub use recovery::congestion::{
-    AckedPacket, Algorithm, CongestionSignal, Controller, UnknownAlgorithm,
-};
+pub use recovery::congestion::{AckedPacket, Algorithm, CongestionSignal, Controller, UnknownAlgorithm};
 pub use side::Side;
 pub use stats::{ConnectionStats, EndpointStats};
 pub use stream_id::{Direction, StreamId};
-pub use weald_crypto as crypto;
 pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};
 
 /// The protocol as values without I/O: what a driver is written on.

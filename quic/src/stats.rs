@@ -28,6 +28,10 @@ pub struct ConnectionStats {
     pub key_updates: u64,
     /// Smoothed round-trip time.
     pub rtt: Duration,
+    /// The mean deviation of round-trip times.
+    pub rtt_variation: Duration,
+    /// The shortest round-trip time.
+    pub min_rtt: Duration,
     /// Congestion window in bytes.
     pub congestion_window: u64,
     /// Bytes in flight.

@@ -7,7 +7,6 @@ use crate::wire::PacketNumber;
 
 /// A frame in a sent packet, as its owner needs it back. At most 24 bytes, for a ring holds one for each frame in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::enum_variant_names, reason = "variants are named as the frames are")]
 pub(crate) enum Token {
     /// The largest packet number that an ACK frame named: once acknowledged, older ranges need no more reports.
     Ack { largest: PacketNumber },
@@ -35,14 +34,10 @@ pub(crate) enum Token {
     NewConnectionId(CidSequence),
     /// RETIRE_CONNECTION_ID.
     RetireConnectionId(CidSequence),
-    /// PATH_CHALLENGE: a new one is made rather than the old one repeated (RFC 9000 section 13.3).
-    PathChallenge,
     /// PATH_RESPONSE: sent once (RFC 9000 section 13.3).
     PathResponse,
     /// HANDSHAKE_DONE.
     HandshakeDone,
-    /// NEW_TOKEN.
-    NewToken,
     /// PING: a probe, which nobody repeats.
     Ping,
 }

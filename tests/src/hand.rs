@@ -95,6 +95,12 @@ fn take_varint(bytes: &mut &[u8]) -> u64 {
     value & (u64::MAX >> (66 - 8 * len))
 }
 
+fn skip_varints(bytes: &mut &[u8], count: u64) {
+    for _ in 0..count {
+        take_varint(bytes);
+    }
+}
+
 fn take<'a>(bytes: &mut &'a [u8], len: usize) -> &'a [u8] {
     let (front, rest) = bytes.split_at(len);
     *bytes = rest;
@@ -392,9 +398,9 @@ impl HandPeer {
             match frame_type {
                 0x00 | 0x01 => {}
                 0x02 | 0x03 => {
-                    let (_largest, _delay) = (take_varint(at), take_varint(at));
+                    skip_varints(at, 2);
                     let more = 2 * take_varint(at) + 1 + if frame_type == 0x03 { 3 } else { 0 };
-                    (0..more).for_each(|_| drop(take_varint(at)));
+                    skip_varints(at, more);
                 }
                 0x06 => {
                     let (offset, len) = (take_varint(at), take_varint(at));
@@ -410,10 +416,10 @@ impl HandPeer {
                     take(at, len);
                 }
                 // Limits, and what is blocked by them.
-                0x10 | 0x12 | 0x13 | 0x14 | 0x16 | 0x17 | 0x19 => drop(take_varint(at)),
-                0x11 | 0x15 | 0x05 => drop((take_varint(at), take_varint(at))),
+                0x10 | 0x12 | 0x13 | 0x14 | 0x16 | 0x17 | 0x19 => skip_varints(at, 1),
+                0x11 | 0x15 | 0x05 => skip_varints(at, 2),
                 0x18 => {
-                    drop((take_varint(at), take_varint(at)));
+                    skip_varints(at, 2);
                     let len = take(at, 1)[0];
                     take(at, usize::from(len) + 16);
                 }

@@ -258,7 +258,8 @@ fn malformed_transport_parameters_close_that_connection_with_the_right_code() {
             out
         }
     }
-    let cases: Vec<(&str, Box<dyn Fn(&[u8]) -> Vec<u8>>)> = vec![
+    type Make = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+    let cases: Vec<(&str, Make)> = vec![
         ("none at all", Box::new(|_| Vec::new())),
         ("no initial_source_connection_id", Box::new(|_| parameters(&[])[..].split_last_chunk::<2>().expect("two bytes").0.to_vec())),
         ("another initial_source_connection_id", Box::new(|source| parameters(&[source, &[1]].concat()))),

@@ -425,7 +425,7 @@ fn what_the_name_of_the_certificate_is_not_ends_the_handshake() {
         let server = Endpoint::server(server_config(1, TransportConfig::default()), server_address()).expect("a server");
         let client = client_endpoint();
         let refused = client.connect_with(client_config(1, TransportConfig::default()), server_address(), "example.org");
-        let message = refused.err().expect("the certificate is another's").to_string();
+        let message = refused.expect_err("the certificate is another's").to_string();
         assert!(message.contains("example.org"), "{message}");
         let address: SocketAddr = world::server_address();
         assert_eq!(server.local_addr().expect("an address"), address);

@@ -158,13 +158,7 @@ impl Owners<'_> {
             | Token::StreamDataBlocked(_)
             | Token::StreamsBlocked(_) => self.streams.on_acked(&token),
             // The space itself took note of the ranges; the rest is fulfilled by arriving.
-            Token::Ack { .. }
-            | Token::NewConnectionId(_)
-            | Token::PathChallenge
-            | Token::PathResponse
-            | Token::HandshakeDone
-            | Token::NewToken
-            | Token::Ping => {}
+            Token::Ack { .. } | Token::NewConnectionId(_) | Token::PathResponse | Token::HandshakeDone | Token::Ping => {}
         }
     }
 
@@ -183,8 +177,8 @@ impl Owners<'_> {
             | Token::DataBlocked
             | Token::StreamDataBlocked(_)
             | Token::StreamsBlocked(_) => self.streams.on_lost(&token),
-            // RFC 9000 13.3: never repeated, or made anew when needed. NEW_TOKEN is not sent yet.
-            Token::Ack { .. } | Token::PathChallenge | Token::PathResponse | Token::NewToken | Token::Ping => {}
+            // RFC 9000 13.3: never repeated, or made anew when needed.
+            Token::Ack { .. } | Token::PathResponse | Token::Ping => {}
         }
     }
 }

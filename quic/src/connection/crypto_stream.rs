@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use crate::token::Token;
 use crate::error::{TransportError, TransportErrorCode};
-use crate::wire::frame::Crypto;
+use crate::token::Token;
 use crate::wire::FrameWriter;
+use crate::wire::frame::Crypto;
 
 /// How far ahead of the first unread byte the peer may send: post-quantum handshakes with long certificate chains need
 /// more than the 4096 of RFC 9000 7.5.
@@ -259,7 +259,11 @@ mod tests {
             for at in range.clone() {
                 map[at as usize] = adds;
             }
-            if adds { insert(&mut set, range) } else { remove(&mut set, &range) }
+            if adds {
+                insert(&mut set, range)
+            } else {
+                remove(&mut set, &range)
+            }
             let mut seen = [false; 64];
             for part in &set {
                 assert!(!part.is_empty());

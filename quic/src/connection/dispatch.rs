@@ -42,13 +42,7 @@ impl Connection {
         Ok(ack_eliciting)
     }
 
-    fn on_frame(
-        &mut self,
-        now: Instant,
-        opened: &Opened,
-        frame: Frame<'_>,
-        chunk: impl FnOnce() -> Chunk,
-    ) -> Result<(), TransportError> {
+    fn on_frame(&mut self, now: Instant, opened: &Opened, frame: Frame<'_>, chunk: impl FnOnce() -> Chunk) -> Result<(), TransportError> {
         match frame {
             Frame::Padding { .. } | Frame::Ping => Ok(()),
             Frame::Ack(ack) => self.on_ack(now, opened.space, &ack),
@@ -84,11 +78,7 @@ impl Connection {
             // Tokens are for later connections, of which a client has none yet that uses them.
             Frame::NewToken(_) => Ok(()),
             Frame::Close(close) => {
-                let error = ConnectionClose {
-                    code: close.code,
-                    frame: close.frame,
-                    reason: close.reason.to_vec().into(),
-                };
+                let error = ConnectionClose { code: close.code, frame: close.frame, reason: close.reason.to_vec().into() };
                 self.on_peer_close(now, ConnectionError::ConnectionClosed(error));
                 Ok(())
             }

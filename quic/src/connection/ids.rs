@@ -12,8 +12,8 @@ use crate::endpoint::IdIssuer;
 use crate::error::{TransportError, TransportErrorCode};
 use crate::id::{CidSequence, ConnectionId, ResetToken};
 use crate::token::Token;
-use crate::wire::frame::{NewConnectionId, RetireConnectionId};
 use crate::wire::FrameWriter;
+use crate::wire::frame::{NewConnectionId, RetireConnectionId};
 
 /// Ids that we keep active at the peer, if it allows as many: enough for a few path changes.
 const ISSUED: u64 = 4;

@@ -188,11 +188,9 @@ impl KeyRing {
         match level {
             Level::Initial => self.initial.as_deref().map(SealKeys::long),
             Level::Handshake => self.handshake.as_deref().map(SealKeys::long),
-            Level::OneRtt => self.one_rtt.as_ref().map(|keys| SealKeys {
-                packet: &keys.local,
-                header: &keys.local_header,
-                phase: keys.phase,
-            }),
+            Level::OneRtt => {
+                self.one_rtt.as_ref().map(|keys| SealKeys { packet: &keys.local, header: &keys.local_header, phase: keys.phase })
+            }
             Level::ZeroRtt => None,
         }
     }

@@ -184,14 +184,7 @@ impl Connection {
         let parameters = parameters::client(&config.transport, local_ids.handshake_id(), &mut lent.rng);
         let version = crypto_version();
         let session = Session::client(&config.crypto, version, server_name, parameters)?;
-        let first_flight = FirstFlight {
-            original,
-            retry_source: None,
-            token: Vec::new(),
-            peer_source: None,
-            heard: false,
-            routed: false,
-        };
+        let first_flight = FirstFlight { original, retry_source: None, token: Vec::new(), peer_source: None, heard: false, routed: false };
         Ok(Self::new(
             now,
             Side::Client,
@@ -206,16 +199,9 @@ impl Connection {
     }
 
     /// A server's connection for a client. `None` if the issuer is used up.
-    pub(crate) fn server(
-        now: Instant,
-        config: &ServerConfig,
-        incoming: &Incoming,
-        local: Option<IpAddr>,
-        mut lent: Lent,
-    ) -> Option<Self> {
+    pub(crate) fn server(now: Instant, config: &ServerConfig, incoming: &Incoming, local: Option<IpAddr>, mut lent: Lent) -> Option<Self> {
         let (local_ids, token) = LocalIds::new(lent.issuer)?;
-        let parameters =
-            parameters::server(&config.transport, local_ids.handshake_id(), incoming.original, token, &mut lent.rng);
+        let parameters = parameters::server(&config.transport, local_ids.handshake_id(), incoming.original, token, &mut lent.rng);
         let session = Session::server(&config.crypto, crypto_version(), parameters);
         let first_flight = FirstFlight {
             original: incoming.original,
@@ -250,8 +236,7 @@ impl Connection {
         first_flight: FirstFlight,
         (pool, mut rng): (Pool, fastrand::Rng),
     ) -> Self {
-        let path_config =
-            PathConfig { algorithm: config.congestion, initial_rtt: config.initial_rtt, ..PathConfig::default() };
+        let path_config = PathConfig { algorithm: config.congestion, initial_rtt: config.initial_rtt, ..PathConfig::default() };
         let path = Path::new(now, PathId::FIRST, remote, local, &path_config, side.is_client());
         let mut keys = KeyRing::default();
         let crypto_side = match side {
@@ -395,12 +380,16 @@ impl Connection {
             + (self.events.capacity() * size_of::<Event>())
             + (self.endpoint_events.capacity() * size_of::<EndpointEvent>())
             + self.tokens.iter().map(|tokens| tokens.capacity() * size_of::<Token>()).sum::<usize>()
+            + (self.acked.capacity() * size_of::<SentPacket>())
+            + self.header.capacity()
     }
 
     /// What the connection did so far.
     pub fn stats(&self) -> ConnectionStats {
         ConnectionStats {
             rtt: self.path.rtt().smoothed(),
+            rtt_variation: self.path.rtt().variation(),
+            min_rtt: self.path.rtt().min(),
             congestion_window: self.path.window(),
             bytes_in_flight: self.path.in_flight(),
             mtu: self.path.mtu(),

@@ -15,7 +15,7 @@ use crate::connection::level;
 use crate::id::ConnectionId;
 use crate::recovery::SpaceId;
 use crate::wire::header::{EncodedHeader, LongHeader, LongType, ShortHeader};
-use crate::wire::{PacketNumber, TruncatedPacketNumber, Version, WrittenFrames, Writer};
+use crate::wire::{PacketNumber, TruncatedPacketNumber, Version, Writer, WrittenFrames};
 
 /// A long packet is cut off here: its length field has two bytes, and the datagrams of a handshake are short.
 const MAX_LONG_PACKET: usize = 8 * 1024;
@@ -85,12 +85,7 @@ impl<'b> DatagramWriter<'b> {
         number: PacketNumber,
         short: TruncatedPacketNumber,
     ) -> Option<Slot> {
-        let long = |long_type| LongHeader {
-            long_type,
-            version: header.version,
-            dcid: header.destination,
-            scid: header.source,
-        };
+        let long = |long_type| LongHeader { long_type, version: header.version, dcid: header.destination, scid: header.source };
         let one_rtt = ShortHeader { dcid: header.destination, spin: false, key_phase: header.phase };
         let (size, long) = match space {
             SpaceId::Initial => {

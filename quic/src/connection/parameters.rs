@@ -160,12 +160,9 @@ mod tests {
         let seen = |original, retry_source, peer_source| SeenIds { original, retry_source, peer_source };
         let read = |seen: SeenIds| decode(&from_server, Side::Client, &seen).map_err(|error| error.code);
         assert!(read(seen(id(2), None, Some(id(1)))).is_ok());
-        for wrong in [
-            seen(id(3), None, Some(id(1))),
-            seen(id(2), None, Some(id(3))),
-            seen(id(2), None, None),
-            seen(id(2), Some(id(1)), Some(id(1))),
-        ] {
+        for wrong in
+            [seen(id(3), None, Some(id(1))), seen(id(2), None, Some(id(3))), seen(id(2), None, None), seen(id(2), Some(id(1)), Some(id(1)))]
+        {
             assert_eq!(read(wrong), Err(TransportErrorCode::TRANSPORT_PARAMETER_ERROR));
         }
         let from_client = client(&config, id(1), &mut rng);

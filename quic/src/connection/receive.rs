@@ -141,8 +141,7 @@ impl Connection {
     /// Whether the long header names the peer as it introduced itself.
     fn is_from_peer(&self, packet: &ProtectedPacket<'_>) -> bool {
         // RFC 9000 7.2: the source id never changes after the first packet. 17.2.2: servers send no token.
-        self.first_flight.peer_source.is_none_or(|source| source == packet.scid)
-            && (self.side.is_server() || packet.token.is_empty())
+        self.first_flight.peer_source.is_none_or(|source| source == packet.scid) && (self.side.is_server() || packet.token.is_empty())
     }
 
     fn unseal(
@@ -173,13 +172,7 @@ impl Connection {
         Ok(Some(Opened { packet: packet.packet_type, space, number, destination: packet.dcid, payload }))
     }
 
-    fn on_opened(
-        &mut self,
-        now: Instant,
-        packet: &ProtectedPacket<'_>,
-        opened: Opened,
-        meta: DatagramMeta,
-    ) -> Result<(), TransportError> {
+    fn on_opened(&mut self, now: Instant, packet: &ProtectedPacket<'_>, opened: Opened, meta: DatagramMeta) -> Result<(), TransportError> {
         self.stats.packets_received += 1;
         // RFC 9000 12.3: the same number again is the same packet again.
         if self.spaces[opened.space.index()].received.is_duplicate(opened.number) {

@@ -90,11 +90,6 @@ impl Space {
         }
     }
 
-    /// Which space it is.
-    pub(crate) fn id(&self) -> SpaceId {
-        self.id
-    }
-
     /// The number of the next packet, `None` when all are used up and the connection must end (RFC 9000 section 12.3).
     pub(crate) fn next_number(&self) -> Option<PacketNumber> {
         self.numbers.next
@@ -111,6 +106,7 @@ impl Space {
     }
 
     /// Whether nothing is outstanding.
+    #[cfg(test)]
     pub(crate) fn is_quiet(&self) -> bool {
         self.sent.is_empty()
     }
@@ -122,22 +118,12 @@ impl Space {
 
     /// What the loss timer needs.
     pub(crate) fn times(&self) -> SpaceTimes {
-        SpaceTimes {
-            loss: self.loss,
-            last_ack_eliciting: self
-                .last_ack_eliciting
-                .filter(|_| self.sent.has_ack_eliciting()),
-        }
+        SpaceTimes { loss: self.loss, last_ack_eliciting: self.last_ack_eliciting.filter(|_| self.sent.has_ack_eliciting()) }
     }
 
     /// A packet with the number [`Space::next_number`] was sent. Takes the tokens out of `tokens`. In application data the
     /// number after it is left out now and then, as `rng` has it.
-    pub(crate) fn on_sent(
-        &mut self,
-        packet: SentPacket,
-        tokens: &mut Vec<Token>,
-        rng: &mut fastrand::Rng,
-    ) {
+    pub(crate) fn on_sent(&mut self, packet: SentPacket, tokens: &mut Vec<Token>, rng: &mut fastrand::Rng) {
         debug_assert_eq!(Some(packet.number), self.numbers.next);
         if packet.is_ack_eliciting() {
             self.last_ack_eliciting = Some(packet.sent);
@@ -169,8 +155,7 @@ impl Space {
         for range in ack.ranges.clone() {
             // RFC 9000 section 13.1: acknowledging what was not sent shows a peer that acknowledges what it did not get.
             if !self.numbers.were_sent(*range.start(), *range.end()) {
-                return Err(TransportErrorCode::PROTOCOL_VIOLATION
-                    .because("a packet was acknowledged that was never sent"));
+                return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("a packet was acknowledged that was never sent"));
             }
             let received = &mut self.received;
             self.sent.on_acked(range, |packet, tokens| {
@@ -190,15 +175,9 @@ impl Space {
                 let delay = match self.id {
                     // RFC 9002 section 5.3: nobody delays these on purpose.
                     SpaceId::Initial => Duration::ZERO,
-                    SpaceId::Handshake | SpaceId::Data => {
-                        decode_ack_delay(ack.delay, ack_delay_exponent)
-                    }
+                    SpaceId::Handshake | SpaceId::Data => decode_ack_delay(ack.delay, ack_delay_exponent),
                 };
-                summary.rtt = Some(RttSample {
-                    path: largest.path,
-                    sample: now - largest.sent,
-                    delay,
-                });
+                summary.rtt = Some(RttSample { path: largest.path, sample: now - largest.sent, delay });
             }
             // RFC 9000 section 13.4.2.1: only an ACK that raises the largest number; older ones may come out of order.
             if let Some(ecn) = ack.ecn
@@ -213,12 +192,7 @@ impl Space {
 
     /// Declares packets lost that acknowledged ones overtook, and gives each to `lost`: after each ACK, and when the loss
     /// timer says so.
-    pub(crate) fn detect_lost(
-        &mut self,
-        now: Instant,
-        timing: &LossTiming,
-        lost: impl FnMut(&SentPacket, Tokens<'_>),
-    ) -> LossSummary {
+    pub(crate) fn detect_lost(&mut self, now: Instant, timing: &LossTiming, lost: impl FnMut(&SentPacket, Tokens<'_>)) -> LossSummary {
         let Some(largest_acked) = self.largest_acked else {
             return LossSummary::default();
         };
@@ -228,22 +202,13 @@ impl Space {
     }
 
     /// Shows the oldest outstanding ack-eliciting packets, for a probe to repeat what they carried. They stay outstanding.
-    pub(crate) fn for_each_oldest(
-        &self,
-        packets: usize,
-        visit: impl FnMut(&SentPacket, Tokens<'_>),
-    ) {
+    pub(crate) fn for_each_oldest(&self, packets: usize, visit: impl FnMut(&SentPacket, Tokens<'_>)) {
         self.sent.for_each_oldest(packets, visit);
     }
 
     /// Writes an ACK frame if an ack-eliciting packet awaits one, with as many ranges as there is room for. Says whether it
     /// did. `ack_delay_exponent` is ours.
-    pub(crate) fn write_ack(
-        &mut self,
-        now: Instant,
-        ack_delay_exponent: u8,
-        out: &mut FrameWriter<'_>,
-    ) -> bool {
+    pub(crate) fn write_ack(&mut self, now: Instant, ack_delay_exponent: u8, out: &mut FrameWriter<'_>) -> bool {
         if !self.received.is_ack_pending() {
             return false;
         }
@@ -299,12 +264,7 @@ struct Numbers {
 
 impl Default for Numbers {
     fn default() -> Numbers {
-        Numbers {
-            next: Some(PacketNumber::ZERO),
-            skipped: [PacketNumber::ZERO; Numbers::REMEMBERED],
-            skips: 0,
-            countdown: None,
-        }
+        Numbers { next: Some(PacketNumber::ZERO), skipped: [PacketNumber::ZERO; Numbers::REMEMBERED], skips: 0, countdown: None }
     }
 }
 

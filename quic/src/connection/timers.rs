@@ -26,16 +26,8 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Timer; 8] = [
-        Timer::Close,
-        Timer::Idle,
-        Timer::Handshake,
-        Timer::Loss,
-        Timer::AckDelay,
-        Timer::Pacing,
-        Timer::KeyDiscard,
-        Timer::KeepAlive,
-    ];
+    const ALL: [Timer; 8] =
+        [Timer::Close, Timer::Idle, Timer::Handshake, Timer::Loss, Timer::AckDelay, Timer::Pacing, Timer::KeyDiscard, Timer::KeepAlive];
 }
 
 /// No deadline. 584 years after the start nobody waits for a timer.
@@ -50,9 +42,7 @@ pub(crate) struct Timers {
 impl Timers {
     /// None is set.
     pub(crate) fn new() -> Timers {
-        Timers {
-            deadlines: [NEVER; Timer::ALL.len()],
-        }
+        Timers { deadlines: [NEVER; Timer::ALL.len()] }
     }
 
     /// Sets, moves or, with `None`, stops a timer.
@@ -72,18 +62,12 @@ impl Timers {
 
     /// When the first is due.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.deadlines
-            .iter()
-            .copied()
-            .min()
-            .filter(|deadline| *deadline != NEVER)
+        self.deadlines.iter().copied().min().filter(|deadline| *deadline != NEVER)
     }
 
     /// Stops one timer that is due at `now` and says which. Call until `None`.
     pub(crate) fn poll_expired(&mut self, now: Instant) -> Option<Timer> {
-        let timer = Timer::ALL
-            .into_iter()
-            .find(|timer| self.get(*timer).is_some_and(|deadline| deadline <= now))?;
+        let timer = Timer::ALL.into_iter().find(|timer| self.get(*timer).is_some_and(|deadline| deadline <= now))?;
         self.set(timer, None);
         Some(timer)
     }
@@ -107,10 +91,7 @@ mod tests {
     #[test]
     fn expire_once_in_order_of_kind() {
         let mut timers = Timers::new();
-        assert_eq!(
-            (timers.next(), timers.poll_expired(at(u64::MAX))),
-            (None, None)
-        );
+        assert_eq!((timers.next(), timers.poll_expired(at(u64::MAX))), (None, None));
         timers.set(Timer::Pacing, Some(at(5)));
         timers.set(Timer::Idle, Some(at(7)));
         timers.set(Timer::KeepAlive, Some(at(9)));

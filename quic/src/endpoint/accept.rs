@@ -28,12 +28,7 @@ impl Incoming {
     }
 
     /// `None` if the datagram cannot start a connection.
-    pub(crate) fn new(
-        remote: SocketAddr,
-        destination: &[u8],
-        source: &[u8],
-        datagram_len: usize,
-    ) -> Option<Self> {
+    pub(crate) fn new(remote: SocketAddr, destination: &[u8], source: &[u8], datagram_len: usize) -> Option<Self> {
         // RFC 9000 14.1: a client pays for the answer with a full datagram.
         if datagram_len < usize::from(MIN_UDP_PAYLOAD) || destination.len() < MIN_ORIGINAL_ID {
             return None;

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::accept::{AcceptError, ConnectError, Incoming};
-pub(crate) use self::handle::{ID_LEN, IdIssuer};
 pub use self::handle::{ConnectionHandle, EndpointKeys, SteeringKey};
+pub(crate) use self::handle::{ID_LEN, IdIssuer};
 
 use self::handle::Opened;
 use self::reset::PeerTokens;
@@ -35,8 +35,8 @@ use crate::connection::{Connection, DatagramMeta, Lent};
 use crate::id::{ConnectionId, ResetToken};
 use crate::stats::EndpointStats;
 use crate::time::Instant;
-use crate::wire::header::{Packet, Packets};
 use crate::wire::PacketType;
+use crate::wire::header::{Packet, Packets};
 
 /// Answers to strangers in a row, and how long it takes until one more is allowed: resets and version negotiation must
 /// not become anyone's work load.
@@ -171,8 +171,7 @@ impl Endpoint {
                 if packet.packet_type != PacketType::Initial || self.server.is_none() {
                     return Routed::Dropped;
                 }
-                Incoming::new(meta.remote, &packet.dcid, &packet.scid, datagram.len())
-                    .map_or(Routed::Dropped, Routed::Incoming)
+                Incoming::new(meta.remote, &packet.dcid, &packet.scid, datagram.len()).map_or(Routed::Dropped, Routed::Incoming)
             }
             Packet::Retry(packet) => self.route_by_id(&packet.dcid).unwrap_or(Routed::Dropped),
             Packet::VersionNegotiation(packet) => self.route_by_id(packet.dcid).unwrap_or(Routed::Dropped),
@@ -340,11 +339,7 @@ impl Endpoint {
     }
 
     fn lend(&mut self, handle: ConnectionHandle) -> Lent {
-        Lent {
-            issuer: self.keys.issuer(self.worker, handle),
-            pool: self.pool.clone(),
-            rng: fastrand::Rng::with_seed(self.rng.u64(..)),
-        }
+        Lent { issuer: self.keys.issuer(self.worker, handle), pool: self.pool.clone(), rng: fastrand::Rng::with_seed(self.rng.u64(..)) }
     }
 
     fn unpredictable(&mut self) -> [u8; 16] {

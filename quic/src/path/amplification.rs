@@ -17,11 +17,7 @@ pub(crate) struct Amplification {
 impl Amplification {
     /// The state of a new path. A client's first path is validated: it chose the address itself.
     pub(crate) fn new(validated: bool) -> Amplification {
-        Amplification {
-            received: 0,
-            sent: 0,
-            validated,
-        }
+        Amplification { received: 0, sent: 0, validated }
     }
 
     /// Credits a UDP datagram that was attributed to the connection. Called once for a datagram, whatever it holds: packets
@@ -41,19 +37,14 @@ impl Amplification {
     }
 
     /// Whether the peer's address is validated.
+    #[cfg(test)]
     pub(crate) fn is_validated(&self) -> bool {
         self.validated
     }
 
     /// Bytes that may be sent now.
     pub(crate) fn budget(&self) -> u64 {
-        if self.validated {
-            u64::MAX
-        } else {
-            self.received
-                .saturating_mul(FACTOR)
-                .saturating_sub(self.sent)
-        }
+        if self.validated { u64::MAX } else { self.received.saturating_mul(FACTOR).saturating_sub(self.sent) }
     }
 }
 

@@ -7,9 +7,4 @@ pub(crate) struct PathId(u32);
 impl PathId {
     /// The path of the handshake.
     pub(crate) const FIRST: PathId = PathId(0);
-
-    /// The path that comes up after this one, `None` if numbers ran out.
-    pub(crate) fn next(self) -> Option<PathId> {
-        self.0.checked_add(1).map(PathId)
-    }
 }

@@ -16,9 +16,7 @@ use std::time::Duration;
 pub(crate) use self::amplification::Amplification;
 pub use self::ecn::EcnMark;
 pub(crate) use self::id::PathId;
-use crate::recovery::congestion::{
-    AckedPacket, Algorithm, CongestionSignal, Controller, INITIAL_WINDOW_PACKETS,
-};
+use crate::recovery::congestion::{AckedPacket, Algorithm, CongestionSignal, Controller, INITIAL_WINDOW_PACKETS};
 use crate::recovery::loss::LossTiming;
 use crate::recovery::pacer::{Pacer, Rate};
 use crate::recovery::rtt::{INITIAL_RTT, PeerDelay, Rtt};
@@ -87,14 +85,7 @@ pub(crate) struct Path {
 
 impl Path {
     /// A path that came up at `now`. `validated` says that the remote address is the peer's for certain.
-    pub(crate) fn new(
-        now: Instant,
-        id: PathId,
-        remote: SocketAddr,
-        local: Option<IpAddr>,
-        config: &PathConfig,
-        validated: bool,
-    ) -> Path {
+    pub(crate) fn new(now: Instant, id: PathId, remote: SocketAddr, local: Option<IpAddr>, config: &PathConfig, validated: bool) -> Path {
         let mtu = config.mtu.max(MIN_MTU);
         Path {
             id,
@@ -237,15 +228,13 @@ impl Path {
     pub(crate) fn on_packet_lost(&mut self, now: Instant, packet: &SentPacket) {
         // RFC 9000 section 14.4: the loss of an MTU probe is no sign of congestion.
         if self.remove_from_flight(packet) && packet.kind != PacketKind::MtuProbe {
-            self.controller
-                .on_congestion(now, packet.sent, CongestionSignal::Loss);
+            self.controller.on_congestion(now, packet.sent, CongestionSignal::Loss);
         }
     }
 
     /// The peer reports more marks of Congestion Experienced; its largest acknowledged packet was sent at `sent`.
     pub(crate) fn on_congestion_experienced(&mut self, now: Instant, sent: Instant) {
-        self.controller
-            .on_congestion(now, sent, CongestionSignal::Ecn);
+        self.controller.on_congestion(now, sent, CongestionSignal::Ecn);
     }
 
     /// The losses span persistent congestion (RFC 9002 section 7.6.2). Called after the packets themselves.
@@ -270,11 +259,7 @@ impl Path {
     }
 
     fn rate(&self) -> Rate {
-        let gain = if self.controller.in_slow_start() {
-            SLOW_START_GAIN
-        } else {
-            GAIN
-        };
+        let gain = if self.controller.in_slow_start() { SLOW_START_GAIN } else { GAIN };
         Rate::new(self.window(), self.rtt.smoothed(), gain, self.mtu)
     }
 }

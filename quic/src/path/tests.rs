@@ -11,10 +11,7 @@ fn at(ms: u64) -> Instant {
 
 fn path(algorithm: Algorithm, validated: bool) -> Path {
     let remote = SocketAddr::from(([127, 0, 0, 1], 443));
-    let config = PathConfig {
-        algorithm,
-        ..PathConfig::default()
-    };
+    let config = PathConfig { algorithm, ..PathConfig::default() };
     Path::new(at(0), PathId::FIRST, remote, None, &config, validated)
 }
 
@@ -76,9 +73,7 @@ fn acknowledged_data_is_replaced_at_the_pace_of_the_path() {
     assert_eq!((path.in_flight(), path.window()), (0, 24_000));
     let (sent, blocked) = fill(&mut path, 100);
     assert!(sent.len() <= 10, "a burst of {}", sent.len());
-    let Blocked::Pacing(at_time) = blocked else {
-        panic!("{blocked:?}")
-    };
+    let Blocked::Pacing(at_time) = blocked else { panic!("{blocked:?}") };
     assert!(at_time > at(100) && at_time < at(150));
     assert_eq!(path.can_send(at_time, 1200), Ok(()));
 }
@@ -95,8 +90,7 @@ fn an_unused_window_does_not_grow() {
     assert_eq!(path.window(), 12_000);
     // What follows the last full window is unused again.
     let (sent, _) = fill(&mut path, 11_000);
-    sent.iter()
-        .for_each(|packet| path.on_packet_acked(at(11_100), packet));
+    sent.iter().for_each(|packet| path.on_packet_acked(at(11_100), packet));
     assert_eq!(path.window(), 24_000);
     path.on_packet_sent(at(12_000), &data(12_000));
     path.on_packet_acked(at(12_100), &data(12_000));
@@ -117,9 +111,7 @@ fn losses_and_marks_shrink_the_window_once() {
     assert_eq!(path.window(), 3000);
     path.on_persistent_congestion();
     assert_eq!(path.window(), 2400);
-    sent[5..]
-        .iter()
-        .for_each(|packet| path.on_packet_forgotten(packet));
+    sent[5..].iter().for_each(|packet| path.on_packet_forgotten(packet));
     assert_eq!(path.in_flight(), 0);
 }
 
@@ -161,20 +153,13 @@ fn fills_a_link() {
         let mut path = path(algorithm, true);
         let (rtt, per_packet, queue) = (40 * MS, Duration::from_nanos(960_000), 42);
         let (mut now, mut link_free) = (at(0), at(0));
-        let mut in_network: std::collections::VecDeque<(Instant, SentPacket, bool)> =
-            Default::default();
+        let mut in_network: std::collections::VecDeque<(Instant, SentPacket, bool)> = Default::default();
         let (mut delivered, mut lost) = (0_u64, 0_u64);
         let end = at(20_000);
         while now < end {
             let wake = match path.can_send(now, 1200) {
                 Ok(()) => {
-                    let packet = SentPacket::new(
-                        PacketNumber::ZERO,
-                        now,
-                        PathId::FIRST,
-                        1200,
-                        PacketKind::AckEliciting,
-                    );
+                    let packet = SentPacket::new(PacketNumber::ZERO, now, PathId::FIRST, 1200, PacketKind::AckEliciting);
                     path.on_packet_sent(now, &packet);
                     let start = link_free.max(now);
                     let is_dropped = start - now > per_packet * queue;
@@ -189,11 +174,7 @@ fn fills_a_link() {
                 Err(Blocked::Amplification) => panic!("validated"),
             };
             let arrival = in_network.front().map(|(at, ..)| *at);
-            now = wake
-                .into_iter()
-                .chain(arrival)
-                .min()
-                .expect("the sender stalls");
+            now = wake.into_iter().chain(arrival).min().expect("the sender stalls");
             while let Some((at, packet, is_dropped)) = in_network.front().copied()
                 && at <= now
             {
@@ -209,13 +190,7 @@ fn fills_a_link() {
             }
         }
         let capacity = (end - at(0)).as_nanos() as u64 / 960_000;
-        assert!(
-            delivered * 100 >= capacity * 95,
-            "{algorithm:?}: {delivered} of {capacity}"
-        );
-        assert!(
-            lost > 0 && lost * 20 < delivered,
-            "{algorithm:?}: {lost} lost of {delivered}"
-        );
+        assert!(delivered * 100 >= capacity * 95, "{algorithm:?}: {delivered} of {capacity}");
+        assert!(lost > 0 && lost * 20 < delivered, "{algorithm:?}: {lost} lost of {delivered}");
     }
 }

@@ -86,18 +86,14 @@ impl LossTimer {
     }
 
     /// Probe timeouts in a row.
+    #[cfg(test)]
     pub(crate) fn probes(&self) -> u32 {
         self.probes
     }
 
     /// Sets the timer anew: after packets were sent, acknowledged or lost, keys discarded, or a datagram received at the
     /// amplification limit. `spaces` are in the order of [`SpaceId::ALL`].
-    pub(crate) fn rearm(
-        &mut self,
-        now: Instant,
-        spaces: &[SpaceTimes; 3],
-        conditions: &ProbeConditions,
-    ) {
+    pub(crate) fn rearm(&mut self, now: Instant, spaces: &[SpaceTimes; 3], conditions: &ProbeConditions) {
         self.armed = self.choose(now, spaces, conditions);
     }
 
@@ -135,17 +131,11 @@ impl LossTimer {
         doubled.min(period.max(MAX_PROBE_PERIOD))
     }
 
-    fn choose(
-        &mut self,
-        now: Instant,
-        spaces: &[SpaceTimes; 3],
-        conditions: &ProbeConditions,
-    ) -> Option<(Instant, LossEvent)> {
+    fn choose(&mut self, now: Instant, spaces: &[SpaceTimes; 3], conditions: &ProbeConditions) -> Option<(Instant, LossEvent)> {
         let each = || SpaceId::ALL.into_iter().map(|id| (id, &spaces[id.index()]));
         // RFC 9002 section 6.2.1: no probe of application data before then; the peer may not have the keys.
         let may_probe = |id| id != SpaceId::Data || conditions.handshake_confirmed;
-        let in_flight =
-            each().any(|(id, space)| may_probe(id) && space.last_ack_eliciting.is_some());
+        let in_flight = each().any(|(id, space)| may_probe(id) && space.last_ack_eliciting.is_some());
         if in_flight || conditions.peer_validated_address {
             self.deadlocked = None;
         }
@@ -164,16 +154,9 @@ impl LossTimer {
                 return None;
             }
             // RFC 9002 section 6.2.2.1: the server may be at its limit, and only our packets lift it.
-            let id = if conditions.has_handshake_keys {
-                SpaceId::Handshake
-            } else {
-                SpaceId::Initial
-            };
+            let id = if conditions.has_handshake_keys { SpaceId::Handshake } else { SpaceId::Initial };
             let since = *self.deadlocked.get_or_insert(now);
-            return Some((
-                since + self.back_off(conditions.period),
-                LossEvent::Probe(id),
-            ));
+            return Some((since + self.back_off(conditions.period), LossEvent::Probe(id)));
         }
         let probe = |(id, space): (SpaceId, &SpaceTimes)| {
             let period = match id {
@@ -198,16 +181,10 @@ mod tests {
     }
 
     fn sent(ms: u64) -> SpaceTimes {
-        SpaceTimes {
-            loss: None,
-            last_ack_eliciting: Some(at(ms)),
-        }
+        SpaceTimes { loss: None, last_ack_eliciting: Some(at(ms)) }
     }
 
-    const NONE: SpaceTimes = SpaceTimes {
-        loss: None,
-        last_ack_eliciting: None,
-    };
+    const NONE: SpaceTimes = SpaceTimes { loss: None, last_ack_eliciting: None };
 
     fn conditions() -> ProbeConditions {
         ProbeConditions {
@@ -220,11 +197,7 @@ mod tests {
         }
     }
 
-    fn armed(
-        timer: &mut LossTimer,
-        spaces: [SpaceTimes; 3],
-        conditions: &ProbeConditions,
-    ) -> Option<(Instant, LossEvent)> {
+    fn armed(timer: &mut LossTimer, spaces: [SpaceTimes; 3], conditions: &ProbeConditions) -> Option<(Instant, LossEvent)> {
         timer.rearm(at(0), &spaces, conditions);
         timer.armed
     }
@@ -234,18 +207,9 @@ mod tests {
     fn probe_of_each_space() {
         let mut timer = LossTimer::default();
         let probe = |ms, id| Some((at(ms), LossEvent::Probe(id)));
-        assert_eq!(
-            armed(&mut timer, [sent(10), NONE, NONE], &conditions()),
-            probe(110, SpaceId::Initial)
-        );
-        assert_eq!(
-            armed(&mut timer, [sent(10), sent(5), NONE], &conditions()),
-            probe(105, SpaceId::Handshake)
-        );
-        assert_eq!(
-            armed(&mut timer, [NONE, NONE, sent(10)], &conditions()),
-            probe(135, SpaceId::Data)
-        );
+        assert_eq!(armed(&mut timer, [sent(10), NONE, NONE], &conditions()), probe(110, SpaceId::Initial));
+        assert_eq!(armed(&mut timer, [sent(10), sent(5), NONE], &conditions()), probe(105, SpaceId::Handshake));
+        assert_eq!(armed(&mut timer, [NONE, NONE, sent(10)], &conditions()), probe(135, SpaceId::Data));
         assert_eq!(armed(&mut timer, [NONE, NONE, NONE], &conditions()), None);
     }
 
@@ -253,46 +217,25 @@ mod tests {
     #[test]
     fn data_waits_for_confirmation() {
         let mut timer = LossTimer::default();
-        let unconfirmed = ProbeConditions {
-            handshake_confirmed: false,
-            ..conditions()
-        };
-        assert_eq!(
-            armed(&mut timer, [NONE, NONE, sent(10)], &unconfirmed),
-            None
-        );
+        let unconfirmed = ProbeConditions { handshake_confirmed: false, ..conditions() };
+        assert_eq!(armed(&mut timer, [NONE, NONE, sent(10)], &unconfirmed), None);
         let handshake = Some((at(130), LossEvent::Probe(SpaceId::Handshake)));
-        assert_eq!(
-            armed(&mut timer, [NONE, sent(30), sent(10)], &unconfirmed),
-            handshake
-        );
+        assert_eq!(armed(&mut timer, [NONE, sent(30), sent(10)], &unconfirmed), handshake);
     }
 
     // RFC 9002 section 6.2.1: a time threshold excludes a probe, even an earlier one.
     #[test]
     fn loss_goes_first() {
         let mut timer = LossTimer::default();
-        let lossy = SpaceTimes {
-            loss: Some(at(500)),
-            ..sent(10)
-        };
-        let blocked = ProbeConditions {
-            at_amplification_limit: true,
-            ..conditions()
-        };
+        let lossy = SpaceTimes { loss: Some(at(500)), ..sent(10) };
+        let blocked = ProbeConditions { at_amplification_limit: true, ..conditions() };
         for conditions in [conditions(), blocked] {
             let expected = Some((at(500), LossEvent::DetectLost(SpaceId::Data)));
-            assert_eq!(
-                armed(&mut timer, [sent(1), NONE, lossy], &conditions),
-                expected
-            );
+            assert_eq!(armed(&mut timer, [sent(1), NONE, lossy], &conditions), expected);
         }
         timer.rearm(at(0), &[NONE, NONE, lossy], &conditions());
         assert_eq!(timer.on_timeout(at(499)), None);
-        assert_eq!(
-            timer.on_timeout(at(500)),
-            Some(LossEvent::DetectLost(SpaceId::Data))
-        );
+        assert_eq!(timer.on_timeout(at(500)), Some(LossEvent::DetectLost(SpaceId::Data)));
         assert_eq!(timer.probes(), 0, "loss by time is no probe timeout");
     }
 
@@ -300,46 +243,24 @@ mod tests {
     #[test]
     fn amplification_limit_disarms() {
         let mut timer = LossTimer::default();
-        let blocked = ProbeConditions {
-            at_amplification_limit: true,
-            ..conditions()
-        };
+        let blocked = ProbeConditions { at_amplification_limit: true, ..conditions() };
         assert_eq!(armed(&mut timer, [sent(10), NONE, NONE], &blocked), None);
         timer.rearm(at(9000), &[sent(10), NONE, NONE], &conditions());
-        assert_eq!(
-            timer.on_timeout(at(9000)),
-            Some(LossEvent::Probe(SpaceId::Initial))
-        );
+        assert_eq!(timer.on_timeout(at(9000)), Some(LossEvent::Probe(SpaceId::Initial)));
     }
 
     // RFC 9002 section 6.2.2.1: the client's guard against deadlock, which calls in between do not put off.
     #[test]
     fn client_probes_with_nothing_in_flight() {
         let mut timer = LossTimer::default();
-        let client = ProbeConditions {
-            peer_validated_address: false,
-            handshake_confirmed: false,
-            ..conditions()
-        };
-        let early = ProbeConditions {
-            has_handshake_keys: false,
-            ..client
-        };
+        let client = ProbeConditions { peer_validated_address: false, handshake_confirmed: false, ..conditions() };
+        let early = ProbeConditions { has_handshake_keys: false, ..client };
         timer.rearm(at(50), &[NONE; 3], &early);
         timer.rearm(at(90), &[NONE; 3], &early);
-        assert_eq!(
-            timer.armed,
-            Some((at(150), LossEvent::Probe(SpaceId::Initial)))
-        );
-        assert_eq!(
-            timer.on_timeout(at(150)),
-            Some(LossEvent::Probe(SpaceId::Initial))
-        );
+        assert_eq!(timer.armed, Some((at(150), LossEvent::Probe(SpaceId::Initial))));
+        assert_eq!(timer.on_timeout(at(150)), Some(LossEvent::Probe(SpaceId::Initial)));
         timer.rearm(at(150), &[NONE; 3], &client);
-        assert_eq!(
-            timer.armed,
-            Some((at(350), LossEvent::Probe(SpaceId::Handshake)))
-        );
+        assert_eq!(timer.armed, Some((at(350), LossEvent::Probe(SpaceId::Handshake))));
         timer.rearm(at(200), &[NONE; 3], &conditions());
         assert_eq!(timer.deadline(), None);
     }
@@ -348,12 +269,8 @@ mod tests {
     #[test]
     fn early_data_does_not_deadlock_a_client() {
         let mut timer = LossTimer::default();
-        let client = ProbeConditions {
-            peer_validated_address: false,
-            handshake_confirmed: false,
-            has_handshake_keys: false,
-            ..conditions()
-        };
+        let client =
+            ProbeConditions { peer_validated_address: false, handshake_confirmed: false, has_handshake_keys: false, ..conditions() };
         let expected = Some((at(100), LossEvent::Probe(SpaceId::Initial)));
         assert_eq!(armed(&mut timer, [NONE, NONE, sent(10)], &client), expected);
     }
@@ -381,11 +298,7 @@ mod tests {
     fn endless_probes_and_periods_overflow_nothing() {
         for period in [Duration::ZERO, MS, Duration::from_secs(600), Duration::MAX] {
             let mut timer = LossTimer::default();
-            let conditions = ProbeConditions {
-                period,
-                max_ack_delay: Duration::MAX,
-                ..conditions()
-            };
+            let conditions = ProbeConditions { period, max_ack_delay: Duration::MAX, ..conditions() };
             for count in 0..200 {
                 timer.rearm(at(0), &[sent(0), NONE, sent(0)], &conditions);
                 let deadline = timer.deadline().unwrap();

@@ -27,10 +27,7 @@ impl Rate {
     /// `window` bytes in each `rtt`, times `gain`, in datagrams of up to `mtu` bytes.
     pub(crate) fn new(window: u64, rtt: Duration, gain: f64, mtu: u16) -> Rate {
         let nanos_per_byte = rtt.as_secs_f64() * 1e9 / (window.max(1) as f64 * gain);
-        Rate {
-            nanos_per_byte,
-            mtu,
-        }
+        Rate { nanos_per_byte, mtu }
     }
 
     /// The nanoseconds that `bytes` take at this rate.
@@ -56,10 +53,7 @@ pub(crate) struct Pacer {
 impl Pacer {
     /// A full bucket.
     pub(crate) fn new(now: Instant) -> Pacer {
-        Pacer {
-            credit: u64::MAX,
-            updated: now,
-        }
+        Pacer { credit: u64::MAX, updated: now }
     }
 
     /// When `bytes` may be sent if not now. Waits are long enough to send a part of a quantum together.
@@ -83,9 +77,7 @@ impl Pacer {
 
     fn credit_at(&self, now: Instant, quantum: u64) -> u64 {
         let elapsed = now.saturating_duration_since(self.updated).as_nanos();
-        self.credit
-            .saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX))
-            .min(quantum)
+        self.credit.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX)).min(quantum)
     }
 }
 
@@ -122,15 +114,9 @@ mod tests {
     // RFC 9002 section 7.7: bursts stay within the initial window, the rate is 1.25 windows a round trip.
     #[test]
     fn long_round_trip() {
-        let (sent, largest, _) = drive(
-            rate(375_000, Duration::from_millis(300)),
-            Duration::from_secs(3),
-        );
+        let (sent, largest, _) = drive(rate(375_000, Duration::from_millis(300)), Duration::from_secs(3));
         let expected = 375_000 * 10 * 5 / 4;
-        assert!(
-            sent.abs_diff(expected) <= expected / 50,
-            "{sent} of {expected}"
-        );
+        assert!(sent.abs_diff(expected) <= expected / 50, "{sent} of {expected}");
         assert_eq!(largest, 12_000);
     }
 
@@ -139,16 +125,9 @@ mod tests {
         let rate = rate(120_000, Duration::from_micros(200));
         let (sent, largest, waits) = drive(rate, Duration::from_millis(100));
         let expected = 120_000 * 500 * 5 / 4;
-        assert!(
-            sent.abs_diff(expected) <= expected / 50,
-            "{sent} of {expected}"
-        );
+        assert!(sent.abs_diff(expected) <= expected / 50, "{sent} of {expected}");
         assert!(largest <= MAX_QUANTUM, "{largest}");
-        assert!(
-            waits < sent / 1200 / 10,
-            "a wait for every {} packets",
-            sent / 1200 / waits
-        );
+        assert!(waits < sent / 1200 / 10, "a wait for every {} packets", sent / 1200 / waits);
     }
 
     #[test]
@@ -163,19 +142,12 @@ mod tests {
         }
         assert_eq!(sent, 10);
         // 1200 bytes take 1200 * 100 ms / 150 kB = 0.8 ms; a quarter of the quantum is 2 ms.
-        assert_eq!(
-            pacer.release(now, 1200, rate),
-            Some(now + Duration::from_millis(2))
-        );
+        assert_eq!(pacer.release(now, 1200, rate), Some(now + Duration::from_millis(2)));
     }
 
     #[test]
     fn extreme_values_neither_overflow_nor_block_for_ever() {
-        for rtt in [
-            Duration::ZERO,
-            Duration::from_nanos(1),
-            Duration::from_secs(600),
-        ] {
+        for rtt in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(600)] {
             for window in [0, 1, 2400, u64::MAX] {
                 let rate = rate(window, rtt);
                 let mut now = Instant::from_nanos(0);
@@ -199,10 +171,6 @@ mod tests {
             pacer.on_sent(Instant::from_nanos(1_000_000_000), 1200, rate);
         }
         pacer.on_sent(Instant::from_nanos(0), 0, rate);
-        assert!(
-            pacer
-                .release(Instant::from_nanos(1_000_000_000), 1200, rate)
-                .is_some()
-        );
+        assert!(pacer.release(Instant::from_nanos(1_000_000_000), 1200, rate).is_some());
     }
 }

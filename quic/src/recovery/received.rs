@@ -67,13 +67,7 @@ impl Received {
     }
 
     /// Takes in a packet that is no duplicate and was processed whole.
-    pub(crate) fn on_packet(
-        &mut self,
-        now: Instant,
-        number: PacketNumber,
-        is_ack_eliciting: bool,
-        mark: Option<EcnMark>,
-    ) {
+    pub(crate) fn on_packet(&mut self, now: Instant, number: PacketNumber, is_ack_eliciting: bool, mark: Option<EcnMark>) {
         debug_assert!(!self.is_duplicate(number));
         if self.largest().is_none_or(|largest| largest < number) {
             self.largest_at = now;
@@ -123,11 +117,7 @@ impl Received {
 
     /// What was received and is remembered, the newest first.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = RangeInclusive<PacketNumber>> + Clone {
-        self.ranges
-            .as_slice()
-            .iter()
-            .rev()
-            .map(|range| range.start..=range.end)
+        self.ranges.as_slice().iter().rev().map(|range| range.start..=range.end)
     }
 
     /// The ECN counts to report, if there are any.
@@ -142,9 +132,7 @@ impl Received {
         };
         let slice = self.ranges.as_mut_slice();
         let joins_below = index > 0 && slice[index - 1].end.next() == Some(number);
-        let joins_above = slice
-            .get(index)
-            .is_some_and(|above| number.next() == Some(above.start));
+        let joins_above = slice.get(index).is_some_and(|above| number.next() == Some(above.start));
         match (joins_below, joins_above) {
             (true, true) => {
                 slice[index - 1].end = slice[index].end;
@@ -170,51 +158,27 @@ impl Received {
     fn insert_alone(&mut self, mut index: usize, number: PacketNumber) {
         if self.ranges.as_slice().len() == MAX_RANGES {
             // RFC 9000 section 13.2.3: the oldest range goes, and nothing below it is accepted again.
-            let oldest = if index == 0 {
-                number
-            } else {
-                self.ranges.remove(0).end
-            };
+            let oldest = if index == 0 { number } else { self.ranges.remove(0).end };
             self.floor = oldest.next().unwrap_or(PacketNumber::MAX);
             if index == 0 {
                 return;
             }
             index -= 1;
         }
-        self.ranges.insert(
-            index,
-            Range {
-                start: number,
-                end: number,
-            },
-        );
+        self.ranges.insert(index, Range { start: number, end: number });
     }
 
     /// RFC 9000 section 13.2.1, 13.2.2: at once if reordered, missing or marked, and for every second packet.
-    fn schedule_ack(
-        &mut self,
-        now: Instant,
-        number: PacketNumber,
-        start: PacketNumber,
-        mark: Option<EcnMark>,
-    ) {
+    fn schedule_ack(&mut self, now: Instant, number: PacketNumber, start: PacketNumber, mark: Option<EcnMark>) {
         let is_in_order = match self.largest_ack_eliciting {
             Some(largest) if number < largest => false,
-            Some(largest) => largest
-                .next()
-                .is_none_or(|next| start <= next.max(self.floor)),
+            Some(largest) => largest.next().is_none_or(|next| start <= next.max(self.floor)),
             None => start <= self.floor,
         };
         self.largest_ack_eliciting = self.largest_ack_eliciting.max(Some(number));
         self.ack_eliciting = (self.ack_eliciting + 1).min(ACK_ELICITING_THRESHOLD);
-        let is_immediate = !is_in_order
-            || self.ack_eliciting == ACK_ELICITING_THRESHOLD
-            || mark == Some(EcnMark::Ce);
-        let at = if is_immediate {
-            now
-        } else {
-            now + self.max_ack_delay
-        };
+        let is_immediate = !is_in_order || self.ack_eliciting == ACK_ELICITING_THRESHOLD || mark == Some(EcnMark::Ce);
+        let at = if is_immediate { now } else { now + self.max_ack_delay };
         self.ack_at = Some(self.ack_at.map_or(at, |earlier| earlier.min(at)));
     }
 }
@@ -227,10 +191,7 @@ struct Range {
 }
 
 impl Range {
-    const EMPTY: Range = Range {
-        start: PacketNumber::ZERO,
-        end: PacketNumber::ZERO,
-    };
+    const EMPTY: Range = Range { start: PacketNumber::ZERO, end: PacketNumber::ZERO };
 }
 
 /// A short sorted list of ranges, on the heap only when there are many.
@@ -248,10 +209,7 @@ enum Storage {
 
 impl Ranges {
     fn new() -> Ranges {
-        Ranges {
-            len: 0,
-            storage: Storage::Inline([Range::EMPTY; INLINE_RANGES]),
-        }
+        Ranges { len: 0, storage: Storage::Inline([Range::EMPTY; INLINE_RANGES]) }
     }
 
     fn as_slice(&self) -> &[Range] {

@@ -45,13 +45,7 @@ impl Rtt {
     /// An estimate without a sample. `initial` stands for one until the first arrives.
     pub(crate) fn new(initial: Duration) -> Rtt {
         let initial = initial.min(MAX_SAMPLE);
-        Rtt {
-            latest: initial,
-            smoothed: initial,
-            variation: initial / 2,
-            min: initial,
-            first_sample: None,
-        }
+        Rtt { latest: initial, smoothed: initial, variation: initial / 2, min: initial, first_sample: None }
     }
 
     /// Takes in a sample made at `now`.
@@ -67,21 +61,16 @@ impl Rtt {
             return;
         }
         self.min = self.min.min(sample);
-        let delay = delay
-            .limit
-            .map_or(delay.reported, |limit| delay.reported.min(limit));
+        let delay = delay.limit.map_or(delay.reported, |limit| delay.reported.min(limit));
         // RFC 9002 section 5.3: never below the minimum, which a peer could otherwise push down by lying.
-        let adjusted = if sample >= self.min.saturating_add(delay) {
-            sample - delay
-        } else {
-            sample
-        };
+        let adjusted = if sample >= self.min.saturating_add(delay) { sample - delay } else { sample };
         let deviation = self.smoothed.abs_diff(adjusted);
         self.variation = (self.variation * 3 + deviation) / 4;
         self.smoothed = (self.smoothed * 7 + adjusted) / 8;
     }
 
     /// The most recent sample, or the initial guess.
+    #[cfg(test)]
     pub(crate) fn latest(&self) -> Duration {
         self.latest
     }
@@ -133,10 +122,7 @@ mod tests {
     }
 
     fn reported(ms: u32) -> PeerDelay {
-        PeerDelay {
-            reported: MS * ms,
-            limit: Some(25 * MS),
-        }
+        PeerDelay { reported: MS * ms, limit: Some(25 * MS) }
     }
 
     // RFC 9002 section 6.2.2: no sample yet gives a probe timeout of one second.
@@ -152,20 +138,11 @@ mod tests {
     fn samples_are_smoothed() {
         let mut rtt = Rtt::new(INITIAL_RTT);
         rtt.on_sample(at(1), 100 * MS, reported(25));
-        assert_eq!(
-            (rtt.smoothed(), rtt.variation(), rtt.min()),
-            (100 * MS, 50 * MS, 100 * MS)
-        );
+        assert_eq!((rtt.smoothed(), rtt.variation(), rtt.min()), (100 * MS, 50 * MS, 100 * MS));
         rtt.on_sample(at(2), 200 * MS, reported(20));
         // adjusted 180: variation (3*50 + 80)/4, smoothed (7*100 + 180)/8
-        assert_eq!(
-            (rtt.smoothed(), rtt.variation()),
-            (110 * MS, Duration::from_micros(57_500))
-        );
-        assert_eq!(
-            (rtt.latest(), rtt.min(), rtt.first_sample()),
-            (200 * MS, 100 * MS, Some(at(1)))
-        );
+        assert_eq!((rtt.smoothed(), rtt.variation()), (110 * MS, Duration::from_micros(57_500)));
+        assert_eq!((rtt.latest(), rtt.min(), rtt.first_sample()), (200 * MS, 100 * MS, Some(at(1))));
     }
 
     // RFC 9002 section 5.3: a delay above max_ack_delay is cut to it; one that would go below the minimum is ignored.
@@ -185,21 +162,10 @@ mod tests {
 
     #[test]
     fn zero_and_endless_samples_overflow_nothing() {
-        for sample in [
-            Duration::ZERO,
-            Duration::from_micros(1 << 62),
-            Duration::MAX,
-        ] {
+        for sample in [Duration::ZERO, Duration::from_micros(1 << 62), Duration::MAX] {
             let mut rtt = Rtt::new(sample);
             for _ in 0..3 {
-                rtt.on_sample(
-                    at(0),
-                    sample,
-                    PeerDelay {
-                        reported: Duration::from_micros(1 << 62),
-                        limit: None,
-                    },
-                );
+                rtt.on_sample(at(0), sample, PeerDelay { reported: Duration::from_micros(1 << 62), limit: None });
                 assert!(rtt.loss_delay() >= GRANULARITY);
                 assert!(rtt.probe_timeout() >= GRANULARITY);
                 assert!(rtt.persistent_congestion(Duration::from_secs(16)) > rtt.probe_timeout());

@@ -73,23 +73,8 @@ const _: () = assert!(size_of::<SentPacket>() == 32);
 
 impl SentPacket {
     /// A packet on its way to [`SentPackets::on_sent`].
-    pub(crate) fn new(
-        number: PacketNumber,
-        sent: Instant,
-        path: PathId,
-        size: u16,
-        kind: PacketKind,
-    ) -> SentPacket {
-        SentPacket {
-            number,
-            sent,
-            path,
-            first_token: 0,
-            tokens: 0,
-            size,
-            kind,
-            fate: Fate::Outstanding,
-        }
+    pub(crate) fn new(number: PacketNumber, sent: Instant, path: PathId, size: u16, kind: PacketKind) -> SentPacket {
+        SentPacket { number, sent, path, first_token: 0, tokens: 0, size, kind, fate: Fate::Outstanding }
     }
 
     /// Whether the peer must acknowledge it.
@@ -132,18 +117,13 @@ impl SentPackets {
 
     /// Keeps a packet and the tokens of its frames, which are taken out of `tokens`.
     pub(crate) fn on_sent(&mut self, mut packet: SentPacket, tokens: &mut Vec<Token>) {
-        debug_assert!(
-            self.records
-                .back()
-                .is_none_or(|last| last.number < packet.number && last.sent <= packet.sent)
-        );
+        debug_assert!(self.records.back().is_none_or(|last| last.number < packet.number && last.sent <= packet.sent));
         if !packet.is_in_flight()
             && let Some(last) = self.records.back()
             && !last.is_in_flight()
             && last.fate == Fate::Outstanding
         {
-            self.tokens
-                .truncate(self.tokens.len() - usize::from(last.tokens));
+            self.tokens.truncate(self.tokens.len() - usize::from(last.tokens));
             self.records.pop_back();
         }
         packet.first_token = self.first_token.wrapping_add(self.tokens.len() as u32);
@@ -156,13 +136,8 @@ impl SentPackets {
 
     /// The record of a packet, if its fate is not known.
     pub(crate) fn outstanding(&self, number: PacketNumber) -> Option<&SentPacket> {
-        let index = self
-            .records
-            .binary_search_by_key(&number, |record| record.number)
-            .ok()?;
-        self.records
-            .get(index)
-            .filter(|record| record.fate == Fate::Outstanding)
+        let index = self.records.binary_search_by_key(&number, |record| record.number).ok()?;
+        self.records.get(index).filter(|record| record.fate == Fate::Outstanding)
     }
 
     /// Whether packets that the peer must acknowledge are outstanding.
@@ -171,19 +146,14 @@ impl SentPackets {
     }
 
     /// Whether nothing is outstanding.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
     /// Settles the outstanding packets of a range as acknowledged, and gives each to `acked`.
-    pub(crate) fn on_acked(
-        &mut self,
-        range: RangeInclusive<PacketNumber>,
-        mut acked: impl FnMut(&SentPacket, Tokens<'_>),
-    ) {
-        let start = self
-            .records
-            .partition_point(|record| record.number < *range.start());
+    pub(crate) fn on_acked(&mut self, range: RangeInclusive<PacketNumber>, mut acked: impl FnMut(&SentPacket, Tokens<'_>)) {
+        let start = self.records.partition_point(|record| record.number < *range.start());
         for index in start..self.records.len() {
             let record = &mut self.records[index];
             if record.number > *range.end() {
@@ -236,9 +206,7 @@ impl SentPackets {
             summary.packets += u32::from(record.is_in_flight());
             if record.path != timing.path {
                 run = None;
-            } else if record.kind == PacketKind::AckEliciting
-                && timing.first_sample.is_some_and(|first| record.sent > first)
-            {
+            } else if record.kind == PacketKind::AckEliciting && timing.first_sample.is_some_and(|first| record.sent > first) {
                 // RFC 9002 section 7.6.2: both ends are ack-eliciting and were sent after the first RTT sample.
                 let start = *run.get_or_insert(record.sent);
                 summary.persistent_congestion |= record.sent - start > timing.persistent_congestion;
@@ -251,13 +219,8 @@ impl SentPackets {
 
     /// Shows the tokens of the oldest `packets` outstanding ack-eliciting packets, for a probe to repeat. Their fate stays
     /// open: a probe timeout is no sign of loss (RFC 9002 section 6.2).
-    pub(crate) fn for_each_oldest(
-        &self,
-        packets: usize,
-        mut visit: impl FnMut(&SentPacket, Tokens<'_>),
-    ) {
-        let outstanding =
-            |record: &&SentPacket| record.fate == Fate::Outstanding && record.is_ack_eliciting();
+    pub(crate) fn for_each_oldest(&self, packets: usize, mut visit: impl FnMut(&SentPacket, Tokens<'_>)) {
+        let outstanding = |record: &&SentPacket| record.fate == Fate::Outstanding && record.is_ack_eliciting();
         for record in self.records.iter().filter(outstanding).take(packets) {
             visit(record, self.tokens_of(record));
         }
@@ -265,11 +228,7 @@ impl SentPackets {
 
     /// Forgets all packets, and gives those outstanding to `forgotten`.
     pub(crate) fn clear(&mut self, mut forgotten: impl FnMut(&SentPacket, Tokens<'_>)) {
-        for record in self
-            .records
-            .iter()
-            .filter(|record| record.fate == Fate::Outstanding)
-        {
+        for record in self.records.iter().filter(|record| record.fate == Fate::Outstanding) {
             forgotten(record, self.tokens_of(record));
         }
         *self = SentPackets::default();
@@ -283,9 +242,7 @@ impl SentPackets {
 
     fn tokens_of(&self, record: &SentPacket) -> Tokens<'_> {
         let start = record.first_token.wrapping_sub(self.first_token) as usize;
-        self.tokens
-            .range(start..start + usize::from(record.tokens))
-            .copied()
+        self.tokens.range(start..start + usize::from(record.tokens)).copied()
     }
 
     fn drop_settled(&mut self) {
@@ -296,8 +253,7 @@ impl SentPackets {
             self.first_token = self.first_token.wrapping_add(front.tokens.into());
             self.records.pop_front();
         }
-        if self.records.is_empty() && self.records.capacity().max(self.tokens.capacity()) > RETAINED
-        {
+        if self.records.is_empty() && self.records.capacity().max(self.tokens.capacity()) > RETAINED {
             self.records.shrink_to(RETAINED);
             self.tokens.shrink_to(RETAINED);
         }

@@ -58,10 +58,6 @@ impl ReceiveCredit {
         Self { window, advertised: window, received: 0, released: 0 }
     }
 
-    pub(super) fn window(&self) -> u64 {
-        self.window
-    }
-
     pub(super) fn received(&self) -> u64 {
         self.received
     }

@@ -104,6 +104,7 @@ impl<'b> FrameWriter<'b> {
     }
 
     /// Writes `len` bytes of PADDING, or as many as there is room for.
+    #[cfg(test)]
     pub(crate) fn pad(&mut self, len: usize) {
         let len = len.min(self.remaining());
         if len > 0 {

@@ -17,7 +17,7 @@ pub use packet_number::PacketNumber;
 pub(crate) use packet_number::TruncatedPacketNumber;
 pub(crate) use packet_type::PacketType;
 pub(crate) use reader::{Reader, Truncated};
-pub(crate) use transport_parameters::{PreferredAddress, TransportParameters};
+pub(crate) use transport_parameters::TransportParameters;
 pub use varint::{VarInt, VarIntOverflow};
 pub use version::Version;
 pub(crate) use writer::Writer;

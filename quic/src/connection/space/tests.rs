@@ -18,12 +18,7 @@ fn at(ms: u64) -> Instant {
 }
 
 fn timing() -> LossTiming {
-    LossTiming {
-        path: PathId::FIRST,
-        delay: 100 * MS,
-        persistent_congestion: 1000 * MS,
-        first_sample: Some(at(0)),
-    }
+    LossTiming { path: PathId::FIRST, delay: 100 * MS, persistent_congestion: 1000 * MS, first_sample: Some(at(0)) }
 }
 
 /// A space with the generator that leaves numbers out.
@@ -34,28 +29,19 @@ struct Sender {
 
 impl Sender {
     fn new(id: SpaceId) -> Sender {
-        Sender {
-            space: Space::new(id, 25 * MS),
-            rng: fastrand::Rng::with_seed(7),
-        }
+        Sender { space: Space::new(id, 25 * MS), rng: fastrand::Rng::with_seed(7) }
     }
 
     /// Sends a packet and says its number.
     fn send(&mut self, ms: u64, kind: PacketKind) -> u64 {
         let number = self.space.next_number().unwrap();
         let packet = SentPacket::new(number, at(ms), PathId::FIRST, 1200, kind);
-        self.space
-            .on_sent(packet, &mut vec![Token::Ping], &mut self.rng);
+        self.space.on_sent(packet, &mut vec![Token::Ping], &mut self.rng);
         number.as_u64()
     }
 
     /// Takes in an ACK of ranges, the newest first, delayed by 8 times 100 us.
-    fn ack(
-        &mut self,
-        ms: u64,
-        ranges: &[(u64, u64)],
-        ecn: Option<EcnCounts>,
-    ) -> Result<(Vec<u64>, AckSummary), TransportError> {
+    fn ack(&mut self, ms: u64, ranges: &[(u64, u64)], ecn: Option<EcnCounts>) -> Result<(Vec<u64>, AckSummary), TransportError> {
         let mut payload = [0; 1200];
         let ranges = ranges.iter().map(|(start, end)| pn(*start)..=pn(*end));
         let frame = AckToSend::fit(VarInt::from_u32(100), ranges, ecn, payload.len()).unwrap();
@@ -63,23 +49,17 @@ impl Sender {
         let mut out = FrameWriter::new(&mut payload, &mut tokens);
         assert!(out.frame_without_token(&frame));
         let len = out.finish().len;
-        let Some(Ok(Frame::Ack(ack))) =
-            FrameIter::new(&payload[..len], PacketType::OneRtt, Side::Client).next()
-        else {
+        let Some(Ok(Frame::Ack(ack))) = FrameIter::new(&payload[..len], PacketType::OneRtt, Side::Client).next() else {
             panic!("no ACK");
         };
         let mut acked = Vec::new();
-        let summary = self.space.on_ack(at(ms), &ack, 3, |packet, _| {
-            acked.push(packet.number.as_u64())
-        })?;
+        let summary = self.space.on_ack(at(ms), &ack, 3, |packet, _| acked.push(packet.number.as_u64()))?;
         Ok((acked, summary))
     }
 
     fn detect_lost(&mut self, ms: u64) -> Vec<u64> {
         let mut lost = Vec::new();
-        self.space.detect_lost(at(ms), &timing(), |packet, _| {
-            lost.push(packet.number.as_u64())
-        });
+        self.space.detect_lost(at(ms), &timing(), |packet, _| lost.push(packet.number.as_u64()));
         lost
     }
 }
@@ -95,11 +75,7 @@ fn acknowledgement_sample_and_loss() {
     let (acked, summary) = sender.ack(50, &[(4, 4), (1, 1)], None).unwrap();
     assert_eq!(acked, [4, 1]);
     assert_eq!(summary.packets, 2);
-    let sample = RttSample {
-        path: PathId::FIRST,
-        sample: 46 * MS,
-        delay: Duration::from_micros(800),
-    };
+    let sample = RttSample { path: PathId::FIRST, sample: 46 * MS, delay: Duration::from_micros(800) };
     assert_eq!(summary.rtt, Some(sample));
     assert_eq!(sender.detect_lost(50), [0]);
     assert_eq!(sender.space.times().loss, Some(at(102)));
@@ -122,17 +98,9 @@ fn when_there_is_no_sample() {
     sender.send(1, PacketKind::AckOnly);
     sender.send(2, PacketKind::AckEliciting);
     let (_, summary) = sender.ack(10, &[(1, 1)], None).unwrap();
-    assert_eq!(
-        (summary.packets, summary.rtt),
-        (1, None),
-        "only an ACK was acknowledged"
-    );
+    assert_eq!((summary.packets, summary.rtt), (1, None), "only an ACK was acknowledged");
     let (_, summary) = sender.ack(20, &[(0, 1)], None).unwrap();
-    assert_eq!(
-        (summary.packets, summary.rtt),
-        (1, None),
-        "the largest was known"
-    );
+    assert_eq!((summary.packets, summary.rtt), (1, None), "the largest was known");
     let (_, summary) = sender.ack(30, &[(0, 2)], None).unwrap();
     assert_eq!(summary.rtt.unwrap().sample, 28 * MS);
 }
@@ -150,24 +118,13 @@ fn initial_samples_have_no_delay() {
 #[test]
 fn acknowledging_what_was_never_sent_is_a_violation() {
     for space in SpaceId::ALL {
-        for ranges in [
-            &[(0, 0)][..],
-            &[(1, 1)],
-            &[(0, 1 << 40)],
-            &[(PacketNumber::MAX.as_u64(), PacketNumber::MAX.as_u64())],
-        ] {
+        for ranges in [&[(0, 0)][..], &[(1, 1)], &[(0, 1 << 40)], &[(PacketNumber::MAX.as_u64(), PacketNumber::MAX.as_u64())]] {
             let mut sender = Sender::new(space);
-            assert_eq!(
-                sender.ack(1, ranges, None).unwrap_err().code,
-                TransportErrorCode::PROTOCOL_VIOLATION
-            );
+            assert_eq!(sender.ack(1, ranges, None).unwrap_err().code, TransportErrorCode::PROTOCOL_VIOLATION);
         }
         let mut sender = Sender::new(space);
         sender.send(0, PacketKind::AckEliciting);
-        assert_eq!(
-            sender.ack(1, &[(0, 1)], None).unwrap_err().code,
-            TransportErrorCode::PROTOCOL_VIOLATION
-        );
+        assert_eq!(sender.ack(1, &[(0, 1)], None).unwrap_err().code, TransportErrorCode::PROTOCOL_VIOLATION);
         assert!(sender.ack(1, &[(0, 0)], None).is_ok());
     }
 }
@@ -176,26 +133,15 @@ fn acknowledging_what_was_never_sent_is_a_violation() {
 #[test]
 fn acknowledging_a_number_left_out_is_a_violation() {
     let mut sender = Sender::new(SpaceId::Data);
-    let numbers: Vec<_> = (0..2000)
-        .map(|ms| sender.send(ms, PacketKind::AckEliciting))
-        .collect();
-    let skipped: Vec<_> = (0..=*numbers.last().unwrap())
-        .filter(|number| !numbers.contains(number))
-        .collect();
+    let numbers: Vec<_> = (0..2000).map(|ms| sender.send(ms, PacketKind::AckEliciting)).collect();
+    let skipped: Vec<_> = (0..=*numbers.last().unwrap()).filter(|number| !numbers.contains(number)).collect();
     assert!((3..=8).contains(&skipped.len()), "{skipped:?}");
     assert!(skipped[0] < 64);
     for number in &skipped {
-        for ranges in [
-            &[(*number, *number)][..],
-            &[(number - 1, number + 1)],
-            &[(0, 1999)],
-        ] {
+        for ranges in [&[(*number, *number)][..], &[(number - 1, number + 1)], &[(0, 1999)]] {
             let mut cheat = Sender::new(SpaceId::Data);
             (0..2000).for_each(|ms| _ = cheat.send(ms, PacketKind::AckEliciting));
-            assert_eq!(
-                cheat.ack(2000, ranges, None).unwrap_err().code,
-                TransportErrorCode::PROTOCOL_VIOLATION
-            );
+            assert_eq!(cheat.ack(2000, ranges, None).unwrap_err().code, TransportErrorCode::PROTOCOL_VIOLATION);
         }
     }
     // An honest peer reports what it got.
@@ -233,20 +179,8 @@ fn numbers_end() {
 fn congestion_experienced() {
     let mut sender = Sender::new(SpaceId::Handshake);
     (0..5).for_each(|ms| _ = sender.send(ms, PacketKind::AckEliciting));
-    let counts = |ce| {
-        Some(EcnCounts {
-            ect0: 1,
-            ect1: 0,
-            ce,
-        })
-    };
-    let mut signal = |range, ce| {
-        sender
-            .ack(10, &[range], counts(ce))
-            .unwrap()
-            .1
-            .congestion_experienced
-    };
+    let counts = |ce| Some(EcnCounts { ect0: 1, ect1: 0, ce });
+    let mut signal = |range, ce| sender.ack(10, &[range], counts(ce)).unwrap().1.congestion_experienced;
     assert_eq!(signal((0, 0), 0), None);
     assert_eq!(signal((0, 1), 1), Some((PathId::FIRST, at(1))));
     assert_eq!(signal((0, 2), 1), None);
@@ -270,31 +204,17 @@ fn acks_are_written_once_and_fit() {
     let mut space = Space::new(SpaceId::Data, 25 * MS);
     assert!(!write_ack(&mut space, 0, 1200).0, "nothing came");
     for number in 0..200 {
-        space
-            .received
-            .on_packet(at(10), pn(number * 2), true, Some(EcnMark::Ect0));
+        space.received.on_packet(at(10), pn(number * 2), true, Some(EcnMark::Ect0));
     }
     assert!(!write_ack(&mut space, 18, 5).0, "no room");
     let (is_written, tokens, payload) = write_ack(&mut space, 18, 1200);
     assert!(is_written);
     assert_eq!(tokens, [Token::Ack { largest: pn(398) }]);
-    let Some(Ok(Frame::Ack(ack))) =
-        FrameIter::new(&payload, PacketType::OneRtt, Side::Client).next()
-    else {
+    let Some(Ok(Frame::Ack(ack))) = FrameIter::new(&payload, PacketType::OneRtt, Side::Client).next() else {
         panic!("no ACK");
     };
-    assert_eq!(
-        (ack.largest, ack.delay.as_u64(), ack.ranges.count()),
-        (pn(398), 1000, MAX_RANGES)
-    );
-    assert_eq!(
-        ack.ecn,
-        Some(EcnCounts {
-            ect0: 200,
-            ect1: 0,
-            ce: 0
-        })
-    );
+    assert_eq!((ack.largest, ack.delay.as_u64(), ack.ranges.count()), (pn(398), 1000, MAX_RANGES));
+    assert_eq!(ack.ecn, Some(EcnCounts { ect0: 200, ect1: 0, ce: 0 }));
     assert!(!write_ack(&mut space, 19, 1200).0, "acknowledged twice");
     space.received.on_packet(at(20), pn(400), true, None);
     let (is_written, _, payload) = write_ack(&mut space, 20, 30);
@@ -306,20 +226,14 @@ fn acks_are_written_once_and_fit() {
 fn an_acknowledged_ack_prunes_ranges() {
     let mut sender = Sender::new(SpaceId::Data);
     for number in [0, 2, 4, 6] {
-        sender
-            .space
-            .received
-            .on_packet(at(0), pn(number), true, None);
+        sender.space.received.on_packet(at(0), pn(number), true, None);
     }
     let mut tokens = write_ack(&mut sender.space, 0, 1200).1;
     let packet = SentPacket::new(pn(0), at(0), PathId::FIRST, 40, PacketKind::AckOnly);
     sender.space.on_sent(packet, &mut tokens, &mut sender.rng);
     sender.space.received.on_packet(at(0), pn(8), true, None);
     sender.ack(1, &[(0, 0)], None).unwrap();
-    assert_eq!(
-        sender.space.received.ranges().collect::<Vec<_>>(),
-        [pn(8)..=pn(8)]
-    );
+    assert_eq!(sender.space.received.ranges().collect::<Vec<_>>(), [pn(8)..=pn(8)]);
 }
 
 // RFC 9000 section 13.2.4: one who only receives asks for an acknowledgement now and then.
@@ -334,10 +248,7 @@ fn long_runs_of_acks_want_a_ping() {
     sender.send(100, PacketKind::AckEliciting);
     assert!(!sender.space.wants_ping());
     (0..100).for_each(|ms| _ = sender.send(100 + ms, PacketKind::AckOnly));
-    assert!(
-        !sender.space.wants_ping(),
-        "the answer to the first is still awaited"
-    );
+    assert!(!sender.space.wants_ping(), "the answer to the first is still awaited");
 }
 
 // RFC 9002 section 6.4 and RFC 9000 section 17.2.5.3
@@ -367,22 +278,10 @@ fn discard_and_restart_forget_what_was_sent() {
 
 #[test]
 fn ack_delay_of_any_size() {
-    assert_eq!(
-        decode_ack_delay(VarInt::from_u32(100), 3),
-        Duration::from_micros(800)
-    );
-    assert_eq!(
-        decode_ack_delay(VarInt::MAX, 20),
-        Duration::from_micros(u64::MAX)
-    );
-    assert_eq!(
-        decode_ack_delay(VarInt::MAX, 255),
-        Duration::from_micros(u64::MAX)
-    );
-    assert_eq!(
-        encode_ack_delay(Duration::from_micros(807), 3).as_u64(),
-        100
-    );
+    assert_eq!(decode_ack_delay(VarInt::from_u32(100), 3), Duration::from_micros(800));
+    assert_eq!(decode_ack_delay(VarInt::MAX, 20), Duration::from_micros(u64::MAX));
+    assert_eq!(decode_ack_delay(VarInt::MAX, 255), Duration::from_micros(u64::MAX));
+    assert_eq!(encode_ack_delay(Duration::from_micros(807), 3).as_u64(), 100);
     assert_eq!(encode_ack_delay(Duration::MAX, 0), VarInt::MAX);
 }
 
@@ -399,18 +298,8 @@ fn the_last_numbers_left_out_are_remembered() {
     }
     assert!(skipped.len() > Numbers::REMEMBERED, "{skipped:?}");
     for number in skipped.iter().rev().take(Numbers::REMEMBERED) {
-        assert!(
-            !sender
-                .space
-                .numbers
-                .were_sent(pn(number - 1), pn(number + 1))
-        );
-        assert!(
-            sender
-                .space
-                .numbers
-                .were_sent(pn(number + 1), pn(number + 1))
-        );
+        assert!(!sender.space.numbers.were_sent(pn(number - 1), pn(number + 1)));
+        assert!(sender.space.numbers.were_sent(pn(number + 1), pn(number + 1)));
     }
 }
 

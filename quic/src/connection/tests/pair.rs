@@ -28,8 +28,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) const CLEAN: Self =
-        Self { delay: Duration::from_millis(10), loss: 0, reorder: 0, duplicate: 0, corrupt: 0 };
+    pub(crate) const CLEAN: Self = Self { delay: Duration::from_millis(10), loss: 0, reorder: 0, duplicate: 0, corrupt: 0 };
 }
 
 /// One end: an endpoint, at most one connection that matters, and an application that sends and receives.
@@ -89,12 +88,7 @@ pub(crate) fn pattern(id: StreamId, len: usize) -> Vec<u8> {
 }
 
 pub(crate) fn client_config(seed: u64, transport: TransportConfig) -> ClientConfig {
-    let crypto = weald_crypto::ClientConfig::builder()
-        .alpn([b"test"])
-        .roots(simulation::roots())
-        .simulation(seed)
-        .build()
-        .unwrap();
+    let crypto = weald_crypto::ClientConfig::builder().alpn([b"test"]).roots(simulation::roots()).simulation(seed).build().unwrap();
     ClientConfig::new(crypto).transport(transport)
 }
 
@@ -103,12 +97,7 @@ pub(crate) fn server_config(seed: u64, transport: TransportConfig, extra_certifi
     let own: Vec<Vec<u8>> = chain.iter().map(<[u8]>::to_vec).collect();
     let extra = std::iter::repeat_n(own[0].clone(), extra_certificates);
     let chain = weald_crypto::Certificates::from_der(own.iter().cloned().chain(extra));
-    let crypto = weald_crypto::ServerConfig::builder()
-        .alpn([b"test"])
-        .certificate(chain, key)
-        .simulation(seed)
-        .build()
-        .unwrap();
+    let crypto = weald_crypto::ServerConfig::builder().alpn([b"test"]).certificate(chain, key).simulation(seed).build().unwrap();
     ServerConfig::new(crypto).transport(transport)
 }
 
@@ -251,21 +240,14 @@ impl Pair {
         Self::with(seed, network, TransportConfig::default(), TransportConfig::default(), 0)
     }
 
-    pub(crate) fn with(
-        seed: u64,
-        network: Network,
-        client: TransportConfig,
-        server: TransportConfig,
-        extra_certificates: usize,
-    ) -> Self {
+    pub(crate) fn with(seed: u64, network: Network, client: TransportConfig, server: TransportConfig, extra_certificates: usize) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let keys = |fill| EndpointKeys::new(&[fill; 32], seed, 0);
         let mut client_endpoint = Endpoint::new(keys(1), 0, 1, None, seed);
         let server = Arc::new(server_config(seed, server, extra_certificates));
         let server_endpoint = Endpoint::new(keys(2), 0, 1, Some(server), seed + 1);
         let config = client_config(seed, client);
-        let connected =
-            client_endpoint.connect(now, &config, server_address(), simulation::SERVER_NAME).expect("a usable config");
+        let connected = client_endpoint.connect(now, &config, server_address(), simulation::SERVER_NAME).expect("a usable config");
         let mut pair = Self {
             now,
             client: Node::new(client_address(), client_endpoint),
@@ -335,10 +317,8 @@ impl Pair {
 
     /// Lets the next thing happen. False if nothing does until `end`, which is then now.
     fn step(&mut self, end: Instant) -> bool {
-        let timeouts = [&self.client, &self.server]
-            .into_iter()
-            .filter_map(|node| node.connection.as_ref()?.1.next_timeout())
-            .map(Instant::as_nanos);
+        let timeouts =
+            [&self.client, &self.server].into_iter().filter_map(|node| node.connection.as_ref()?.1.next_timeout()).map(Instant::as_nanos);
         let arrival = self.flying.peek().map(|Reverse((at, ..))| *at);
         let Some(next) = timeouts.chain(arrival).min().filter(|next| *next <= end.as_nanos()) else {
             self.now = end;
@@ -365,8 +345,7 @@ impl Pair {
 
     /// Hands a datagram to an end at once.
     pub(crate) fn deliver(&mut self, to_server: bool, datagram: &[u8]) {
-        let (from, to) =
-            if to_server { (&self.client, &mut self.server) } else { (&self.server, &mut self.client) };
+        let (from, to) = if to_server { (&self.client, &mut self.server) } else { (&self.server, &mut self.client) };
         let meta = DatagramMeta { remote: from.address, local: Some(to.address.ip()), ecn: None };
         if let Some(answer) = to.receive(self.now, datagram, meta) {
             self.send(!to_server, answer);

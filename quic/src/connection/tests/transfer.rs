@@ -63,9 +63,7 @@ fn lossy(seed: u64) -> Vec<(u64, bool, usize)> {
     let two_ways = pair.client.send(Direction::Bi, 60_000);
     let one_way = pair.client.send(Direction::Uni, 3_000);
     let done = pair.run(60 * SECOND, |pair| {
-        pair.server.has_received(two_ways, 60_000)
-            && pair.server.has_received(one_way, 3_000)
-            && pair.client.has_received(two_ways, 60_000)
+        pair.server.has_received(two_ways, 60_000) && pair.server.has_received(one_way, 3_000) && pair.client.has_received(two_ways, 60_000)
     });
     assert!(done, "seed {seed}: {network:?} {:?} {:?}", pair.client.closed, pair.server.closed);
     let flushed = pair.run(60 * SECOND, |pair| pair.client.is_flushed() && pair.server.is_flushed());

@@ -41,13 +41,7 @@ impl Epoch {
         // RFC 9438 section 4.8, 4.10: after a timeout, or a slow start that ended without a loss, the curve starts here.
         let origin = max_window.max(window);
         let plateau = ((origin - window) / (C * mtu)).cbrt();
-        Epoch {
-            start: now,
-            updated: now,
-            plateau,
-            origin,
-            reno: window,
-        }
+        Epoch { start: now, updated: now, plateau, origin, reno: window }
     }
 
     /// W_cubic after `time` of the epoch, in bytes.
@@ -92,27 +86,19 @@ impl Cubic {
     fn avoid_congestion(&mut self, packet: AckedPacket) {
         let mtu = f64::from(self.mtu);
         let (window, acked) = (self.window, packet.bytes as f64);
-        let epoch = self
-            .epoch
-            .get_or_insert_with(|| Epoch::new(packet.now, window, self.max_window, mtu));
+        let epoch = self.epoch.get_or_insert_with(|| Epoch::new(packet.now, window, self.max_window, mtu));
         epoch.updated = packet.now;
         let elapsed = packet.now.saturating_duration_since(epoch.start);
 
         // RFC 9438 section 4.3: as fast as Reno's one segment a round trip once what was lost is regained.
-        let alpha = if epoch.reno >= self.prior_window {
-            1.0
-        } else {
-            ALPHA
-        };
+        let alpha = if epoch.reno >= self.prior_window { 1.0 } else { ALPHA };
         epoch.reno += alpha * mtu * acked / window;
 
         self.window = if epoch.cubic(elapsed, mtu) < epoch.reno {
             window.max(epoch.reno)
         } else {
             // RFC 9438 section 4.2, 4.4, 4.5: the increase reaches in one round trip where the curve will be then.
-            let target = epoch
-                .cubic(elapsed.saturating_add(packet.rtt), mtu)
-                .clamp(window, 1.5 * window);
+            let target = epoch.cubic(elapsed.saturating_add(packet.rtt), mtu).clamp(window, 1.5 * window);
             window + (target - window) * acked / window
         };
     }
@@ -151,11 +137,7 @@ impl Controller for Cubic {
             return;
         }
         // RFC 9438 section 4.7: give way faster to a new flow if even the last peak was not reached.
-        self.max_window = if self.window < self.max_window {
-            self.window * (1.0 + BETA) / 2.0
-        } else {
-            self.window
-        };
+        self.max_window = if self.window < self.max_window { self.window * (1.0 + BETA) / 2.0 } else { self.window };
         self.prior_window = self.window;
         // RFC 9438 section 4.6. RFC 9002 section 7.2 keeps two datagrams, for marks as for losses.
         self.window = (self.window * BETA).max(minimum_window(self.mtu) as f64);
@@ -200,13 +182,7 @@ mod tests {
     }
 
     fn acked(now: u64, bytes: u64) -> AckedPacket {
-        AckedPacket {
-            now: at(now),
-            sent: at(now),
-            bytes,
-            rtt: Duration::from_millis(100),
-            underused: false,
-        }
+        AckedPacket { now: at(now), sent: at(now), bytes, rtt: Duration::from_millis(100), underused: false }
     }
 
     /// A controller that lost a packet at 1 s when its window was `segments`.
@@ -223,18 +199,10 @@ mod tests {
         assert_eq!(cubic.window(), 700_000);
         assert_eq!(cubic.max_window, 1_000_000.0);
         cubic.on_congestion(at(1050), at(1000), CongestionSignal::Loss);
-        assert_eq!(
-            cubic.window(),
-            700_000,
-            "a second reduction in one recovery period"
-        );
+        assert_eq!(cubic.window(), 700_000, "a second reduction in one recovery period");
         cubic.on_congestion(at(1200), at(1100), CongestionSignal::Ecn);
         assert!((cubic.window - 490_000.0).abs() < 0.01, "{}", cubic.window);
-        assert!(
-            (cubic.max_window - 595_000.0).abs() < 0.01,
-            "{}",
-            cubic.max_window
-        );
+        assert!((cubic.max_window - 595_000.0).abs() < 0.01, "{}", cubic.max_window);
         assert_eq!(cubic.prior_window, 700_000.0);
     }
 
@@ -243,23 +211,10 @@ mod tests {
     fn the_curve_by_hand() {
         let cubic = reduced(1000);
         let epoch = Epoch::new(at(1000), cubic.window, cubic.max_window, MTU as f64);
-        assert!(
-            (epoch.plateau - 9.085_602_964).abs() < 1e-6,
-            "{}",
-            epoch.plateau
-        );
-        for (seconds, segments) in [
-            (0.0, 700.0),
-            (1.0, 788.555),
-            (5.0, 972.719),
-            (9.085_602_964, 1000.0),
-            (12.0, 1009.902),
-        ] {
+        assert!((epoch.plateau - 9.085_602_964).abs() < 1e-6, "{}", epoch.plateau);
+        for (seconds, segments) in [(0.0, 700.0), (1.0, 788.555), (5.0, 972.719), (9.085_602_964, 1000.0), (12.0, 1009.902)] {
             let window = epoch.cubic(Duration::from_secs_f64(seconds), MTU as f64) / MTU as f64;
-            assert!(
-                (window - segments).abs() < 1e-2,
-                "{window} and not {segments} after {seconds} s"
-            );
+            assert!((window - segments).abs() < 1e-2, "{window} and not {segments} after {seconds} s");
         }
     }
 
@@ -270,20 +225,12 @@ mod tests {
         let mut cubic = reduced(1000);
         cubic.on_acked(acked(1100, MTU));
         // alpha / cwnd = 0.5294 / 700 segments
-        assert!(
-            (cubic.window - 700_000.756).abs() < 0.001,
-            "{}",
-            cubic.window
-        );
+        assert!((cubic.window - 700_000.756).abs() < 0.001, "{}", cubic.window);
         let before = cubic.window;
         cubic.on_acked(acked(1200, MTU));
         // t = 0.1 s, target = W(0.2) = 0.4 * (0.2 - 9.0856)^3 + 1000 = 719.379
         let step = (719_379.0 - before) / before * MTU as f64;
-        assert!(
-            (cubic.window - before - step).abs() < 0.01,
-            "{}",
-            cubic.window - before
-        );
+        assert!((cubic.window - before - step).abs() < 0.01, "{}", cubic.window - before);
     }
 
     /// Acknowledges a window a round trip of 100 ms for `seconds`.
@@ -303,24 +250,12 @@ mod tests {
     fn follows_the_curve() {
         let mut cubic = reduced(1000);
         let mut now = run(&mut cubic, 1000, 5);
-        assert!(
-            (cubic.window / 1000.0 - 972.7).abs() < 8.0,
-            "{}",
-            cubic.window
-        );
+        assert!((cubic.window / 1000.0 - 972.7).abs() < 8.0, "{}", cubic.window);
         now = run(&mut cubic, now, 4);
-        assert!(
-            (cubic.window / 1000.0 - 1000.0).abs() < 3.0,
-            "{}",
-            cubic.window
-        );
+        assert!((cubic.window / 1000.0 - 1000.0).abs() < 3.0, "{}", cubic.window);
         run(&mut cubic, now, 6);
         // W(15) = 0.4 * (15 - 9.0856)^3 + 1000 = 1082.8
-        assert!(
-            (cubic.window / 1000.0 - 1082.8).abs() < 12.0,
-            "{}",
-            cubic.window
-        );
+        assert!((cubic.window / 1000.0 - 1082.8).abs() < 12.0, "{}", cubic.window);
     }
 
     // RFC 9438 section 4.3: a small window grows by alpha a round trip to the prior one, and by one segment after.
@@ -335,10 +270,7 @@ mod tests {
         let mut round = |cubic: &mut Cubic| {
             now += 10;
             for _ in 0..cubic.window() / MTU {
-                cubic.on_acked(AckedPacket {
-                    rtt,
-                    ..acked(now, MTU)
-                });
+                cubic.on_acked(AckedPacket { rtt, ..acked(now, MTU) });
             }
         };
         // The first rounds follow the curve, W(0.1) = 15.07 segments; Reno's estimate overtakes it.
@@ -350,10 +282,7 @@ mod tests {
         assert!(epoch.reno > 20_000.0, "{}", epoch.reno);
         round(&mut cubic);
         let growth = cubic.window - reached;
-        assert!(
-            (growth - 1000.0).abs() < 60.0,
-            "{growth} bytes in a round trip past the prior window"
-        );
+        assert!((growth - 1000.0).abs() < 60.0, "{growth} bytes in a round trip past the prior window");
     }
 
     // RFC 9438 section 4.2: the target is at most 1.5 windows.
@@ -374,10 +303,7 @@ mod tests {
         cubic.on_acked(acked(1100, MTU));
         let mut idle = reduced(1000);
         idle.on_acked(acked(1100, MTU));
-        idle.on_acked(AckedPacket {
-            underused: true,
-            ..acked(31_100, MTU)
-        });
+        idle.on_acked(AckedPacket { underused: true, ..acked(31_100, MTU) });
         idle.on_sent(at(61_100), MTU, 0);
         cubic.on_acked(acked(1200, MTU));
         idle.on_acked(acked(61_200, MTU));
@@ -408,11 +334,7 @@ mod tests {
         }
         assert!(cubic.window() <= 1 << 40);
         cubic.on_congestion(at(2), at(1), CongestionSignal::Loss);
-        cubic.on_acked(AckedPacket {
-            now: Instant::from_nanos(u64::MAX),
-            rtt: Duration::MAX,
-            ..acked(3, u64::MAX)
-        });
+        cubic.on_acked(AckedPacket { now: Instant::from_nanos(u64::MAX), rtt: Duration::MAX, ..acked(3, u64::MAX) });
         assert!((2400..=1 << 40).contains(&cubic.window()));
         for round in 1..1000 {
             cubic.on_congestion(at(round * 10), at(round * 10 - 1), CongestionSignal::Loss);

@@ -80,11 +80,7 @@ pub struct UnknownAlgorithm(String);
 
 impl std::fmt::Display for UnknownAlgorithm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "no congestion control algorithm is named {:?}; there are new_reno and cubic",
-            self.0
-        )
+        write!(f, "no congestion control algorithm is named {:?}; there are new_reno and cubic", self.0)
     }
 }
 
@@ -120,9 +116,7 @@ pub(crate) const INITIAL_WINDOW_PACKETS: u32 = 10;
 /// limit in proportion.
 fn initial_window(packets: u32, mtu: u16) -> u64 {
     let (packets, mtu) = (u64::from(packets), u64::from(mtu));
-    (packets * mtu)
-        .min((packets * 1472).max(2 * mtu))
-        .max(2 * mtu)
+    (packets * mtu).min((packets * 1472).max(2 * mtu)).max(2 * mtu)
 }
 
 /// kMinimumWindow (RFC 9002 section 7.2).

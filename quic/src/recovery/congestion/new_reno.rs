@@ -21,13 +21,7 @@ pub(super) struct NewReno {
 
 impl NewReno {
     pub(super) fn new(window: u64, mtu: u16) -> NewReno {
-        NewReno {
-            window,
-            slow_start_threshold: u64::MAX,
-            acked: 0,
-            recovery: Recovery::default(),
-            mtu,
-        }
+        NewReno { window, slow_start_threshold: u64::MAX, acked: 0, recovery: Recovery::default(), mtu }
     }
 }
 
@@ -95,13 +89,7 @@ mod tests {
     }
 
     fn acked(now: u64, sent: u64, bytes: u64) -> AckedPacket {
-        AckedPacket {
-            now: at(now),
-            sent: at(sent),
-            bytes,
-            rtt: Duration::from_millis(100),
-            underused: false,
-        }
+        AckedPacket { now: at(now), sent: at(sent), bytes, rtt: Duration::from_millis(100), underused: false }
     }
 
     // RFC 9002 section 7.3.1 and appendix B.5: slow start grows by what was acknowledged.
@@ -118,10 +106,7 @@ mod tests {
     #[test]
     fn an_unused_window_does_not_grow() {
         let mut reno = NewReno::new(12_000, 1200);
-        reno.on_acked(AckedPacket {
-            underused: true,
-            ..acked(100, 0, 1200)
-        });
+        reno.on_acked(AckedPacket { underused: true, ..acked(100, 0, 1200) });
         assert_eq!(reno.window(), 12_000);
     }
 
@@ -135,11 +120,7 @@ mod tests {
             assert_eq!(reno.window(), 12_000);
             assert!(!reno.in_slow_start());
             reno.on_acked(acked(150, 100, 1200));
-            assert_eq!(
-                reno.window(),
-                12_000,
-                "a packet of the recovery period grew the window"
-            );
+            assert_eq!(reno.window(), 12_000, "a packet of the recovery period grew the window");
             for _ in 0..10 {
                 reno.on_acked(acked(250, 150, 1200));
             }

@@ -22,9 +22,7 @@ impl Received {
     }
 
     fn numbers(&self) -> Vec<(u64, u64)> {
-        self.ranges()
-            .map(|range| (range.start().as_u64(), range.end().as_u64()))
-            .collect()
+        self.ranges().map(|range| (range.start().as_u64(), range.end().as_u64())).collect()
     }
 }
 
@@ -38,11 +36,7 @@ fn every_second_packet() {
     received.on_ack_written();
     assert_eq!(received.ack_deadline(), None);
     assert_eq!(received.receive(120, 2), Some(at(145)));
-    assert_eq!(
-        received.receive(200, 3),
-        Some(at(145)),
-        "a deadline that passed moved"
-    );
+    assert_eq!(received.receive(200, 3), Some(at(145)), "a deadline that passed moved");
 }
 
 // RFC 9000 section 13.2.1: out of order, after a gap, or marked.
@@ -63,14 +57,7 @@ fn at_once_when_reordered_missing_or_marked() {
     assert_eq!(due(6, None), later, "the gap was reported");
     assert_eq!(due(7, Some(EcnMark::Ce)), Some(at(100)));
     assert_eq!(due(8, Some(EcnMark::Ect0)), later);
-    assert_eq!(
-        received.ecn(),
-        Some(EcnCounts {
-            ect0: 1,
-            ect1: 0,
-            ce: 1
-        })
-    );
+    assert_eq!(received.ecn(), Some(EcnCounts { ect0: 1, ect1: 0, ce: 1 }));
 }
 
 // RFC 9000 section 13.2.1: what elicits nothing is reported with the next ACK, and alone triggers none.
@@ -121,10 +108,7 @@ fn a_peer_that_leaves_gaps_is_bounded() {
     }
     let ranges = received.numbers();
     assert_eq!(ranges.len(), MAX_RANGES);
-    assert_eq!(
-        (ranges[0], ranges[63]),
-        ((199_998, 199_998), (199_872, 199_872))
-    );
+    assert_eq!((ranges[0], ranges[63]), ((199_998, 199_998), (199_872, 199_872)));
     // What was forgotten is not taken a second time, nor are the gaps among it.
     for number in [0, 1, 199_869, 199_870] {
         assert!(received.is_duplicate(pn(number)), "{number}");
@@ -159,15 +143,8 @@ fn acknowledged_ranges_are_forgotten() {
     assert!(matches!(received.ranges.storage, Storage::Boxed(_)));
     received.on_ack_acked(pn(30));
     assert_eq!(received.numbers(), [(38, 38), (36, 36), (34, 34), (32, 32)]);
-    assert!(
-        matches!(received.ranges.storage, Storage::Inline(_)),
-        "few ranges stay on the heap"
-    );
-    assert!(
-        received.is_duplicate(pn(29))
-            && received.is_duplicate(pn(30))
-            && !received.is_duplicate(pn(31))
-    );
+    assert!(matches!(received.ranges.storage, Storage::Inline(_)), "few ranges stay on the heap");
+    assert!(received.is_duplicate(pn(29)) && received.is_duplicate(pn(30)) && !received.is_duplicate(pn(31)));
     // The largest stays for good: numbers are decoded from it, and an ACK frame needs one.
     for largest in [38, PacketNumber::MAX.as_u64()] {
         received.on_ack_acked(pn(largest));
@@ -178,11 +155,7 @@ fn acknowledged_ranges_are_forgotten() {
     received.on_ack_acked(pn(3));
     assert_eq!(received.numbers(), [(38, 38)]);
     received.on_ack_written();
-    assert_eq!(
-        received.receive(10, 39),
-        Some(at(10) + DELAY),
-        "no gap after what was forgotten"
-    );
+    assert_eq!(received.receive(10, 39), Some(at(10) + DELAY), "no gap after what was forgotten");
 }
 
 #[test]
@@ -207,10 +180,7 @@ fn agrees_with_a_model() {
         for step in 0..1000 {
             let number = (step + rng.u64(0..spread)).saturating_sub(rng.u64(0..spread));
             if received.is_duplicate(pn(number)) {
-                assert!(
-                    model.contains(&number) || pn(number) < received.floor,
-                    "seed {seed}: {number} is new"
-                );
+                assert!(model.contains(&number) || pn(number) < received.floor, "seed {seed}: {number} is new");
             } else {
                 assert!(model.insert(number), "seed {seed}: {number} taken twice");
                 received.receive(step, number);
@@ -222,21 +192,11 @@ fn agrees_with_a_model() {
             let ranges = received.numbers();
             assert!(ranges.len() <= MAX_RANGES, "seed {seed}");
             assert_eq!(ranges[0].1, *model.last().unwrap(), "seed {seed}");
-            assert!(
-                ranges.windows(2).all(|pair| pair[0].0 > pair[1].1 + 1),
-                "seed {seed}: {ranges:?}"
-            );
-            let reported: usize = ranges
-                .iter()
-                .map(|(start, end)| (end - start + 1) as usize)
-                .sum();
+            assert!(ranges.windows(2).all(|pair| pair[0].0 > pair[1].1 + 1), "seed {seed}: {ranges:?}");
+            let reported: usize = ranges.iter().map(|(start, end)| (end - start + 1) as usize).sum();
             let first = ranges.last().unwrap().0;
             assert_eq!(reported, model.range(first..).count(), "seed {seed}");
-            assert!(
-                ranges.iter().all(
-                    |(start, end)| model.range(*start..=*end).count() as u64 == end - start + 1
-                )
-            );
+            assert!(ranges.iter().all(|(start, end)| model.range(*start..=*end).count() as u64 == end - start + 1));
             assert!(received.floor <= pn(first), "seed {seed}");
         }
     }

@@ -29,10 +29,7 @@ fn packet(number: u64, sent_ms: u64, kind: PacketKind) -> SentPacket {
 }
 
 fn token(number: u64) -> Token {
-    Token::Crypto {
-        offset: number,
-        len: 1,
-    }
+    Token::Crypto { offset: number, len: 1 }
 }
 
 impl SentPackets {
@@ -131,10 +128,7 @@ fn ack_only_packets_go_silently() {
     sent.send(2, 5, PacketKind::AckEliciting);
     assert_eq!(sent.acked(2..=2), [2]);
     let (lost, summary) = sent.lost(6, 2, &timing(100));
-    assert_eq!(
-        (lost, summary.packets, summary.next),
-        (vec![], 0, Some(at(105)))
-    );
+    assert_eq!((lost, summary.packets, summary.next), (vec![], 0, Some(at(105))));
     let (lost, summary) = sent.lost(105, 2, &timing(100));
     assert_eq!((lost, summary.packets, summary.next), (vec![0, 1], 1, None));
 }
@@ -154,10 +148,7 @@ fn persistent_congestion() {
             sent.acked(*number..=*number);
         }
         sent.acked(7..=7);
-        let timing = LossTiming {
-            first_sample,
-            ..timing(100)
-        };
+        let timing = LossTiming { first_sample, ..timing(100) };
         sent.lost(700, 7, &timing).1.persistent_congestion
     };
     let eliciting = PacketKind::AckEliciting;
@@ -186,10 +177,7 @@ fn a_clock_that_just_started_loses_nothing_early() {
     sent.acked(2..=2);
     let (lost, summary) = sent.lost(0, 2, &timing(100));
     assert_eq!((lost, summary.next), (vec![], Some(at(100))));
-    let endless = LossTiming {
-        delay: Duration::MAX,
-        ..timing(0)
-    };
+    let endless = LossTiming { delay: Duration::MAX, ..timing(0) };
     assert_eq!(sent.lost(1 << 30, 2, &endless).0, []);
 }
 
@@ -230,10 +218,7 @@ fn agrees_with_a_model() {
         let mut rng = fastrand::Rng::with_seed(seed);
         // Token places wrap.
         let first_token = u32::MAX - rng.u32(0..2000);
-        let mut sent = SentPackets {
-            first_token,
-            ..SentPackets::default()
-        };
+        let mut sent = SentPackets { first_token, ..SentPackets::default() };
         let mut model: BTreeMap<u64, (u64, usize)> = BTreeMap::new();
         let (mut next, mut largest, mut now) = (0_u64, None, 0_u64);
         for _ in 0..500 {
@@ -242,8 +227,7 @@ fn agrees_with_a_model() {
                 0..6 => {
                     next += rng.u64(1..10).saturating_sub(7);
                     let count = rng.usize(0..4);
-                    let mut tokens: Vec<_> =
-                        (0..count as u64).map(|i| token(next * 8 + i)).collect();
+                    let mut tokens: Vec<_> = (0..count as u64).map(|i| token(next * 8 + i)).collect();
                     sent.on_sent(packet(next, now, PacketKind::AckEliciting), &mut tokens);
                     assert!(tokens.is_empty());
                     model.insert(next, (now, count));
@@ -272,41 +256,24 @@ fn agrees_with_a_model() {
                 _ => {
                     let Some(largest) = largest else { continue };
                     let delay = 20;
-                    let is_lost = |number: u64, sent: u64| {
-                        number + 3 <= largest || (number < largest && sent + delay <= now)
-                    };
-                    let expected: Vec<_> = model
-                        .iter()
-                        .filter(|(n, (s, _))| is_lost(**n, *s))
-                        .map(|(n, _)| *n)
-                        .collect();
+                    let is_lost = |number: u64, sent: u64| number + 3 <= largest || (number < largest && sent + delay <= now);
+                    let expected: Vec<_> = model.iter().filter(|(n, (s, _))| is_lost(**n, *s)).map(|(n, _)| *n).collect();
                     model.retain(|number, (sent, _)| !is_lost(*number, *sent));
-                    let next_loss = model
-                        .iter()
-                        .find(|(n, _)| **n < largest)
-                        .map(|(_, (s, _))| at(s + delay));
+                    let next_loss = model.iter().find(|(n, _)| **n < largest).map(|(_, (s, _))| at(s + delay));
                     let mut got = Vec::new();
-                    let summary =
-                        sent.detect_lost(at(now), pn(largest), &timing(delay), |packet, _| {
-                            got.push(packet.number.as_u64());
-                        });
+                    let summary = sent.detect_lost(at(now), pn(largest), &timing(delay), |packet, _| {
+                        got.push(packet.number.as_u64());
+                    });
                     assert_eq!(got, expected, "seed {seed}");
                     assert_eq!(summary.next, next_loss, "seed {seed}");
                     assert_eq!(summary.packets as usize, expected.len());
                     // What is settled does not linger.
                     let span = sent.records.len() - model.len();
-                    assert!(
-                        span <= PACKET_THRESHOLD as usize + 1,
-                        "seed {seed}: {span} settled records"
-                    );
+                    assert!(span <= PACKET_THRESHOLD as usize + 1, "seed {seed}: {span} settled records");
                 }
             }
             assert_eq!(sent.has_ack_eliciting(), !model.is_empty(), "seed {seed}");
-            let count: usize = sent
-                .records
-                .iter()
-                .map(|record| usize::from(record.tokens))
-                .sum();
+            let count: usize = sent.records.iter().map(|record| usize::from(record.tokens)).sum();
             assert_eq!(sent.tokens.len(), count, "seed {seed}");
         }
     }

@@ -133,11 +133,6 @@ impl FrameType {
     pub(crate) fn is_in_flight(self) -> bool {
         self == FrameType::Padding || self.is_ack_eliciting()
     }
-
-    /// Whether a packet of only such frames probes a path rather than uses it (RFC 9000 section 9.1).
-    pub(crate) fn is_probing(self) -> bool {
-        matches!(self, FrameType::PathChallenge | FrameType::PathResponse | FrameType::NewConnectionId | FrameType::Padding)
-    }
 }
 
 impl From<FrameType> for u64 {

@@ -22,7 +22,7 @@ mod tests;
 
 use std::ops::Range;
 
-pub(crate) use ack::{Ack, AckRanges, AckToSend, EcnCounts};
+pub(crate) use ack::{Ack, AckToSend, EcnCounts};
 pub(crate) use close::{ApplicationCloseFrame, Close};
 pub(crate) use connection_id::{NewConnectionId, RetireConnectionId};
 pub(crate) use crypto::Crypto;

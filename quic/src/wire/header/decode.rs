@@ -5,8 +5,8 @@ use std::ops::Range;
 use crate::error::{TransportError, TransportErrorCode};
 use crate::id::ConnectionId;
 use crate::wire::header::{
-    FIXED, LONG, LONG_RESERVED, MASK_LEN, RETRY_TAG_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_RESERVED, SHORT_SPIN, TYPE, TYPE_HANDSHAKE,
-    TYPE_INITIAL, TYPE_ZERO_RTT, protected_bits, sample,
+    FIXED, LONG, LONG_RESERVED, MASK_LEN, RETRY_TAG_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_RESERVED, TYPE, TYPE_HANDSHAKE, TYPE_INITIAL,
+    TYPE_ZERO_RTT, protected_bits, sample,
 };
 use crate::wire::{PacketType, Reader, Truncated, TruncatedPacketNumber, Version};
 
@@ -178,6 +178,7 @@ impl<'a> ProtectedPacket<'a> {
     }
 
     /// Where in the datagram the packet lies.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what a test wants to know"))]
     pub(crate) fn range(&self) -> Range<usize> {
         self.start..self.start + self.bytes.len()
     }
@@ -227,8 +228,9 @@ impl UnprotectedHeader {
     }
 
     /// The latency spin bit of a short header (RFC 9000 section 17.4).
+    #[cfg(test)]
     pub(crate) fn spin(&self) -> bool {
-        self.first & SHORT_SPIN != 0
+        self.first & super::SHORT_SPIN != 0
     }
 
     /// Whether the reserved bits are zero, as they must be. To be asked only once the packet was opened: before, the bits

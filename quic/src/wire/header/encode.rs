@@ -7,7 +7,7 @@ use crate::wire::header::{
     FIXED, LONG, MASK_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_SPIN, TYPE_HANDSHAKE, TYPE_INITIAL, TYPE_RETRY, TYPE_ZERO_RTT,
     protected_bits, sample,
 };
-use crate::wire::{PacketType, TruncatedPacketNumber, VarInt, Version, Writer};
+use crate::wire::{TruncatedPacketNumber, VarInt, Version, Writer};
 
 /// Bytes of the length in a long header that we send: it is filled in after the frames, so its size must be known before.
 const LENGTH_SIZE: usize = 2;
@@ -27,7 +27,10 @@ pub(crate) struct LongHeader<'a> {
 /// The type of a long header, with what only that type has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LongType<'a> {
-    Initial { token: &'a [u8] },
+    Initial {
+        token: &'a [u8],
+    },
+    #[cfg_attr(not(test), expect(dead_code, reason = "clients send no early data yet"))]
     ZeroRtt,
     Handshake,
 }
@@ -63,11 +66,12 @@ impl LongHeader<'_> {
 }
 
 impl LongType<'_> {
-    pub(crate) fn packet_type(&self) -> PacketType {
+    #[cfg(test)]
+    pub(crate) fn packet_type(&self) -> crate::wire::PacketType {
         match self {
-            LongType::Initial { .. } => PacketType::Initial,
-            LongType::ZeroRtt => PacketType::ZeroRtt,
-            LongType::Handshake => PacketType::Handshake,
+            LongType::Initial { .. } => crate::wire::PacketType::Initial,
+            LongType::ZeroRtt => crate::wire::PacketType::ZeroRtt,
+            LongType::Handshake => crate::wire::PacketType::Handshake,
         }
     }
 }
@@ -156,6 +160,7 @@ pub(crate) struct RetryToSend<'a> {
     pub(crate) token: &'a [u8],
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "servers send no Retry packets yet"))]
 impl RetryToSend<'_> {
     /// Bytes of the packet without its tag.
     pub(crate) fn size(&self) -> usize {

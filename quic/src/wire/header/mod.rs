@@ -10,8 +10,10 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{HeaderError, Packet, Packets, ProtectedPacket, Retry, UnprotectedHeader, UnsupportedVersion, VersionNegotiation};
-pub(crate) use encode::{EncodedHeader, LongHeader, LongType, RetryToSend, ShortHeader, VersionNegotiationToSend};
+#[cfg(test)]
+pub(crate) use self::{decode::HeaderError, encode::RetryToSend};
+pub(crate) use decode::{Packet, Packets, ProtectedPacket, Retry, UnsupportedVersion, VersionNegotiation};
+pub(crate) use encode::{EncodedHeader, LongHeader, LongType, ShortHeader, VersionNegotiationToSend};
 
 /// The first byte's bit that tells a long header from a short one (RFC 8999 section 5).
 const LONG: u8 = 0x80;
