@@ -146,7 +146,11 @@ impl Simulation {
             |main| fault = driver.run_to_end(|| main.is_finished()),
         );
         match (result, fault) {
-            (Err(JoinError::Panicked(payload)), _) => std::panic::resume_unwind(payload),
+            (Err(JoinError::Panicked(payload)), fault) => {
+                // A dead-lock ends in cancelled calls, at whose errors tests panic.
+                fault.iter().for_each(|fault| eprintln!("simulation with seed {seed}: {fault}"));
+                std::panic::resume_unwind(payload)
+            }
             (_, Some(fault)) => panic!("simulation with seed {seed}: {fault}"),
             (Ok(value), None) => value,
             (Err(error), None) => panic!("simulation with seed {seed}: {error}"),

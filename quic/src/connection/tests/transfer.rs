@@ -21,6 +21,21 @@ fn a_handshake_and_a_transfer_both_ways() {
     assert!(pair.run(SECOND, |pair| pair.client.is_flushed() && pair.server.is_flushed()));
 }
 
+/// The server's only acknowledgement of a Handshake packet is lost: that later packets are acknowledged shows as well that the
+/// client is validated, and ends the back-off of probes (RFC 9002 6.2.1, 6.2.2.1).
+#[test]
+fn the_back_off_ends_without_an_acknowledged_handshake_packet() {
+    let mut pair = Pair::connected(4);
+    pair.client.connection().peer_validated_us = false;
+    pair.network.loss = 100;
+    let id = pair.client.send(Direction::Uni, 5_000);
+    pair.run(2 * SECOND, |_| false);
+    assert!(pair.client.connection().loss.probes() > 2);
+    pair.network.loss = 0;
+    assert!(pair.run(10 * SECOND, |pair| pair.server.has_received(id, 5_000) && pair.client.is_flushed()));
+    assert_eq!(pair.client.connection().loss.probes(), 0);
+}
+
 #[test]
 fn an_idle_connection_is_silent_and_owes_nothing() {
     let mut pair = Pair::connected(2);
