@@ -96,10 +96,8 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let origins = origins(&arguments.urls)?;
-    if arguments.urls.len() > 1 {
-        if let Some(directory) = &arguments.output {
-            std::fs::create_dir_all(directory).with_context(|| format!("cannot make the directory {}", directory.display()))?;
-        }
+    if let Some(directory) = arguments.output.as_ref().filter(|_| arguments.urls.len() > 1) {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make the directory {}", directory.display()))?;
     }
     let trust = match (&arguments.ca, arguments.insecure) {
         (Some(file), _) => tls::Trust::Roots(Certificates::from_pem_file(file)?),
