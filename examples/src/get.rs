@@ -33,7 +33,7 @@ use crate::{hq, report, tls};
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
-    /// What to fetch: https://host[:port]/path.
+    /// What to fetch: `https://host:port/path`; without a port, 443.
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
     /// A file for one URL, or a directory for several (made if it is missing). With --json and without this, bodies are only hashed.

@@ -26,7 +26,7 @@ use crate::{
 ///
 ///   weald serve --root site
 ///
-///   weald serve --listen '[::]:443' --cert chain.pem --key key.pem
+///   weald serve --listen 0.0.0.0:443 --cert chain.pem --key key.pem
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
