@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 
 use super::current;
-use super::idle::{Idle, Sleeper};
+use super::idle::{Idle, Rung, Sleeper};
 use super::inbox::Inbox;
 use super::shutdown::Exits;
 use super::spawn_queue::SpawnQueues;
@@ -47,7 +47,7 @@ pub(crate) struct WorkerShared {
     pub(crate) reactor: Option<(ReactorHandle, ReactorWaker)>,
     /// In a simulation, the only thread that may touch it.
     pub(crate) only_thread: Option<ThreadId>,
-    rung: AtomicBool,
+    rung: Rung,
     commands: Mutex<Vec<Command>>,
     has_commands: AtomicBool,
     /// During a shutdown, how many coroutines are left; `usize::MAX` before the worker has counted.
@@ -62,7 +62,7 @@ impl WorkerShared {
             sleeper: Sleeper::new(),
             reactor,
             only_thread,
-            rung: AtomicBool::new(false),
+            rung: Rung::new(),
             commands: Mutex::new(Vec::new()),
             has_commands: AtomicBool::new(false),
             remaining: AtomicUsize::new(usize::MAX),
@@ -81,8 +81,7 @@ impl WorkerShared {
     /// Makes the worker run a round soon.
     pub(crate) fn ring(&self) {
         self.refuse_foreign_thread();
-        // Ordering: Relaxed; the fence in `must_ring` and that before the sleep order it.
-        self.rung.store(true, Ordering::Relaxed);
+        self.rung.set();
         self.ring_if_asleep();
     }
 
@@ -104,14 +103,12 @@ impl WorkerShared {
 
     /// A round begins, which is all that a ring asks for.
     pub(crate) fn answer_ring(&self) {
-        if self.rung.load(Ordering::Relaxed) {
-            self.rung.store(false, Ordering::Relaxed);
-        }
+        self.rung.answer();
     }
 
     /// Whether somebody gave this worker something. Asked behind the fence before a sleep.
     pub(crate) fn has_work(&self) -> bool {
-        !self.inbox.is_empty() || self.rung.load(Ordering::Relaxed) || self.has_commands.load(Ordering::Relaxed)
+        !self.inbox.is_empty() || self.rung.is_set() || self.has_commands.load(Ordering::Relaxed)
     }
 
     fn ring_if_asleep(&self) {
