@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::current::{self, Local};
 use super::shared::{Command, Phase, Shared};
 use super::spawn_queue::SpawnQueue;
+use super::spin::{SPIN_TIME, Spinning};
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::{Resumed, Suspend};
 use crate::hook::{Hook, HookHandle, HookId, Progress, RoundContext};
@@ -32,10 +33,10 @@ const ROUND_TASKS: usize = 128;
 const ROUND_TIME: Duration = Duration::from_micros(100);
 /// The clock costs as much as a switch, so it is read once for so many.
 const CLOCK_EVERY: usize = 16;
-/// How long a worker polls before it sleeps, while that pays: a ring through the kernel costs 10 us and more.
-const SPIN_TIME: Duration = Duration::from_micros(50);
-/// How many spins in vain it takes until a worker sleeps at once.
-const SPIN_CREDIT: u32 = 4;
+/// Looks at what other threads write, between two looks at the sockets, which are system calls: about 300 ns.
+const SPIN_LOOKS: usize = 8;
+/// While coroutines can run, sockets are looked at so often at most: a system call for each switch would double its cost.
+const POLL_EVERY: Duration = Duration::from_micros(5);
 
 /// A worker, as a value: a thread runs it, or the driver of a simulation does.
 pub(crate) struct Worker {
@@ -45,7 +46,9 @@ pub(crate) struct Worker {
     hooks: Vec<InstalledHook>,
     /// Whose turn it is: the unstarted or the started.
     unstarted_next: bool,
-    spin_credit: u32,
+    spinning: Spinning,
+    /// When the sockets were looked at.
+    polled: Instant,
     phase: Phase,
 }
 
@@ -76,7 +79,8 @@ impl Worker {
             reactor,
             hooks: Vec::new(),
             unstarted_next: false,
-            spin_credit: SPIN_CREDIT,
+            spinning: Spinning::new(),
+            polled: Instant::from_nanos(0),
             phase: Phase::Running,
         }
     }
@@ -107,10 +111,14 @@ impl Worker {
         // A new phase is news: whoever polls before a sleep must return to the loop, which looks for the last one.
         let mut round = Round { busy: self.obey_phase(), ..Round::default() };
         local.worker.answer_ring();
-        if let Some(reactor) = &mut self.reactor {
+        let now = Instant::now();
+        let can_run = !local.queue.is_empty() || !local.worker.inbox.is_empty();
+        if let Some(reactor) = &mut self.reactor
+            && !(can_run && now - self.polled < POLL_EVERY)
+        {
             round.busy |= poll(reactor, Some(Duration::ZERO));
         }
-        let now = Instant::now();
+            self.polled = now;
         local.expire_timers(now);
         local.worker.inbox.drain(|node| local.queue.push(TaskPtr::from_node(node)));
         for command in local.worker.take_commands() {
@@ -329,23 +337,24 @@ impl Worker {
 
     /// Nothing to do: polls for a while if that has paid, then sleeps.
     fn wait(&mut self) {
-        let start = Instant::now();
-        if self.spin_credit > 0 {
+        if self.spinning.pays() {
+            let start = Instant::now();
             while start.elapsed() < SPIN_TIME {
                 if self.round().busy {
-                    self.spin_credit = SPIN_CREDIT;
-                    return;
+                    return self.spinning.found();
                 }
-                spin_loop();
+                for _ in 0..SPIN_LOOKS {
+                    if self.local.has_news() {
+                        break;
+                    }
+                    spin_loop();
+                }
             }
-            self.spin_credit -= 1;
+            self.spinning.in_vain();
         }
         let asleep = Instant::now();
         self.sleep();
-        // It would have been found by polling.
-        if asleep.elapsed() < SPIN_TIME {
-            self.spin_credit = (self.spin_credit + 1).min(SPIN_CREDIT);
-        }
+        self.spinning.slept(asleep.elapsed());
     }
 
     fn sleep(&mut self) {
@@ -356,7 +365,7 @@ impl Worker {
         shared.idle.sleeps();
         worker.sleeper.prepare();
         // The second look, behind the fence: see `idle`.
-        if !worker.has_work() && shared.spawns.is_empty() && shared.phase() == self.phase {
+        if !local.has_news() && shared.phase() == self.phase {
             let timeout = deadline.map(|deadline| deadline - Instant::now());
             let _entered = current::enter(&local);
             poll(reactor, timeout);
