@@ -147,6 +147,27 @@ fn unstarted_coroutines_are_stolen_from_a_busy_worker() {
 }
 
 #[test]
+fn what_is_spawned_outside_starts_although_no_worker_is_ever_idle() {
+    let runtime = one_worker();
+    let over = Arc::new(AtomicBool::new(false));
+    let (running, runs) = mpsc::channel();
+    let yields = {
+        let over = Arc::clone(&over);
+        runtime.handle().spawn(move || {
+            running.send(()).expect("the test listens");
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while !over.load(Ordering::Acquire) && Instant::now() < deadline {
+                yield_now();
+            }
+            over.load(Ordering::Acquire)
+        })
+    };
+    runs.recv().expect("it runs");
+    runtime.run(|| over.store(true, Ordering::Release));
+    assert!(yields.join().expect("no panic"), "it was not started before the yielding ended");
+}
+
+#[test]
 fn spawn_on_chooses_the_worker() {
     let runtime = Runtime::builder().workers(3).build().expect("a runtime");
     for worker in 0..3 {

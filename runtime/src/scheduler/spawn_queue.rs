@@ -50,6 +50,14 @@ impl SpawnQueues {
         self.outside.is_empty() && self.stealers.iter().all(Stealer::is_empty)
     }
 
+    /// Takes one task spawned from outside.
+    pub(crate) fn take_one_outside(&self) -> Option<Unstarted> {
+        if self.outside.is_empty() {
+            return None;
+        }
+        until_decided(|| self.outside.steal())
+    }
+
     /// Moves a batch of tasks spawned from outside into a worker's deque, and takes one.
     pub(crate) fn take_outside(&self, own: &SpawnQueue) -> Option<Unstarted> {
         if self.outside.is_empty() {

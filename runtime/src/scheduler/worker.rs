@@ -127,6 +127,10 @@ impl Worker {
         }
         round.busy |= self.each_hook(now, "poll", |hook, context| hook.poll(context));
         self.run_coroutines(now, &mut round);
+        if let Some(task) = local.shared.spawns.take_one_outside() {
+            // Here and not only when there is nothing else: workers that are never idle must not starve it.
+            local.spawned.push(task);
+        }
         if !self.hooks.is_empty() {
             round.busy |= self.each_hook(Instant::now(), "flush", |hook, context| hook.flush(context));
         }
