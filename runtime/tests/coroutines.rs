@@ -501,6 +501,48 @@ fn a_hook_that_panics_is_removed_and_one_can_be_removed() {
     assert_eq!(polls.load(Ordering::Relaxed), seen);
 }
 
+/// Each of a hook's methods may panic, its destructor as well; the worker goes on.
+#[test]
+fn a_hook_that_panics_anywhere_leaves_its_worker_alone() {
+    struct Panics(&'static str);
+    impl Panics {
+        fn at(&self, place: &str) {
+            assert!(self.0 != place, "deliberate, in {place}");
+        }
+    }
+    impl Hook for Panics {
+        fn poll(&mut self, _: &mut RoundContext<'_>) -> Progress {
+            self.at("poll");
+            Progress::Idle
+        }
+        fn flush(&mut self, _: &mut RoundContext<'_>) -> Progress {
+            self.at("flush");
+            Progress::Idle
+        }
+        fn next_timeout(&self) -> Option<Instant> {
+            self.at("next_timeout");
+            None
+        }
+        fn shutdown(&mut self, _: &mut RoundContext<'_>) {
+            self.at("shutdown");
+        }
+    }
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("deliberate, in drop");
+        }
+    }
+    let runtime = one_worker();
+    for place in ["poll", "flush", "next_timeout", "shutdown", "drop", "another drop"] {
+        runtime.handle().add_hook(0, move |_| Box::new(Panics(place))).expect("a worker 0");
+    }
+    for _ in 0..3 {
+        assert_eq!(runtime.run(|| spawn(|| 1).join().expect("no panic")), 1);
+        std::thread::yield_now();
+    }
+    assert!(runtime.shutdown(Duration::from_secs(1)).is_clean());
+}
+
 #[test]
 fn the_current_runtime_is_known_inside_only() {
     assert!(Handle::current().is_none());

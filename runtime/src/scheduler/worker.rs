@@ -125,16 +125,17 @@ impl Worker {
             round.busy = true;
             self.execute(command);
         }
-        round.busy |= self.each_hook(now, "poll", |hook, context| hook.poll(context));
-        self.run_coroutines(now, &mut round);
         if let Some(task) = local.shared.spawns.take_one_outside() {
             // Here and not only when there is nothing else: workers that are never idle must not starve it.
             local.spawned.push(task);
         }
         if !self.hooks.is_empty() {
             round.busy |= self.each_hook(Instant::now(), "flush", |hook, context| hook.flush(context));
+        round.busy |= self.each_hook(now, "poll", |hook, context| hook.poll(context));
+        self.run_coroutines(now, &mut round);
         }
         round.busy |= round.ran > 0 || !local.queue.is_empty() || !local.spawned.is_empty();
+            self.remove_hooks_unless("next_timeout", |installed| installed.timeout = installed.hook.next_timeout());
         if self.phase != Phase::Running {
             self.count_remaining();
         }
@@ -144,7 +145,7 @@ impl Worker {
     /// When the worker must run a round even if nothing happens.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let timers = self.local.timers.borrow().next_deadline();
-        let hooks = self.hooks.iter().filter_map(|installed| installed.hook.next_timeout()).min();
+        let hooks = self.hooks.iter().filter_map(|installed| installed.timeout).min();
         timers.into_iter().chain(hooks).min()
     }
 
@@ -164,8 +165,7 @@ impl Worker {
             hook.shutdown(context);
             Progress::Idle
         });
-        let hooks = std::mem::take(&mut self.hooks);
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(hooks)));
+        std::mem::take(&mut self.hooks).into_iter().for_each(discard);
         while let Some(task) = local.spawned.pop() {
             task.refuse(JoinError::Cancelled);
         }
@@ -301,40 +301,27 @@ impl Worker {
         match command {
             Command::AddHook(id, make) => {
                 let handle = HookHandle { worker: Arc::clone(&self.local.worker) };
-                match panic::catch_unwind(AssertUnwindSafe(|| make(handle))) {
-                    Ok(hook) => self.hooks.push(InstalledHook { id, hook }),
-                    Err(payload) => log_hook_panic(id, "construction", &*payload),
+                if let Some(hook) = guarded(id, "construction", || make(handle)) {
+                    self.hooks.push(InstalledHook { id, hook, timeout: None });
                 }
             }
             Command::RemoveHook(id) => {
                 if let Some(position) = self.hooks.iter().position(|installed| installed.id == id) {
-                    let InstalledHook { id, hook } = self.hooks.remove(position);
-                    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(hook))) {
-                        log_hook_panic(id, "drop", &*payload);
-                    }
+                    discard(self.hooks.remove(position));
                 }
             }
         }
     }
 
-    /// Calls every hook; one that panics is dropped.
+    /// Calls every hook, and says whether one was busy.
     fn each_hook(&mut self, now: Instant, what: &str, mut call: impl FnMut(&mut dyn Hook, &mut RoundContext<'_>) -> Progress) -> bool {
         let mut busy = false;
-        let local = &self.local;
-        self.hooks.retain_mut(|InstalledHook { id, hook }| {
+        let local = Rc::clone(&self.local);
+        self.remove_hooks_unless(what, |installed| {
             // A generator of the hook's own for this call: the hook may spawn, which may need the worker's.
             let mut rng = local.rng.borrow_mut().fork();
             let mut context = RoundContext { now, rng: &mut rng, worker: local.worker.index };
-            match panic::catch_unwind(AssertUnwindSafe(|| call(&mut **hook, &mut context))) {
-                Ok(progress) => {
-                    busy |= progress == Progress::Busy;
-                    true
-                }
-                Err(payload) => {
-                    log_hook_panic(*id, what, &*payload);
-                    false
-                }
-            }
+            busy |= call(&mut *installed.hook, &mut context) == Progress::Busy;
         });
         busy
     }
@@ -345,6 +332,11 @@ impl Worker {
             let start = Instant::now();
             while start.elapsed() < SPIN_TIME {
                 if self.round().busy {
+    /// Makes a call for every hook; those that panic in it are removed.
+    fn remove_hooks_unless(&mut self, what: &str, mut call: impl FnMut(&mut InstalledHook)) {
+        self.hooks.extract_if(.., |installed| guarded(installed.id, what, || call(installed)).is_none()).for_each(discard);
+    }
+
                     return self.spinning.found();
                 }
                 for _ in 0..SPIN_LOOKS {
@@ -390,7 +382,18 @@ fn poll(reactor: &mut Reactor, timeout: Option<Duration>) -> bool {
     }
 }
 
-fn log_hook_panic(id: HookId, what: &str, payload: &(dyn std::any::Any + Send)) {
-    let message = panic_message(payload).unwrap_or("(no message)");
-    tracing::error!(worker = id.worker, hook = id.number, message, "a hook panicked in its {what} and was removed");
+/// Runs a part of a hook. `None`, and a line in the log, if it panicked.
+fn guarded<R>(id: HookId, what: &str, call: impl FnOnce() -> R) -> Option<R> {
+    match panic::catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            let message = panic_message(&*payload).unwrap_or("(no message)");
+            tracing::error!(worker = id.worker, hook = id.number, message, "a hook panicked in its {what} and was removed");
+            None
+        }
+    }
+}
+
+fn discard(installed: InstalledHook) {
+    guarded(installed.id, "drop", || drop(installed.hook));
 }
