@@ -3,6 +3,7 @@
 //! Invariants: as in the parent module; what is here has no owner thread and so no borrow of one.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::ThreadId;
 
@@ -124,15 +125,22 @@ impl WorkerShared {
         }
     }
 
-    /// After the end: publishes that what came too late will not run. A started task here is one that was leaked. The chain
-    /// of an inbox may be taken by anyone.
-    fn refuse_unstarted(&self) {
+    /// After the end: publishes that what came too late will not run, and drops the commands. The chain of an inbox may be
+    /// taken by anyone; a started task goes back into it, for a worker that is late and may still unwind it.
+    pub(crate) fn refuse_unstarted(&self) {
+        let mut started = Vec::new();
         self.inbox.drain(|node| {
             let task = TaskPtr::from_node(node);
-            if !task.is_started() {
-                task.refuse(JoinError::Cancelled);
-            }
+            if task.is_started() { started.push(node) } else { task.refuse(JoinError::Cancelled) }
         });
+        for node in started {
+            // SAFETY: just taken out, so it is in no queue; a task that was not run to its end is alive.
+            unsafe { self.inbox.push(node) };
+        }
+        for command in self.take_commands() {
+            // What it holds may belong to others who wait for its end; a panic in its drop is nobody's.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(command)));
+        }
     }
 
     /// A simulation repeats only if nothing outside touches it.
@@ -218,7 +226,7 @@ impl Shared {
                 self.spawns.push_from_outside(task);
                 self.call_help(0);
                 if self.phase() == Phase::Stopped {
-                    self.spawns.clear_outside();
+                    self.spawns.clear();
                 }
                 handle
             }
@@ -263,6 +271,10 @@ impl Shared {
         }
         let id = HookId { worker, number: self.next_hook.fetch_add(1, Ordering::Relaxed) };
         home.command(Command::AddHook(id, make));
+        if self.phase() == Phase::Stopped {
+            // The worker may have looked for the last time already.
+            home.refuse_unstarted();
+        }
         Ok(id)
     }
 

@@ -75,9 +75,12 @@ impl SpawnQueues {
             .find_map(|victim| until_decided(|| self.stealers[victim].steal_batch_and_pop(&own.0)))
     }
 
-    /// Drops what was spawned from outside, at the end.
-    pub(crate) fn clear_outside(&self) {
-        while let Some(task) = until_decided(|| self.outside.steal()) {
+    /// Drops what nobody will start, at the end: what was spawned from outside, and what is left in the deques of workers that
+    /// never came back.
+    pub(crate) fn clear(&self) {
+        let outside = || until_decided(|| self.outside.steal());
+        let left = || self.stealers.iter().find_map(|stealer| until_decided(|| stealer.steal()));
+        while let Some(task) = outside().or_else(left) {
             drop(task);
         }
     }

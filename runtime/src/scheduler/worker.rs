@@ -55,6 +55,8 @@ pub(crate) struct Worker {
 struct InstalledHook {
     id: HookId,
     hook: Box<dyn Hook>,
+    /// Its next time-out, as of the end of the last round.
+    timeout: Option<Instant>,
 }
 
 /// What a round did.
@@ -117,8 +119,8 @@ impl Worker {
             && !(can_run && now - self.polled < POLL_EVERY)
         {
             round.busy |= poll(reactor, Some(Duration::ZERO));
-        }
             self.polled = now;
+        }
         local.expire_timers(now);
         local.worker.inbox.drain(|node| local.queue.push(TaskPtr::from_node(node)));
         for command in local.worker.take_commands() {
@@ -129,13 +131,13 @@ impl Worker {
             // Here and not only when there is nothing else: workers that are never idle must not starve it.
             local.spawned.push(task);
         }
-        if !self.hooks.is_empty() {
-            round.busy |= self.each_hook(Instant::now(), "flush", |hook, context| hook.flush(context));
         round.busy |= self.each_hook(now, "poll", |hook, context| hook.poll(context));
         self.run_coroutines(now, &mut round);
+        if !self.hooks.is_empty() {
+            round.busy |= self.each_hook(Instant::now(), "flush", |hook, context| hook.flush(context));
+            self.remove_hooks_unless("next_timeout", |installed| installed.timeout = installed.hook.next_timeout());
         }
         round.busy |= round.ran > 0 || !local.queue.is_empty() || !local.spawned.is_empty();
-            self.remove_hooks_unless("next_timeout", |installed| installed.timeout = installed.hook.next_timeout());
         if self.phase != Phase::Running {
             self.count_remaining();
         }
@@ -174,6 +176,9 @@ impl Worker {
             if !task.is_started() {
                 task.refuse(JoinError::Cancelled);
             }
+        }
+        if let Some(reactor) = &self.reactor {
+            reactor.close();
         }
         let leaked = self.describe_started();
         let clean = leaked.is_empty();
@@ -238,7 +243,8 @@ impl Worker {
     fn run_one(&mut self, local: &Local, task: TaskPtr, round: &mut Round) {
         round.ran += 1;
         if !task.is_started() {
-            if self.phase != Phase::Running {
+            // The runtime's phase, which may be ahead of this round's: a coroutine may have kept the worker over a whole shutdown.
+            if local.shared.phase() != Phase::Running {
                 return task.refuse(JoinError::Cancelled);
             }
             task.pin_to(&local.worker);
@@ -326,17 +332,17 @@ impl Worker {
         busy
     }
 
+    /// Makes a call for every hook; those that panic in it are removed.
+    fn remove_hooks_unless(&mut self, what: &str, mut call: impl FnMut(&mut InstalledHook)) {
+        self.hooks.extract_if(.., |installed| guarded(installed.id, what, || call(installed)).is_none()).for_each(discard);
+    }
+
     /// Nothing to do: polls for a while if that has paid, then sleeps.
     fn wait(&mut self) {
         if self.spinning.pays() {
             let start = Instant::now();
             while start.elapsed() < SPIN_TIME {
                 if self.round().busy {
-    /// Makes a call for every hook; those that panic in it are removed.
-    fn remove_hooks_unless(&mut self, what: &str, mut call: impl FnMut(&mut InstalledHook)) {
-        self.hooks.extract_if(.., |installed| guarded(installed.id, what, || call(installed)).is_none()).for_each(discard);
-    }
-
                     return self.spinning.found();
                 }
                 for _ in 0..SPIN_LOOKS {
