@@ -147,6 +147,27 @@ fn unstarted_coroutines_are_stolen_from_a_busy_worker() {
 }
 
 #[test]
+fn what_is_spawned_outside_starts_although_no_worker_is_ever_idle() {
+    let runtime = one_worker();
+    let over = Arc::new(AtomicBool::new(false));
+    let (running, runs) = mpsc::channel();
+    let yields = {
+        let over = Arc::clone(&over);
+        runtime.handle().spawn(move || {
+            running.send(()).expect("the test listens");
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while !over.load(Ordering::Acquire) && Instant::now() < deadline {
+                yield_now();
+            }
+            over.load(Ordering::Acquire)
+        })
+    };
+    runs.recv().expect("it runs");
+    runtime.run(|| over.store(true, Ordering::Release));
+    assert!(yields.join().expect("no panic"), "it was not started before the yielding ended");
+}
+
+#[test]
 fn spawn_on_chooses_the_worker() {
     let runtime = Runtime::builder().workers(3).build().expect("a runtime");
     for worker in 0..3 {
@@ -478,6 +499,48 @@ fn a_hook_that_panics_is_removed_and_one_can_be_removed() {
     let seen = polls.load(Ordering::Relaxed);
     runtime.run(|| sleep(Duration::from_millis(2)));
     assert_eq!(polls.load(Ordering::Relaxed), seen);
+}
+
+/// Each of a hook's methods may panic, its destructor as well; the worker goes on.
+#[test]
+fn a_hook_that_panics_anywhere_leaves_its_worker_alone() {
+    struct Panics(&'static str);
+    impl Panics {
+        fn at(&self, place: &str) {
+            assert!(self.0 != place, "deliberate, in {place}");
+        }
+    }
+    impl Hook for Panics {
+        fn poll(&mut self, _: &mut RoundContext<'_>) -> Progress {
+            self.at("poll");
+            Progress::Idle
+        }
+        fn flush(&mut self, _: &mut RoundContext<'_>) -> Progress {
+            self.at("flush");
+            Progress::Idle
+        }
+        fn next_timeout(&self) -> Option<Instant> {
+            self.at("next_timeout");
+            None
+        }
+        fn shutdown(&mut self, _: &mut RoundContext<'_>) {
+            self.at("shutdown");
+        }
+    }
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("deliberate, in drop");
+        }
+    }
+    let runtime = one_worker();
+    for place in ["poll", "flush", "next_timeout", "shutdown", "drop", "another drop"] {
+        runtime.handle().add_hook(0, move |_| Box::new(Panics(place))).expect("a worker 0");
+    }
+    for _ in 0..3 {
+        assert_eq!(runtime.run(|| spawn(|| 1).join().expect("no panic")), 1);
+        std::thread::yield_now();
+    }
+    assert!(runtime.shutdown(Duration::from_secs(1)).is_clean());
 }
 
 #[test]

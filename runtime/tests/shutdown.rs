@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use weald_runtime::net::UdpSocket;
 use weald_runtime::time::Instant;
 use weald_runtime::{Builder, Runtime, is_cancelled, park, sleep, spawn, spawn_on, yield_now};
 
@@ -165,4 +166,57 @@ fn spawns_that_race_with_the_end_are_run_or_refused() {
             assert!((0..=200).contains(&ran));
         });
     }
+}
+
+#[test]
+fn a_thread_that_waits_on_a_socket_is_cancelled() {
+    let runtime = runtime();
+    let socket = runtime.run(|| UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a socket"));
+    std::thread::scope(|scope| {
+        let receiver = scope.spawn(|| {
+            socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+            socket.recv_from(&mut [0; 8]).expect_err("nobody sends")
+        });
+        let (waiting, waits) = std::sync::mpsc::channel();
+        runtime.run(move || {
+            sleep(Duration::from_millis(20));
+            waiting.send(()).expect("the test listens");
+        });
+        waits.recv().expect("slept");
+        drop(runtime);
+        let cancelled = |error: &std::io::Error| error.get_ref().is_some_and(|inner| inner.is::<weald_runtime::net::Cancelled>());
+        let error = receiver.join().expect("no panic");
+        assert!(cancelled(&error), "{error}");
+        // Whoever comes later hears the same, and what has arrived can still be read.
+        assert!(cancelled(&socket.recv_from(&mut [0; 8]).expect_err("nobody sends")));
+        socket.send_to(b"x", socket.local_addr()).expect("the socket is open");
+        assert_eq!(socket.recv_from(&mut [0; 8]).expect("it has arrived").0, 1);
+    });
+}
+
+#[test]
+fn what_a_stuck_worker_has_not_started_is_refused() {
+    let runtime = Runtime::builder().workers(1).build().expect("a runtime");
+    let over = Arc::new(AtomicBool::new(false));
+    let (handles, children) = std::sync::mpsc::channel();
+    let stuck = Arc::clone(&over);
+    let _ = runtime.handle().spawn(move || {
+        handles.send(spawn(|| 1)).expect("the test listens");
+        handles.send(spawn_on(0, || 2)).expect("the test listens");
+        while !stuck.load(Ordering::Acquire) {
+            std::hint::spin_loop();
+        }
+    });
+    let handle = runtime.handle();
+    let children: Vec<_> = [children.recv(), children.recv()].into_iter().map(|child| child.expect("spawned")).collect();
+    let from_outside = handle.spawn_on(0, || 3);
+    let report = runtime.shutdown(Duration::ZERO);
+    assert_eq!(report.stuck_workers, [0], "{report}");
+    assert!(from_outside.join().expect_err("never started").is_cancelled());
+    let [stealable, pinned] = <[_; 2]>::try_from(children).expect("two");
+    assert!(stealable.join().expect_err("never started").is_cancelled());
+    // In the stuck worker's own queue, which nobody else may touch: when it comes back.
+    assert!(!pinned.is_finished());
+    over.store(true, Ordering::Release);
+    assert!(pinned.join().expect_err("never started").is_cancelled());
 }

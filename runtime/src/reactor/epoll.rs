@@ -51,6 +51,8 @@ struct Shared {
 struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Nobody polls any more.
+    closed: bool,
 }
 
 struct Slot {
@@ -92,6 +94,16 @@ impl Reactor {
         Ok(count)
     }
 
+    /// The last poll is over: whoever waits for a source of this reactor, now or later, is cancelled.
+    pub(crate) fn close(&self) {
+        let sources: Vec<_> = {
+            let mut table = self.handle.shared.table.lock();
+            table.closed = true;
+            table.slots.iter().filter_map(|slot| slot.source.clone()).collect()
+        };
+        sources.iter().for_each(|source| source.close());
+    }
+
     /// Registers with this reactor.
     pub(crate) fn handle(&self) -> ReactorHandle {
         self.handle.clone()
@@ -108,7 +120,11 @@ impl ReactorHandle {
     pub(crate) fn register(&self, descriptor: impl AsFd) -> io::Result<Arc<Source>> {
         let source = {
             let mut table = self.shared.table.lock();
-            table.insert()
+            let source = table.insert();
+            if table.closed {
+                source.close();
+            }
+            source
         };
         // After the table: an edge may come at once.
         if let Err(error) = self.shared.epoll.add(descriptor, source.token()) {

@@ -20,7 +20,7 @@ use std::io;
 pub(crate) use self::epoll::{Reactor, ReactorHandle, ReactorWaker};
 use crate::park::{self, Unparked, Waiter};
 use crate::primitive::Mutex;
-use crate::primitive::atomic::{AtomicU64, Ordering};
+use crate::primitive::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::time::Instant;
 
 /// Which half of a socket.
@@ -42,6 +42,8 @@ pub(crate) struct Source {
     token: u64,
     read: Half,
     write: Half,
+    /// No edge will ever come: the reactor has stopped.
+    closed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -64,7 +66,7 @@ const ONE_EDGE: u64 = 2;
 impl Source {
     /// A source that counts as ready in both directions.
     pub(crate) fn new(token: u64) -> Source {
-        let source = Source { token, read: Half::default(), write: Half::default() };
+        let source = Source { token, read: Half::default(), write: Half::default(), closed: AtomicBool::new(false) };
         source.set_ready(Direction::Read);
         source.set_ready(Direction::Write);
         source
@@ -94,7 +96,8 @@ impl Source {
         loop {
             // Acquire pairs with the Release of set_ready.
             let seen = half.state.load(Ordering::Acquire);
-            if seen & READY == 0 {
+            // Without a reactor the bit is not set again, so the operation itself must tell.
+            if seen & READY == 0 && !self.closed.load(Ordering::Relaxed) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             match operation() {
@@ -114,11 +117,22 @@ impl Source {
         }
     }
 
-    /// Parks until the direction counts as ready.
+    /// From now on nobody waits here, and who does is cancelled. Operations that need not wait go on as before.
+    pub(crate) fn close(&self) {
+        // Ordering: Relaxed; the waiters' lock in `set_ready` comes after, that in `enlist` before the look at it.
+        self.closed.store(true, Ordering::Relaxed);
+        self.set_ready(Direction::Read);
+        self.set_ready(Direction::Write);
+    }
+
+    /// Parks until the direction counts as ready. Fails at once if it never will.
     #[track_caller]
     pub(crate) fn wait(&self, direction: Direction, deadline: Option<Instant>) -> Result<(), WaitError> {
         let half = self.half(direction);
         while let Some(place) = half.enlist() {
+            if self.closed.load(Ordering::Relaxed) {
+                return Err(WaitError::Cancelled);
+            }
             let unparked = park::park_until(deadline);
             // Whoever set the ready bit has taken everyone off the list; any other reason leaves us on it.
             drop(place);

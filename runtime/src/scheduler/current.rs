@@ -65,6 +65,12 @@ impl Local {
         self.next_id.replace(self.next_id.get() + 1)
     }
 
+    /// Whether other threads gave the worker something, or anybody something that it may take. Asked behind the fence before a
+    /// sleep.
+    pub(crate) fn has_news(&self) -> bool {
+        self.worker.has_work() || !self.shared.spawns.is_empty()
+    }
+
     /// Enqueues the coroutines whose deadline has passed.
     pub(crate) fn expire_timers(&self, now: Instant) {
         self.timers.borrow_mut().expire(now, |task| {

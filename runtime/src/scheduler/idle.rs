@@ -6,7 +6,7 @@
 //! then looks whether the worker sleeps. With a SeqCst fence between the two steps on both sides, at least one sees the
 //! other. The giver that finds a sleeper claims the ring, so that a sleep costs one system call however many givers come.
 
-use crate::primitive::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use crate::primitive::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 
 const AWAKE: u32 = 0;
 const SLEEPING: u32 = 1;
@@ -48,6 +48,40 @@ impl Sleeper {
     pub(crate) fn claim(&self) -> bool {
         // Ordering: Release pairs with the Acquire in `prepare`. The rest is ordered by the fences.
         self.0.load(Ordering::Relaxed) == SLEEPING && self.0.swap(AWAKE, Ordering::Release) == SLEEPING
+    }
+}
+
+/// The wish that a worker runs a round, for work that only the round itself can find, such as a hook's.
+///
+/// Who rings has published work before. The answer takes the flag and that work with it: one that only cleared the flag could
+/// swallow a second ring, whose work the round then need not see.
+#[derive(Debug)]
+pub(crate) struct Rung(AtomicBool);
+
+impl Rung {
+    pub(crate) fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// Asks for a round. The caller then looks whether the worker sleeps ([`Sleeper::must_ring`]).
+    pub(crate) fn set(&self) {
+        // Ordering: Release pairs with the Acquire in `answer`. An exchange and not a store, so that it continues the release
+        // sequence of an earlier ring: whoever takes the last one has the work of all.
+        self.0.swap(true, Ordering::Release);
+    }
+
+    /// A round begins.
+    pub(crate) fn answer(&self) {
+        // Ordering: Relaxed keeps the usual round free of a write; what is not seen here stays set and keeps the worker awake.
+        if self.0.load(Ordering::Relaxed) {
+            // Ordering: Acquire pairs with the Release in `set`: the round sees what was published before each ring it takes.
+            self.0.swap(false, Ordering::Acquire);
+        }
+    }
+
+    /// Whether a round is asked for. Before a sleep it is asked behind the fence of [`Sleeper::prepare`].
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -117,5 +151,57 @@ mod tests {
         assert!(idle.wants_help());
         idle.wakes();
         assert!(!idle.wants_help());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::primitive::{Arc, Condvar, Mutex};
+    use loom::thread;
+
+    /// Two givers publish work that no flag of the scheduler's shows, and ring. The worker sees both, or is woken for it.
+    #[test]
+    fn loom_rung_answers_take_the_work_of_every_ring() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let work = [AtomicBool::new(false), AtomicBool::new(false)];
+            let shared = Arc::new((work, Rung::new(), Sleeper::new(), Mutex::new(false), Condvar::new()));
+            let givers: Vec<_> = (0..2)
+                .map(|giver| {
+                    let shared = Arc::clone(&shared);
+                    thread::spawn(move || {
+                        let (work, rung, sleeper, bell, ringing) = &*shared;
+                        // Ordering: Relaxed shows that the ring is what publishes.
+                        work[giver].store(true, Ordering::Relaxed);
+                        rung.set();
+                        if sleeper.must_ring() {
+                            *bell.lock() = true;
+                            ringing.notify_one();
+                        }
+                    })
+                })
+                .collect();
+            let (work, rung, sleeper, bell, ringing) = &*shared;
+            loop {
+                rung.answer();
+                if work.iter().all(|work| work.load(Ordering::Relaxed)) {
+                    break;
+                }
+                sleeper.prepare();
+                if !rung.is_set() {
+                    let mut guard = bell.lock();
+                    while !*guard {
+                        guard = ringing.wait(guard);
+                    }
+                    *guard = false;
+                }
+                sleeper.finish();
+            }
+            for giver in givers {
+                giver.join().expect("givers do not panic");
+            }
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! Owns what the workers of a runtime share, and with it how work is handed to a worker from elsewhere.
 //!
-//! The loop is in `worker`; who may sleep, in `idle`; the coroutines that have not run, in `spawn_queue`; the way in from
+//! The loop is in `worker`; who may sleep, in `idle`, and who polls before, in `spin`; the coroutines that have not run, in `spawn_queue`; the way in from
 //! other threads, in `inbox`; what a coroutine sees of its worker, in `current`; the end of it all, in `shutdown`.
 //!
 //! Invariants:
@@ -15,6 +15,8 @@ pub(crate) mod inbox;
 pub(crate) mod shutdown;
 #[cfg(not(loom))]
 pub(crate) mod spawn_queue;
+#[cfg(not(loom))]
+mod spin;
 #[cfg(not(loom))]
 pub(crate) mod worker;
 

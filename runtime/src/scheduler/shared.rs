@@ -3,11 +3,12 @@
 //! Invariants: as in the parent module; what is here has no owner thread and so no borrow of one.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::ThreadId;
 
 use super::current;
-use super::idle::{Idle, Sleeper};
+use super::idle::{Idle, Rung, Sleeper};
 use super::inbox::Inbox;
 use super::shutdown::Exits;
 use super::spawn_queue::SpawnQueues;
@@ -47,7 +48,7 @@ pub(crate) struct WorkerShared {
     pub(crate) reactor: Option<(ReactorHandle, ReactorWaker)>,
     /// In a simulation, the only thread that may touch it.
     pub(crate) only_thread: Option<ThreadId>,
-    rung: AtomicBool,
+    rung: Rung,
     commands: Mutex<Vec<Command>>,
     has_commands: AtomicBool,
     /// During a shutdown, how many coroutines are left; `usize::MAX` before the worker has counted.
@@ -62,7 +63,7 @@ impl WorkerShared {
             sleeper: Sleeper::new(),
             reactor,
             only_thread,
-            rung: AtomicBool::new(false),
+            rung: Rung::new(),
             commands: Mutex::new(Vec::new()),
             has_commands: AtomicBool::new(false),
             remaining: AtomicUsize::new(usize::MAX),
@@ -81,8 +82,7 @@ impl WorkerShared {
     /// Makes the worker run a round soon.
     pub(crate) fn ring(&self) {
         self.refuse_foreign_thread();
-        // Ordering: Relaxed; the fence in `must_ring` and that before the sleep order it.
-        self.rung.store(true, Ordering::Relaxed);
+        self.rung.set();
         self.ring_if_asleep();
     }
 
@@ -104,14 +104,12 @@ impl WorkerShared {
 
     /// A round begins, which is all that a ring asks for.
     pub(crate) fn answer_ring(&self) {
-        if self.rung.load(Ordering::Relaxed) {
-            self.rung.store(false, Ordering::Relaxed);
-        }
+        self.rung.answer();
     }
 
     /// Whether somebody gave this worker something. Asked behind the fence before a sleep.
     pub(crate) fn has_work(&self) -> bool {
-        !self.inbox.is_empty() || self.rung.load(Ordering::Relaxed) || self.has_commands.load(Ordering::Relaxed)
+        !self.inbox.is_empty() || self.rung.is_set() || self.has_commands.load(Ordering::Relaxed)
     }
 
     fn ring_if_asleep(&self) {
@@ -127,15 +125,22 @@ impl WorkerShared {
         }
     }
 
-    /// After the end: publishes that what came too late will not run. A started task here is one that was leaked. The chain
-    /// of an inbox may be taken by anyone.
-    fn refuse_unstarted(&self) {
+    /// After the end: publishes that what came too late will not run, and drops the commands. The chain of an inbox may be
+    /// taken by anyone; a started task goes back into it, for a worker that is late and may still unwind it.
+    pub(crate) fn refuse_unstarted(&self) {
+        let mut started = Vec::new();
         self.inbox.drain(|node| {
             let task = TaskPtr::from_node(node);
-            if !task.is_started() {
-                task.refuse(JoinError::Cancelled);
-            }
+            if task.is_started() { started.push(node) } else { task.refuse(JoinError::Cancelled) }
         });
+        for node in started {
+            // SAFETY: just taken out, so it is in no queue; a task that was not run to its end is alive.
+            unsafe { self.inbox.push(node) };
+        }
+        for command in self.take_commands() {
+            // What it holds may belong to others who wait for its end; a panic in its drop is nobody's.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(command)));
+        }
     }
 
     /// A simulation repeats only if nothing outside touches it.
@@ -221,7 +226,7 @@ impl Shared {
                 self.spawns.push_from_outside(task);
                 self.call_help(0);
                 if self.phase() == Phase::Stopped {
-                    self.spawns.clear_outside();
+                    self.spawns.clear();
                 }
                 handle
             }
@@ -266,6 +271,10 @@ impl Shared {
         }
         let id = HookId { worker, number: self.next_hook.fetch_add(1, Ordering::Relaxed) };
         home.command(Command::AddHook(id, make));
+        if self.phase() == Phase::Stopped {
+            // The worker may have looked for the last time already.
+            home.refuse_unstarted();
+        }
         Ok(id)
     }
 

@@ -111,7 +111,8 @@ pub(crate) fn shut_down(shared: &Arc<Shared>, grace: Duration) -> ShutdownReport
     shared.enter_phase(Phase::Stopped);
     let workers = shared.workers.len();
     shared.exits.wait_until(Instant::now() + STOP_GRACE, |said| said.stopped.len() == workers);
-    shared.spawns.clear_outside();
+    shared.spawns.clear();
+    shared.workers.iter().for_each(|worker| worker.refuse_unstarted());
     let report = shared.exits.report(workers);
     if !report.is_clean() {
         tracing::error!(%report, "a runtime was shut down with coroutines left");

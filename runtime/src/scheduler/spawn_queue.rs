@@ -50,6 +50,14 @@ impl SpawnQueues {
         self.outside.is_empty() && self.stealers.iter().all(Stealer::is_empty)
     }
 
+    /// Takes one task spawned from outside.
+    pub(crate) fn take_one_outside(&self) -> Option<Unstarted> {
+        if self.outside.is_empty() {
+            return None;
+        }
+        until_decided(|| self.outside.steal())
+    }
+
     /// Moves a batch of tasks spawned from outside into a worker's deque, and takes one.
     pub(crate) fn take_outside(&self, own: &SpawnQueue) -> Option<Unstarted> {
         if self.outside.is_empty() {
@@ -67,9 +75,12 @@ impl SpawnQueues {
             .find_map(|victim| until_decided(|| self.stealers[victim].steal_batch_and_pop(&own.0)))
     }
 
-    /// Drops what was spawned from outside, at the end.
-    pub(crate) fn clear_outside(&self) {
-        while let Some(task) = until_decided(|| self.outside.steal()) {
+    /// Drops what nobody will start, at the end: what was spawned from outside, and what is left in the deques of workers that
+    /// never came back.
+    pub(crate) fn clear(&self) {
+        let outside = || until_decided(|| self.outside.steal());
+        let left = || self.stealers.iter().find_map(|stealer| until_decided(|| stealer.steal()));
+        while let Some(task) = outside().or_else(left) {
             drop(task);
         }
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::current::{self, Local};
 use super::shared::{Command, Phase, Shared};
 use super::spawn_queue::SpawnQueue;
+use super::spin::{SPIN_TIME, Spinning};
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::{Resumed, Suspend};
 use crate::hook::{Hook, HookHandle, HookId, Progress, RoundContext};
@@ -32,10 +33,10 @@ const ROUND_TASKS: usize = 128;
 const ROUND_TIME: Duration = Duration::from_micros(100);
 /// The clock costs as much as a switch, so it is read once for so many.
 const CLOCK_EVERY: usize = 16;
-/// How long a worker polls before it sleeps, while that pays: a ring through the kernel costs 10 us and more.
-const SPIN_TIME: Duration = Duration::from_micros(50);
-/// How many spins in vain it takes until a worker sleeps at once.
-const SPIN_CREDIT: u32 = 4;
+/// Looks at what other threads write, between two looks at the sockets, which are system calls: about 300 ns.
+const SPIN_LOOKS: usize = 8;
+/// While coroutines can run, sockets are looked at so often at most: a system call for each switch would double its cost.
+const POLL_EVERY: Duration = Duration::from_micros(5);
 
 /// A worker, as a value: a thread runs it, or the driver of a simulation does.
 pub(crate) struct Worker {
@@ -45,13 +46,17 @@ pub(crate) struct Worker {
     hooks: Vec<InstalledHook>,
     /// Whose turn it is: the unstarted or the started.
     unstarted_next: bool,
-    spin_credit: u32,
+    spinning: Spinning,
+    /// When the sockets were looked at.
+    polled: Instant,
     phase: Phase,
 }
 
 struct InstalledHook {
     id: HookId,
     hook: Box<dyn Hook>,
+    /// Its next time-out, as of the end of the last round.
+    timeout: Option<Instant>,
 }
 
 /// What a round did.
@@ -76,7 +81,8 @@ impl Worker {
             reactor,
             hooks: Vec::new(),
             unstarted_next: false,
-            spin_credit: SPIN_CREDIT,
+            spinning: Spinning::new(),
+            polled: Instant::from_nanos(0),
             phase: Phase::Running,
         }
     }
@@ -107,20 +113,29 @@ impl Worker {
         // A new phase is news: whoever polls before a sleep must return to the loop, which looks for the last one.
         let mut round = Round { busy: self.obey_phase(), ..Round::default() };
         local.worker.answer_ring();
-        if let Some(reactor) = &mut self.reactor {
-            round.busy |= poll(reactor, Some(Duration::ZERO));
-        }
         let now = Instant::now();
+        let can_run = !local.queue.is_empty() || !local.worker.inbox.is_empty();
+        if let Some(reactor) = &mut self.reactor
+            && !(can_run && now - self.polled < POLL_EVERY)
+        {
+            round.busy |= poll(reactor, Some(Duration::ZERO));
+            self.polled = now;
+        }
         local.expire_timers(now);
         local.worker.inbox.drain(|node| local.queue.push(TaskPtr::from_node(node)));
         for command in local.worker.take_commands() {
             round.busy = true;
             self.execute(command);
         }
+        if let Some(task) = local.shared.spawns.take_one_outside() {
+            // Here and not only when there is nothing else: workers that are never idle must not starve it.
+            local.spawned.push(task);
+        }
         round.busy |= self.each_hook(now, "poll", |hook, context| hook.poll(context));
         self.run_coroutines(now, &mut round);
         if !self.hooks.is_empty() {
             round.busy |= self.each_hook(Instant::now(), "flush", |hook, context| hook.flush(context));
+            self.remove_hooks_unless("next_timeout", |installed| installed.timeout = installed.hook.next_timeout());
         }
         round.busy |= round.ran > 0 || !local.queue.is_empty() || !local.spawned.is_empty();
         if self.phase != Phase::Running {
@@ -132,7 +147,7 @@ impl Worker {
     /// When the worker must run a round even if nothing happens.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let timers = self.local.timers.borrow().next_deadline();
-        let hooks = self.hooks.iter().filter_map(|installed| installed.hook.next_timeout()).min();
+        let hooks = self.hooks.iter().filter_map(|installed| installed.timeout).min();
         timers.into_iter().chain(hooks).min()
     }
 
@@ -152,8 +167,7 @@ impl Worker {
             hook.shutdown(context);
             Progress::Idle
         });
-        let hooks = std::mem::take(&mut self.hooks);
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(hooks)));
+        std::mem::take(&mut self.hooks).into_iter().for_each(discard);
         while let Some(task) = local.spawned.pop() {
             task.refuse(JoinError::Cancelled);
         }
@@ -162,6 +176,9 @@ impl Worker {
             if !task.is_started() {
                 task.refuse(JoinError::Cancelled);
             }
+        }
+        if let Some(reactor) = &self.reactor {
+            reactor.close();
         }
         let leaked = self.describe_started();
         let clean = leaked.is_empty();
@@ -226,7 +243,8 @@ impl Worker {
     fn run_one(&mut self, local: &Local, task: TaskPtr, round: &mut Round) {
         round.ran += 1;
         if !task.is_started() {
-            if self.phase != Phase::Running {
+            // The runtime's phase, which may be ahead of this round's: a coroutine may have kept the worker over a whole shutdown.
+            if local.shared.phase() != Phase::Running {
                 return task.refuse(JoinError::Cancelled);
             }
             task.pin_to(&local.worker);
@@ -289,63 +307,56 @@ impl Worker {
         match command {
             Command::AddHook(id, make) => {
                 let handle = HookHandle { worker: Arc::clone(&self.local.worker) };
-                match panic::catch_unwind(AssertUnwindSafe(|| make(handle))) {
-                    Ok(hook) => self.hooks.push(InstalledHook { id, hook }),
-                    Err(payload) => log_hook_panic(id, "construction", &*payload),
+                if let Some(hook) = guarded(id, "construction", || make(handle)) {
+                    self.hooks.push(InstalledHook { id, hook, timeout: None });
                 }
             }
             Command::RemoveHook(id) => {
                 if let Some(position) = self.hooks.iter().position(|installed| installed.id == id) {
-                    let InstalledHook { id, hook } = self.hooks.remove(position);
-                    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(hook))) {
-                        log_hook_panic(id, "drop", &*payload);
-                    }
+                    discard(self.hooks.remove(position));
                 }
             }
         }
     }
 
-    /// Calls every hook; one that panics is dropped.
+    /// Calls every hook, and says whether one was busy.
     fn each_hook(&mut self, now: Instant, what: &str, mut call: impl FnMut(&mut dyn Hook, &mut RoundContext<'_>) -> Progress) -> bool {
         let mut busy = false;
-        let local = &self.local;
-        self.hooks.retain_mut(|InstalledHook { id, hook }| {
+        let local = Rc::clone(&self.local);
+        self.remove_hooks_unless(what, |installed| {
             // A generator of the hook's own for this call: the hook may spawn, which may need the worker's.
             let mut rng = local.rng.borrow_mut().fork();
             let mut context = RoundContext { now, rng: &mut rng, worker: local.worker.index };
-            match panic::catch_unwind(AssertUnwindSafe(|| call(&mut **hook, &mut context))) {
-                Ok(progress) => {
-                    busy |= progress == Progress::Busy;
-                    true
-                }
-                Err(payload) => {
-                    log_hook_panic(*id, what, &*payload);
-                    false
-                }
-            }
+            busy |= call(&mut *installed.hook, &mut context) == Progress::Busy;
         });
         busy
     }
 
+    /// Makes a call for every hook; those that panic in it are removed.
+    fn remove_hooks_unless(&mut self, what: &str, mut call: impl FnMut(&mut InstalledHook)) {
+        self.hooks.extract_if(.., |installed| guarded(installed.id, what, || call(installed)).is_none()).for_each(discard);
+    }
+
     /// Nothing to do: polls for a while if that has paid, then sleeps.
     fn wait(&mut self) {
-        let start = Instant::now();
-        if self.spin_credit > 0 {
+        if self.spinning.pays() {
+            let start = Instant::now();
             while start.elapsed() < SPIN_TIME {
                 if self.round().busy {
-                    self.spin_credit = SPIN_CREDIT;
-                    return;
+                    return self.spinning.found();
                 }
-                spin_loop();
+                for _ in 0..SPIN_LOOKS {
+                    if self.local.has_news() {
+                        break;
+                    }
+                    spin_loop();
+                }
             }
-            self.spin_credit -= 1;
+            self.spinning.in_vain();
         }
         let asleep = Instant::now();
         self.sleep();
-        // It would have been found by polling.
-        if asleep.elapsed() < SPIN_TIME {
-            self.spin_credit = (self.spin_credit + 1).min(SPIN_CREDIT);
-        }
+        self.spinning.slept(asleep.elapsed());
     }
 
     fn sleep(&mut self) {
@@ -356,7 +367,7 @@ impl Worker {
         shared.idle.sleeps();
         worker.sleeper.prepare();
         // The second look, behind the fence: see `idle`.
-        if !worker.has_work() && shared.spawns.is_empty() && shared.phase() == self.phase {
+        if !local.has_news() && shared.phase() == self.phase {
             let timeout = deadline.map(|deadline| deadline - Instant::now());
             let _entered = current::enter(&local);
             poll(reactor, timeout);
@@ -377,7 +388,18 @@ fn poll(reactor: &mut Reactor, timeout: Option<Duration>) -> bool {
     }
 }
 
-fn log_hook_panic(id: HookId, what: &str, payload: &(dyn std::any::Any + Send)) {
-    let message = panic_message(payload).unwrap_or("(no message)");
-    tracing::error!(worker = id.worker, hook = id.number, message, "a hook panicked in its {what} and was removed");
+/// Runs a part of a hook. `None`, and a line in the log, if it panicked.
+fn guarded<R>(id: HookId, what: &str, call: impl FnOnce() -> R) -> Option<R> {
+    match panic::catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            let message = panic_message(&*payload).unwrap_or("(no message)");
+            tracing::error!(worker = id.worker, hook = id.number, message, "a hook panicked in its {what} and was removed");
+            None
+        }
+    }
+}
+
+fn discard(installed: InstalledHook) {
+    guarded(installed.id, "drop", || drop(installed.hook));
 }

@@ -224,7 +224,7 @@ impl Driver {
             // What it leaks is in the report.
             let _ = worker.stop();
         }
-        shared.spawns.clear_outside();
+        shared.spawns.clear();
         let report = shared.exits.report(shared.workers.len());
         fault.or_else(|| (!report.is_clean()).then(|| report.to_string()))
     }
