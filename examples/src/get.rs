@@ -33,7 +33,7 @@ use crate::{hq, report, tls};
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
-    /// What to fetch: https://host[:port]/path.
+    /// What to fetch: `https://host:port/path`; without a port, 443.
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
     /// A file for one URL, or a directory for several (made if it is missing). With --json and without this, bodies are only hashed.
@@ -96,10 +96,8 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let origins = origins(&arguments.urls)?;
-    if arguments.urls.len() > 1 {
-        if let Some(directory) = &arguments.output {
-            std::fs::create_dir_all(directory).with_context(|| format!("cannot make the directory {}", directory.display()))?;
-        }
+    if let Some(directory) = arguments.output.as_ref().filter(|_| arguments.urls.len() > 1) {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make the directory {}", directory.display()))?;
     }
     let trust = match (&arguments.ca, arguments.insecure) {
         (Some(file), _) => tls::Trust::Roots(Certificates::from_pem_file(file)?),

@@ -23,10 +23,13 @@ where
         drop(connection.spawn(move || {
             let answered = read_path(receive).and_then(|path| respond(&path, &mut send));
             match answered {
-                Ok(()) => drop(send.finish()),
+                // The peer may have stopped the stream by now.
+                Ok(()) => {
+                    let _ = send.finish();
+                }
                 Err(error) => {
                     tracing::info!(error = format!("{error:#}"), "request failed");
-                    drop(send.reset(FAILED));
+                    let _ = send.reset(FAILED);
                 }
             }
         }));

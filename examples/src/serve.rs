@@ -1,7 +1,7 @@
 //! `weald serve`: the files of a directory over HTTP/3 and hq-interop.
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::SocketAddr,
     path::PathBuf,
 };
@@ -26,7 +26,7 @@ use crate::{
 ///
 ///   weald serve --root site
 ///
-///   weald serve --listen '[::]:443' --cert chain.pem --key key.pem
+///   weald serve --listen 0.0.0.0:443 --cert chain.pem --key key.pem
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         })?;
         let address = endpoint.local_addr()?;
         let log = Log { json: arguments.json };
-        log.listening(address, &arguments.root.display().to_string(), self_signed)?;
+        log.listening(address, &arguments.root.display().to_string(), self_signed);
         while let Some(connection) = endpoint.accept() {
             let files = files.clone();
             let quic = connection.clone();
@@ -173,32 +173,39 @@ fn copy(found: &mut Found, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result
     }
 }
 
-/// Says on standard output what the server does.
+/// Says on standard output what the server does. Who does not listen any more (a closed pipe) does not end the server.
 #[derive(Clone, Copy)]
 struct Log {
     json: bool,
 }
 
 impl Log {
-    fn listening(self, address: SocketAddr, root: &str, self_signed: bool) -> Result<()> {
+    fn listening(self, address: SocketAddr, root: &str, self_signed: bool) {
         if self.json {
-            println!("{}", serde_json::to_string(&Event::Listening { address, root, self_signed })?);
-            return Ok(());
+            return say_json(&Event::Listening { address, root, self_signed });
         }
-        println!("Serving {root} on {address} (HTTP/3 and hq-interop)");
+        say(&format!("Serving {root} on {address} (HTTP/3 and hq-interop)"));
         if self_signed {
-            println!("The certificate is self-signed. Try: weald get --insecure https://localhost:{}/", address.port());
+            say(&format!("The certificate is self-signed. Try: weald get --insecure https://localhost:{}/", address.port()));
         }
-        Ok(())
     }
 
     fn request(self, remote: SocketAddr, protocol: &str, Answer { path, status, bytes }: &Answer) {
         if self.json {
-            let event = Event::Request { remote, protocol, path, status: *status, bytes: *bytes };
-            // Serialising plain data into a string cannot fail.
-            println!("{}", serde_json::to_string(&event).unwrap_or_default());
+            say_json(&Event::Request { remote, protocol, path, status: *status, bytes: *bytes });
         } else {
-            println!("{remote} {protocol} {path:?} {status} {}", crate::report::size(*bytes));
+            say(&format!("{remote} {protocol} {path:?} {status} {}", crate::report::size(*bytes)));
         }
     }
+}
+
+fn say_json(event: &Event<'_>) {
+    match serde_json::to_string(event) {
+        Ok(line) => say(&line),
+        Err(error) => tracing::warn!(%error, "event not written"),
+    }
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -61,7 +61,9 @@ pub(crate) fn client(trust: Trust, alpn: &[&[u8]]) -> Result<ClientConfig> {
             let found = rustls_native_certs::load_native_certs();
             if found.certs.is_empty() {
                 let reason = found.errors.first().map_or("there are none".to_owned(), ToString::to_string);
-                bail!("no trusted certificates of the system: {reason}; give the server's root with --ca FILE, or --insecure to trust anybody");
+                bail!(
+                    "no trusted certificates of the system: {reason}; give the server's root with --ca FILE, or --insecure to trust anybody"
+                );
             }
             builder.system_roots(found.certs.iter().map(|certificate| certificate.to_vec()))
         }

@@ -21,7 +21,9 @@ fn the_demo_moves_bytes_and_prints_one_json_object() {
     assert_eq!(results["bytes_each_way"], 8_388_608);
     assert_eq!(results["hashes_match"], true);
     assert_eq!(results["group"], "X25519MLKEM768");
-    for figure in ["handshake_us", "download_gigabits_per_second", "upload_gigabits_per_second", "request_p50_us", "memory_bytes_per_connection"] {
+    for figure in
+        ["handshake_us", "download_gigabits_per_second", "upload_gigabits_per_second", "request_p50_us", "memory_bytes_per_connection"]
+    {
         assert!(results[figure].as_f64().unwrap() > 0.0, "{figure}: {results}");
     }
 }

@@ -92,10 +92,10 @@ impl RecvBody {
                 };
             }
         }
-        let piece = self.reader.piece(self.frame_left.min(max))?.ok_or(Failed::Violation(Violation::connection(
-            Code::FRAME_ERROR,
-            "a stream that ends in the middle of a DATA frame",
-        )))?;
+        let piece = self
+            .reader
+            .piece(self.frame_left.min(max))?
+            .ok_or(Failed::Violation(Violation::connection(Code::FRAME_ERROR, "a stream that ends in the middle of a DATA frame")))?;
         self.frame_left -= piece.len() as u64;
         Ok(Some(piece))
     }

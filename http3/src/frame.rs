@@ -47,7 +47,6 @@ impl FrameType {
     pub(crate) const DATA: VarInt = VarInt::from_u32(0x00);
     pub(crate) const HEADERS: VarInt = VarInt::from_u32(0x01);
     pub(crate) const SETTINGS: VarInt = VarInt::from_u32(0x04);
-    pub(crate) const GOAWAY: VarInt = VarInt::from_u32(0x07);
 
     pub(crate) fn from_wire(value: u64) -> Self {
         match value {

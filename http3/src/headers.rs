@@ -125,10 +125,10 @@ pub(crate) fn decode_request(fields: Vec<Field>) -> Result<Request<()>, Violatio
     };
     let host = headers.get(header::HOST).map(|value| parse_authority(value.as_bytes())).transpose()?;
     // RFC 9114 section 4.3.1: if both are there, they must be the same.
-    if let (Some(authority), Some(host)) = (&authority, &host) {
-        if authority != host {
-            return Err(Violation::message("a Host that is not :authority"));
-        }
+    if let (Some(authority), Some(host)) = (&authority, &host)
+        && authority != host
+    {
+        return Err(Violation::message("a Host that is not :authority"));
     }
     let uri = if method == Method::CONNECT {
         if pseudo.scheme.is_some() || pseudo.path.is_some() {

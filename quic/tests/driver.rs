@@ -1,7 +1,6 @@
 //! The blocking API over real sockets on loopback: endpoints, connections and streams, from coroutines and plain threads.
 
 #![cfg(feature = "driver")]
-#![allow(missing_docs)]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,8 +10,8 @@ use std::time::Duration;
 
 use weald_crypto::simulation::{SERVER_NAME, roots, server_credentials};
 use weald_quic::{
-    ApplicationClose, ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, ReadError, ServerConfig,
-    TransportConfig, VarInt, WriteError,
+    ApplicationClose, ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, ReadError, ServerConfig, TransportConfig, VarInt,
+    WriteError,
 };
 use weald_runtime::{JoinError, Runtime};
 
@@ -437,9 +436,8 @@ fn wrong_names_and_addresses_are_named() {
         let server = Endpoint::server(server_config(TransportConfig::default()), loopback()).unwrap();
         let address = server.local_addr().unwrap();
         let endpoint = Endpoint::client(loopback()).unwrap();
-        let connect = |address, name| {
-            endpoint.connect_with(client_config(TransportConfig::default()), address, name).unwrap_err().to_string()
-        };
+        let connect =
+            |address, name| endpoint.connect_with(client_config(TransportConfig::default()), address, name).unwrap_err().to_string();
         let error = connect(address, "other.example");
         assert!(error.contains("other.example"), "{error}");
         let error = connect(address, "not a name");

@@ -1,13 +1,14 @@
 //! The driver in a simulation: whole programs of endpoints and coroutines, in virtual time, over a network with faults.
 
 #![cfg(feature = "driver")]
-#![allow(missing_docs)]
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use weald_crypto::simulation::{SERVER_NAME, roots, server_credentials};
 use weald_quic::{ClientConfig, ConnectError, ConnectionError, Endpoint, ServerConfig, VarInt};
+use weald_runtime::net::UdpSocket;
 use weald_runtime::sim::{self, LinkConfig, NetworkConfig, Simulation, TraceEntry};
 use weald_runtime::time::Instant;
 
@@ -127,6 +128,54 @@ fn a_megabyte_survives_loss_reordering_and_duplication() {
         let run = transfer(seed, link);
         assert!(run.lost > 0 || seed == 0, "seed {seed}: nothing was lost at {loss}");
     }
+}
+
+/// Between client and server: what the client sends goes on from one socket, and 1-RTT packets from others as well, so that
+/// copies land on other workers than their connection's.
+fn copying_proxy(front: SocketAddr, server: SocketAddr) {
+    let front = Arc::new(UdpSocket::bind(front).unwrap());
+    let back: Vec<_> = (0..6).map(|_| Arc::new(UdpSocket::bind(address("10.0.0.3:0")).unwrap())).collect();
+    let client = Arc::new(OnceLock::new());
+    drop(weald_runtime::spawn({
+        let (front, back, client) = (Arc::clone(&front), back.clone(), Arc::clone(&client));
+        move || {
+            let mut buffer = [0; 2048];
+            while let Ok((len, from)) = front.recv_from(&mut buffer) {
+                client.get_or_init(|| from);
+                let is_short = buffer[0] & 0x80 == 0;
+                for socket in back.iter().take(if is_short { 6 } else { 1 }) {
+                    socket.send_to(&buffer[..len], server).unwrap();
+                }
+            }
+        }
+    }));
+    drop(weald_runtime::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((len, _)) = back[0].recv_from(&mut buffer) {
+            front.send_to(&buffer[..len], *client.get().unwrap()).unwrap();
+        }
+    }));
+}
+
+#[test]
+fn datagrams_that_land_wrong_are_forwarded_to_their_worker() {
+    sim::run(8, || {
+        let server = Endpoint::server(server_config(), address(SERVER)).unwrap();
+        let proxy = address("10.0.0.3:4433");
+        copying_proxy(proxy, address(SERVER));
+        let client = Endpoint::client(address(CLIENT)).unwrap();
+        let connection = client.connect_with(client_config(), proxy, SERVER_NAME).unwrap();
+        let accepted = server.accept().unwrap();
+        let mut send = connection.open_uni().unwrap();
+        send.write_all(&content(1)[..50_000]).unwrap();
+        send.finish().unwrap();
+        assert!(accepted.accept_uni().unwrap().read_to_end(50_000).unwrap() == content(1)[..50_000]);
+        let (forwarded, packets) = (server.stats().forwarded, accepted.stats().packets_dropped);
+        assert!(forwarded > 0);
+        // Wherever they landed, all came to the connection, which drops those from another address.
+        assert!(packets >= forwarded, "{packets} of {forwarded}");
+        assert_eq!(server.stats().dropped, 0);
+    });
 }
 
 #[test]

@@ -306,7 +306,7 @@ impl Connection {
         self.handshake.poll_job()
     }
 
-    /// What the endpoint must know, for [`crate::Endpoint::on_event`].
+    /// What the endpoint must know, for [`crate::protocol::Endpoint::on_event`].
     pub fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
         self.endpoint_events.pop_front()
     }

@@ -219,11 +219,7 @@ impl Connection {
     }
 
     #[track_caller]
-    fn wait<T>(
-        &self,
-        sends: bool,
-        attempt: impl FnMut(&mut State) -> Attempt<Result<T, ConnectionError>>,
-    ) -> Result<T, ConnectionError> {
+    fn wait<T>(&self, sends: bool, attempt: impl FnMut(&mut State) -> Attempt<Result<T, ConnectionError>>) -> Result<T, ConnectionError> {
         self.0.wait(sends, attempt).unwrap_or_else(|Cancelled| Err(ConnectionError::Cancelled))
     }
 }

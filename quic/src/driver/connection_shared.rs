@@ -69,14 +69,7 @@ impl ConnectionShared {
             began,
             handshake_time: std::time::Duration::ZERO,
         };
-        Self {
-            state: Mutex::new(state),
-            dirty: AtomicBool::new(false),
-            handles: AtomicUsize::new(0),
-            link,
-            handle,
-            side,
-        }
+        Self { state: Mutex::new(state), dirty: AtomicBool::new(false), handles: AtomicUsize::new(0), link, handle, side }
     }
 
     /// Locks for a handle.
@@ -129,11 +122,7 @@ impl ConnectionShared {
     /// # Errors
     /// The caller is cancelled.
     #[track_caller]
-    pub(super) fn wait<T>(
-        self: &Arc<Self>,
-        sends: bool,
-        mut attempt: impl FnMut(&mut State) -> Attempt<T>,
-    ) -> Result<T, Cancelled> {
+    pub(super) fn wait<T>(self: &Arc<Self>, sends: bool, mut attempt: impl FnMut(&mut State) -> Attempt<T>) -> Result<T, Cancelled> {
         let mut place = Place { shared: self, registered: None };
         loop {
             let mut state = self.lock();

@@ -87,12 +87,7 @@ impl Endpoint {
     /// # Errors
     /// [`ConnectError`]
     #[track_caller]
-    pub fn connect_with(
-        &self,
-        config: ClientConfig,
-        address: SocketAddr,
-        server_name: &str,
-    ) -> Result<Connection, ConnectError> {
+    pub fn connect_with(&self, config: ClientConfig, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
         if self.shared.is_closed() {
             return Err(ConnectError::EndpointStopping);
         }

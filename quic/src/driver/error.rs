@@ -266,9 +266,7 @@ impl From<ConnectError> for io::Error {
             | ConnectError::NoDefaultClientConfig
             | ConnectError::Config(_) => io::ErrorKind::InvalidInput,
             ConnectError::Connection(error) => lost(error),
-            ConnectError::EndpointStopping | ConnectError::TooManyConnections | ConnectError::Cancelled => {
-                io::ErrorKind::Other
-            }
+            ConnectError::EndpointStopping | ConnectError::TooManyConnections | ConnectError::Cancelled => io::ErrorKind::Other,
         };
         Self::new(kind, error)
     }
@@ -286,9 +284,8 @@ fn lost(error: &ConnectionError) -> io::ErrorKind {
         ConnectionError::Reset => io::ErrorKind::ConnectionReset,
         ConnectionError::ApplicationClosed(_) | ConnectionError::ConnectionClosed(_) => io::ErrorKind::ConnectionAborted,
         ConnectionError::LocallyClosed => io::ErrorKind::NotConnected,
-        ConnectionError::VersionMismatch
-        | ConnectionError::Transport(_)
-        | ConnectionError::CidsExhausted
-        | ConnectionError::Cancelled => io::ErrorKind::Other,
+        ConnectionError::VersionMismatch | ConnectionError::Transport(_) | ConnectionError::CidsExhausted | ConnectionError::Cancelled => {
+            io::ErrorKind::Other
+        }
     }
 }

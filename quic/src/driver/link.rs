@@ -12,9 +12,9 @@ use weald_runtime::channel::oneshot;
 use weald_runtime::{Handle, HookHandle};
 
 use super::connection::Connection;
+use super::connection_shared::ConnectionShared;
 use super::error::ConnectError;
 use super::lock;
-use super::connection_shared::ConnectionShared;
 use crate::config::ClientConfig;
 use crate::connection::{CryptoDone, DatagramMeta};
 use crate::endpoint::ConnectionHandle;
@@ -31,7 +31,8 @@ pub(super) struct Link {
     /// The worker's number in the runtime.
     pub(super) worker: usize,
     hook: OnceLock<HookHandle>,
-    dirty: Mutex<Vec<Arc<ConnectionShared>>>,
+    /// `None` after the end: a connection holds its link, and must not be held by it for ever.
+    dirty: Mutex<Option<Vec<Arc<ConnectionShared>>>>,
     inbox: Mutex<Inbox>,
     stats: Mutex<EndpointStats>,
 }
@@ -56,7 +57,10 @@ impl Inbox {
 pub(super) enum Command {
     Connect(Box<Connect>),
     /// Closes all connections.
-    Close { code: ApplicationCode, reason: Arc<[u8]> },
+    Close {
+        code: ApplicationCode,
+        reason: Arc<[u8]>,
+    },
     /// Accepts no more connections.
     StopAccepting,
 }
@@ -81,7 +85,7 @@ impl Link {
             runtime,
             worker,
             hook: OnceLock::new(),
-            dirty: Mutex::default(),
+            dirty: Mutex::new(Some(Vec::new())),
             inbox: Mutex::default(),
             stats: Mutex::default(),
         }
@@ -95,13 +99,17 @@ impl Link {
 
     /// Puts a connection that has just become dirty on the list.
     pub(super) fn push_dirty(&self, connection: Arc<ConnectionShared>) {
-        lock(&self.dirty).push(connection);
+        if let Some(dirty) = &mut *lock(&self.dirty) {
+            dirty.push(connection);
+        }
         self.ring();
     }
 
     /// Exchanges the list of dirty connections for an empty one.
     pub(super) fn take_dirty(&self, into: &mut Vec<Arc<ConnectionShared>>) {
-        std::mem::swap(&mut *lock(&self.dirty), into);
+        if let Some(dirty) = &mut *lock(&self.dirty) {
+            std::mem::swap(dirty, into);
+        }
     }
 
     /// False if the worker is gone.
@@ -159,7 +167,8 @@ impl Link {
         drop(inbox);
         // Who waits for a reply sees its sender go.
         drop(left);
-        drop(std::mem::take(&mut *lock(&self.dirty)));
+        let dirty = lock(&self.dirty).take();
+        drop(dirty);
     }
 
     pub(super) fn set_stats(&self, stats: EndpointStats) {
@@ -177,5 +186,43 @@ impl Link {
         {
             hook.ring();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagrams(count: usize, len: usize) -> Vec<Forwarded> {
+        let meta = DatagramMeta { remote: "192.0.2.1:1".parse().unwrap(), local: None, ecn: None };
+        (0..count).map(|_| Forwarded { datagram: vec![0; len].into(), meta }).collect()
+    }
+
+    #[test]
+    fn what_waits_to_be_taken_is_bounded() {
+        weald_runtime::run(|| {
+            let link = Link::new(Handle::current().unwrap(), 0);
+            let mut inbox = Inbox::default();
+            for _ in 0..2 {
+                link.forward(&mut datagrams(2000, 1024));
+                link.take_inbox(&mut inbox);
+                assert_eq!(inbox.forwarded.len(), FORWARDED_BYTES / 1024);
+                inbox.forwarded.clear();
+            }
+        });
+    }
+
+    #[test]
+    fn after_the_end_nothing_is_taken_in() {
+        weald_runtime::run(|| {
+            let link = Link::new(Handle::current().unwrap(), 0);
+            assert!(link.command(Command::StopAccepting));
+            link.sever();
+            assert!(!link.command(Command::StopAccepting));
+            link.forward(&mut datagrams(1, 10));
+            let mut inbox = Inbox::default();
+            link.take_inbox(&mut inbox);
+            assert!(inbox.is_empty());
+        });
     }
 }

@@ -14,10 +14,11 @@
 //! - Wakes fire after unlock.
 //! - A connection is in its worker's dirty list if and only if its dirty flag is set.
 
-mod connection_shared;
 mod chunk;
 mod connection;
+mod connection_shared;
 mod endpoint;
+mod endpoint_shared;
 mod error;
 mod executor;
 mod inbound;
@@ -25,7 +26,6 @@ mod link;
 mod outbound;
 mod recv_stream;
 mod send_stream;
-mod endpoint_shared;
 mod steering;
 mod table;
 mod waits;
@@ -34,9 +34,7 @@ mod worker;
 pub use self::chunk::Chunk;
 pub use self::connection::{Connection, HandshakeInfo};
 pub use self::endpoint::Endpoint;
-pub use self::error::{
-    ClosedStream, ConnectError, ReadError, ReadExactError, ReadToEndError, StoppedError, WriteError,
-};
+pub use self::error::{ClosedStream, ConnectError, ReadError, ReadExactError, ReadToEndError, StoppedError, WriteError};
 pub use self::recv_stream::RecvStream;
 pub use self::send_stream::SendStream;
 

@@ -91,6 +91,10 @@ fn jump(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> FilterInstruc
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use weald_runtime::net::{UdpSocket, UdpSocketOptions};
+
     use super::*;
     use crate::endpoint::{ConnectionHandle, EndpointKeys};
 
@@ -167,5 +171,33 @@ mod tests {
         assert_eq!(run(&program, &[0x40; 10]), 0);
         assert_eq!(run(&program, &[]), 0);
         assert!(program.len() < 256, "the kernel takes 4096, and jumps reach 255");
+    }
+
+    #[test]
+    fn the_kernel_runs_the_program() {
+        const WORKERS: u8 = 3;
+        weald_runtime::run(|| {
+            let options = UdpSocketOptions::default().reuse_port(true);
+            let first = options.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let address = first.local_addr();
+            let rest = (1..WORKERS).map(|_| options.bind(address).unwrap());
+            let sockets: Vec<_> = std::iter::once(first).chain(rest).collect();
+            for socket in &sockets {
+                socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            }
+            let keys = EndpointKeys::new(&[9; 32], 0, 0);
+            sockets[0].attach_steering(&program(keys.steering())).unwrap();
+            let sender = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            for slot in 0..20 {
+                for worker in 0..WORKERS {
+                    let (_, id, _) = keys.issuer(worker, ConnectionHandle::new(slot, 0)).issue().unwrap();
+                    let packet = [&[0x40], id.as_slice(), &[worker; 30]].concat();
+                    sender.send_to(&packet, address).unwrap();
+                    let mut buffer = [0; 100];
+                    let (len, _) = sockets[usize::from(worker)].recv_from(&mut buffer).unwrap();
+                    assert_eq!(buffer[..len], packet);
+                }
+            }
+        });
     }
 }

@@ -88,3 +88,71 @@ impl Table {
         entry.as_ref().is_some_and(|entry| entry.connection.handle == handle).then_some(entry)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use weald_crypto::simulation::{SERVER_NAME, roots};
+    use weald_runtime::Handle;
+
+    use super::super::link::Link;
+    use super::*;
+    use crate::config::ClientConfig;
+    use crate::endpoint::{Endpoint, EndpointKeys};
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    /// A table with so many connections, on a runtime.
+    fn with_table(connections: usize, f: impl FnOnce(Table, Vec<ConnectionHandle>) + Send) {
+        weald_runtime::run(|| {
+            let tls = weald_crypto::ClientConfig::builder().alpn([b"test"]).roots(roots()).simulation(1).build().unwrap();
+            let config = ClientConfig::new(tls);
+            let mut endpoint = Endpoint::new(EndpointKeys::new(&[1; 32], 0, 0), 0, 1, None, 1);
+            let link = Arc::new(Link::new(Handle::current().unwrap(), 0));
+            let mut table = Table::default();
+            let handles = (0..connections).map(|_| {
+                let remote = "192.0.2.1:443".parse().unwrap();
+                let (handle, protocol) = endpoint.connect(at(0), &config, remote, SERVER_NAME).unwrap();
+                table.insert(Arc::new(ConnectionShared::new(Arc::clone(&link), handle, protocol, at(0))));
+                handle
+            });
+            let handles = handles.collect();
+            f(table, handles);
+        });
+    }
+
+    #[test]
+    fn deadlines_come_in_order_and_those_that_moved_away_come_early() {
+        with_table(3, |mut table, handles| {
+            table.arm(handles[0], Some(at(30)));
+            table.arm(handles[1], Some(at(20)));
+            table.arm(handles[2], None);
+            table.arm(handles[0], Some(at(10)));
+            table.arm(handles[1], Some(at(90)));
+            assert_eq!(table.next_deadline(), Some(at(10)));
+            assert_eq!(table.take_due(at(9)), None);
+            assert_eq!(table.take_due(at(25)), Some(handles[0]));
+            assert_eq!(table.take_due(at(25)), Some(handles[1]));
+            assert_eq!(table.take_due(at(100)), None, "one deadline a connection");
+            table.arm(handles[1], Some(at(90)));
+            assert_eq!(table.next_deadline(), Some(at(90)));
+        });
+    }
+
+    #[test]
+    fn removed_connections_are_not_found_and_not_due() {
+        with_table(CHUNK + 1, |mut table, handles| {
+            let last = handles[CHUNK];
+            table.arm(last, Some(at(1)));
+            assert!(table.get(last).is_some());
+            assert!(table.remove(last).is_some());
+            assert!(table.remove(last).is_none());
+            assert!(table.get(last).is_none());
+            assert_eq!(table.take_due(at(2)), None);
+            table.arm(last, Some(at(1)));
+            assert_eq!(table.next_deadline(), None);
+            assert_eq!(table.iter().count(), CHUNK);
+        });
+    }
+}

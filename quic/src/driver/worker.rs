@@ -117,12 +117,7 @@ impl Drop for WorkerEndpoint {
 
 impl Core {
     /// Enters a new connection into the table.
-    pub(super) fn insert(
-        &mut self,
-        now: Instant,
-        handle: ConnectionHandle,
-        protocol: protocol::Connection,
-    ) -> Arc<ConnectionShared> {
+    pub(super) fn insert(&mut self, now: Instant, handle: ConnectionHandle, protocol: protocol::Connection) -> Arc<ConnectionShared> {
         let connection = Arc::new(ConnectionShared::new(Arc::clone(&self.link), handle, protocol, now));
         self.table.insert(Arc::clone(&connection));
         self.shared.on_inserted();

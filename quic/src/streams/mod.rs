@@ -294,9 +294,7 @@ impl Streams {
     /// Bytes held outside of the value itself.
     pub(crate) fn memory(&self) -> usize {
         let parts = |stream: &table::Stream| {
-            size_of_val(stream)
-                + stream.send.as_ref().map_or(0, Send::memory)
-                + stream.receive.as_ref().map_or(0, Receive::memory)
+            size_of_val(stream) + stream.send.as_ref().map_or(0, Send::memory) + stream.receive.as_ref().map_or(0, Receive::memory)
         };
         self.table.memory() + self.table.iter().map(parts).sum::<usize>() + self.queues.memory()
     }
