@@ -36,8 +36,8 @@ for patch in tests/guards/*.patch; do
         echo "guards: the tree does not build with $patch" >&2
         exit 1
     }
-    # shellcheck disable=SC2086
     # What a guard bounds may be endless without it.
+    # shellcheck disable=SC2086
     if (cd "$copy/tree" && timeout 300 cargo test --quiet $tests >"$copy/test.log" 2>&1); then
         echo "MISSED   $name: all tests pass without it"
         missed+=("$name")

@@ -1,5 +1,6 @@
-//! What the scenarios in `tests/` share: [`world`] sets up both ends in a simulation, [`hand`] is a client made by hand that
-//! can break every rule.
+//! What the scenarios in `tests/` share: [`world`] sets up both ends in a simulation, [`hand`] is a peer made by hand that can
+//! break every rule, [`attack`] is a server that such peers attack.
 
+pub mod attack;
 pub mod hand;
 pub mod world;
