@@ -178,7 +178,7 @@ impl<'a> ProtectedPacket<'a> {
     }
 
     /// Where in the datagram the packet lies.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what a test wants to know"))]
+    #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "tests and fuzz targets look where packets lie"))]
     pub(crate) fn range(&self) -> Range<usize> {
         self.start..self.start + self.bytes.len()
     }
