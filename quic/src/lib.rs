@@ -11,12 +11,15 @@ mod config;
 mod connection;
 #[cfg(feature = "driver")]
 mod driver;
+mod ecn;
 mod endpoint;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod handle;
 mod id;
 mod path;
+mod path_id;
 mod recovery;
 mod side;
 mod stats;
@@ -32,9 +35,9 @@ pub use driver::{
     Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, ReadError, ReadExactError, ReadToEndError, RecvStream,
     SendStream, StoppedError, WriteError,
 };
+pub use ecn::EcnMark;
 pub use error::{ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError, TransportErrorCode};
 pub use id::{CidSequence, ConnectionId, ResetToken};
-pub use path::EcnMark;
 pub use recovery::congestion::{AckedPacket, Algorithm, CongestionSignal, Controller, UnknownAlgorithm};
 pub use side::Side;
 pub use stats::{ConnectionStats, EndpointStats};
@@ -45,8 +48,7 @@ pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};
 pub mod protocol {
     pub use crate::chunk::{Chunk, ChunkMut, Pool};
     pub use crate::connection::{Connection, CryptoDone, CryptoJob, DatagramMeta, Event, Transmit};
-    pub use crate::endpoint::{
-        AcceptError, ConnectError, ConnectionHandle, Endpoint, EndpointEvent, EndpointKeys, Incoming, Routed, SteeringKey,
-    };
+    pub use crate::endpoint::{AcceptError, ConnectError, Endpoint, EndpointEvent, Incoming, Routed};
+    pub use crate::handle::{ConnectionHandle, EndpointKeys, SteeringKey};
     pub use crate::streams::{ReadError, StreamEvent, WriteError};
 }

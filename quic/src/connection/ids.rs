@@ -8,8 +8,8 @@
 
 use std::collections::VecDeque;
 
-use crate::endpoint::IdIssuer;
 use crate::error::{TransportError, TransportErrorCode};
+use crate::handle::IdIssuer;
 use crate::id::{CidSequence, ConnectionId, ResetToken};
 use crate::token::Token;
 use crate::wire::FrameWriter;

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::error::{TransportError, TransportErrorCode};
-use crate::path::PathId;
+use crate::path_id::PathId;
 use crate::recovery::SpaceId;
 use crate::recovery::loss::{LossTiming, SpaceTimes};
 use crate::recovery::received::Received;

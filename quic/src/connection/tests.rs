@@ -16,7 +16,7 @@ use self::pair::Pair;
 use super::packet_writer::{DatagramWriter, Header};
 use super::{Connection, level};
 use crate::error::{ConnectionError, TransportErrorCode};
-use crate::path::PathId;
+use crate::path_id::PathId;
 use crate::recovery::SpaceId;
 use crate::recovery::sent::{PacketKind, SentPacket};
 use crate::wire::WrittenFrames;

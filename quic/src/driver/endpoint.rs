@@ -16,7 +16,8 @@ use super::link::{Command, Connect, Link};
 use super::worker::WorkerEndpoint;
 use super::{executor, lock, steering};
 use crate::config::{ClientConfig, ServerConfig};
-use crate::endpoint::{self, EndpointKeys};
+use crate::endpoint;
+use crate::handle::EndpointKeys;
 use crate::stats::EndpointStats;
 use crate::wire::VarInt;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::link::Link;
 use crate::connection::{CryptoDone, CryptoJob};
-use crate::endpoint::ConnectionHandle;
+use crate::handle::ConnectionHandle;
 
 /// Runs a job, now or later.
 pub(super) type Executor = fn(CryptoJob, Reply);

@@ -13,8 +13,9 @@ use super::error::ConnectError;
 use super::link::{Command, Connect, Forwarded, Inbox};
 use super::worker::{Core, WorkerEndpoint};
 use crate::connection::DatagramMeta;
-use crate::endpoint::{ConnectionHandle, Incoming, Routed};
-use crate::path::EcnMark;
+use crate::ecn::EcnMark;
+use crate::endpoint::{Incoming, Routed};
+use crate::handle::ConnectionHandle;
 use crate::time::Instant;
 
 /// Datagrams that a connection is fed under one lock.

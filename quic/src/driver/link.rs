@@ -17,8 +17,8 @@ use super::error::ConnectError;
 use super::lock;
 use crate::config::ClientConfig;
 use crate::connection::{CryptoDone, DatagramMeta};
-use crate::endpoint::ConnectionHandle;
 use crate::error::ApplicationCode;
+use crate::handle::ConnectionHandle;
 use crate::stats::EndpointStats;
 
 /// Bytes of datagrams that wait to be taken from the worker where they landed; more are dropped, as by a full socket.

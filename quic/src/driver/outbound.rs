@@ -10,7 +10,7 @@ use weald_runtime::net::{Ecn, Transmit};
 
 use super::connection_shared::ConnectionShared;
 use super::worker::{Core, WorkerEndpoint};
-use crate::path::EcnMark;
+use crate::ecn::EcnMark;
 use crate::time::Instant;
 
 /// Bytes that a connection may send before others get their turn: the longest train.

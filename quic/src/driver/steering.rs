@@ -7,7 +7,7 @@
 
 use weald_runtime::net::FilterInstruction;
 
-use crate::endpoint::{ID_LEN, SteeringKey};
+use crate::handle::{ID_LEN, SteeringKey};
 use crate::wire::Version;
 
 /// No socket's number.
@@ -96,7 +96,7 @@ mod tests {
     use weald_runtime::net::{UdpSocket, UdpSocketOptions};
 
     use super::*;
-    use crate::endpoint::{ConnectionHandle, EndpointKeys};
+    use crate::handle::{ConnectionHandle, EndpointKeys};
 
     /// What the kernel does with the program.
     fn run(program: &[FilterInstruction], packet: &[u8]) -> u32 {

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::connection_shared::ConnectionShared;
-use crate::endpoint::ConnectionHandle;
+use crate::handle::ConnectionHandle;
 use crate::time::Instant;
 
 /// Chunks never move, so that growth copies pointers to chunks only.
@@ -97,7 +97,8 @@ mod tests {
     use super::super::link::Link;
     use super::*;
     use crate::config::ClientConfig;
-    use crate::endpoint::{Endpoint, EndpointKeys};
+    use crate::endpoint::Endpoint;
+    use crate::handle::EndpointKeys;
 
     fn at(millis: u64) -> Instant {
         Instant::from_nanos(millis * 1_000_000)

@@ -1,14 +1,13 @@
 //! One worker's endpoint: says for each datagram which connection it is for, answers those that are for none, and makes
 //! connections. It does no I/O and holds no connections; the caller keeps them in a table by [`ConnectionHandle::slot`].
 //!
-//! Owns connection ids and their keys (`handle`), the slots (`slots`), the routes that ids do not give (`route`), stateless
-//! resets (`reset`), version negotiation (`version`) and the conditions of acceptance (`accept`).
+//! Owns the slots (`slots`), the routes that ids do not give (`route`), stateless resets (`reset`), version negotiation
+//! (`version`) and the conditions of acceptance (`accept`). Does not own what an id says: that is `crate::handle`'s.
 //!
 //! Invariants: every table is bounded, by the live connections or by the limit on pending handshakes; an answer is smaller
 //! than what it answers; a datagram is forwarded to the worker that its id names, and to no other.
 
 mod accept;
-mod handle;
 pub(crate) mod reset;
 mod route;
 mod slots;
@@ -22,16 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::accept::{AcceptError, ConnectError, Incoming};
-pub use self::handle::{ConnectionHandle, EndpointKeys, SteeringKey};
-pub(crate) use self::handle::{ID_LEN, IdIssuer};
 
-use self::handle::Opened;
 use self::reset::PeerTokens;
 use self::route::{Initials, KeyedHash};
 use self::slots::Slots;
 use crate::chunk::Pool;
 use crate::config::{ClientConfig, MIN_UDP_PAYLOAD, ServerConfig};
 use crate::connection::{Connection, DatagramMeta, Lent};
+use crate::handle::{ConnectionHandle, EndpointKeys, ID_LEN, Opened};
 use crate::id::{ConnectionId, ResetToken};
 use crate::stats::EndpointStats;
 use crate::time::Instant;

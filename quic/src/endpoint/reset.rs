@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::handle::ConnectionHandle;
 use super::route::KeyedHash;
+use crate::handle::ConnectionHandle;
 use crate::id::ResetToken;
 
 /// Shortest datagram that can be a reset: 5 unpredictable bytes and the token (RFC 9000 10.3).

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use siphasher::sip::SipHasher13;
 
-use super::handle::ConnectionHandle;
+use crate::handle::ConnectionHandle;
 use crate::id::ConnectionId;
 
 /// Builds hashers whose key the peer does not know.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a (slot, generation) pair is handed out at most once. Chunked, so that growth never copies.
 
-use super::handle::ConnectionHandle;
+use crate::handle::ConnectionHandle;
 
 const CHUNK: usize = 1024;
 const NONE: u32 = u32::MAX;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::handle::ID_LEN;
 use super::*;
 use crate::connection::tests::pair::{client_config, server_config};
+use crate::handle::ID_LEN;
 
 fn now() -> Instant {
     Instant::from_nanos(1_000_000_000)

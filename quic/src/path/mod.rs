@@ -7,15 +7,12 @@
 //! but probes and ACKs goes past the congestion window, and nothing at all past the anti-amplification limit.
 
 mod amplification;
-mod ecn;
-mod id;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub(crate) use self::amplification::Amplification;
-pub use self::ecn::EcnMark;
-pub(crate) use self::id::PathId;
+use crate::path_id::PathId;
 use crate::recovery::congestion::{AckedPacket, Algorithm, CongestionSignal, Controller, INITIAL_WINDOW_PACKETS};
 use crate::recovery::loss::LossTiming;
 use crate::recovery::pacer::{Pacer, Rate};

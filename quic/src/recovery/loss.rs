@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::path::PathId;
+use crate::path_id::PathId;
 use crate::recovery::SpaceId;
 use crate::time::Instant;
 

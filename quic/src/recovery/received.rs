@@ -9,7 +9,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::path::EcnMark;
+use crate::ecn::EcnMark;
 use crate::time::Instant;
 use crate::wire::PacketNumber;
 use crate::wire::frame::EcnCounts;

@@ -17,7 +17,7 @@ use std::collections::{VecDeque, vec_deque};
 use std::iter::Copied;
 use std::ops::RangeInclusive;
 
-use crate::path::PathId;
+use crate::path_id::PathId;
 use crate::recovery::loss::{LossTiming, PACKET_THRESHOLD};
 use crate::time::Instant;
 use crate::token::Token;

@@ -1,7 +1,7 @@
 //! Tests of packet number spaces.
 
 use super::*;
-use crate::path::EcnMark;
+use crate::ecn::EcnMark;
 use crate::recovery::received::MAX_RANGES;
 use crate::side::Side;
 use crate::wire::PacketType;

@@ -4,8 +4,9 @@ use super::pair::{Network, Pair, client_address};
 use super::{SECOND, bytes, forge};
 use crate::config::TransportConfig;
 use crate::connection::DatagramMeta;
-use crate::endpoint::{Endpoint, EndpointKeys, Routed};
+use crate::endpoint::{Endpoint, Routed};
 use crate::error::{ApplicationClose, ApplicationCode, ConnectionError, TransportErrorCode};
+use crate::handle::EndpointKeys;
 use crate::recovery::SpaceId;
 use crate::stream_id::Direction;
 

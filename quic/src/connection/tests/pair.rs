@@ -11,8 +11,9 @@ use weald_crypto::simulation;
 
 use crate::config::{ClientConfig, ServerConfig, TransportConfig};
 use crate::connection::{Connection, CryptoJob, DatagramMeta, Event};
-use crate::endpoint::{ConnectionHandle, Endpoint, EndpointKeys, Routed};
+use crate::endpoint::{Endpoint, Routed};
 use crate::error::ConnectionError;
+use crate::handle::{ConnectionHandle, EndpointKeys};
 use crate::stream_id::{Direction, StreamId};
 use crate::streams::{ReadError, StreamEvent, WriteError};
 use crate::time::Instant;
