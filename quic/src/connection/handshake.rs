@@ -10,6 +10,7 @@
 use weald_crypto::{Level, Outcome, Session, Step, TlsError};
 
 use crate::connection::crypto_stream::{CryptoReceive, CryptoSend};
+use crate::containment::{Panicked, contain};
 use crate::error::{TransportError, TransportErrorCode};
 use crate::side::Side;
 use crate::token::Token;
@@ -35,7 +36,11 @@ impl CryptoJob {
 
     /// Runs the step.
     pub fn run(mut self) -> CryptoDone {
-        let result = self.session.advance(&self.input);
+        /// TLS alert internal_error (RFC 8446 6).
+        const INTERNAL_ERROR: u8 = 80;
+        let advanced = contain("a step of TLS", || self.session.advance(&self.input));
+        let result = advanced
+            .unwrap_or_else(|Panicked| Err(TlsError { alert: INTERNAL_ERROR, message: "a defect of this implementation".to_owned() }));
         CryptoDone { session: self.session, result, generation: self.generation }
     }
 }

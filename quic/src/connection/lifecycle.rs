@@ -22,6 +22,8 @@ impl Connection {
 
     /// Time has come: call at or after [`Connection::next_timeout`].
     pub fn on_timeout(&mut self, now: Instant) {
+        #[cfg(test)]
+        self.panic_if_asked("on_timeout");
         while let Some(timer) = self.timers.poll_expired(now) {
             match timer {
                 Timer::Close => self.let_go(),
@@ -250,6 +252,16 @@ impl Connection {
     /// The peer broke the protocol, or we cannot go on.
     pub(super) fn fail(&mut self, now: Instant, error: TransportError) {
         self.start_closing(now, Reason::Transport(error.clone()), ConnectionError::Transport(error));
+    }
+
+    /// A panic interrupted the connection's work, and may have left it half changed: it closes, and if that does not go well
+    /// either, it is over.
+    pub(crate) fn on_panic(&mut self, now: Instant) {
+        if self.close.is_open() {
+            self.fail(now, TransportErrorCode::INTERNAL_ERROR.because("a defect of this implementation"));
+        } else {
+            self.let_go();
+        }
     }
 
     pub(super) fn start_closing(&mut self, now: Instant, reason: Reason, error: ConnectionError) {

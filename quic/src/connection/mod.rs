@@ -145,6 +145,9 @@ pub struct Connection {
     header: Vec<u8>,
     tokens: [Vec<Token>; 3],
     acked: Vec<SentPacket>,
+    /// Where to panic, once.
+    #[cfg(test)]
+    pub(crate) fault: Option<&'static str>,
 }
 
 /// What the first packets of both sides fix (RFC 9000 7.2, 7.3, 17.2.5).
@@ -276,6 +279,8 @@ impl Connection {
             header: Vec::new(),
             tokens: Default::default(),
             acked: Vec::new(),
+            #[cfg(test)]
+            fault: None,
         };
         connection.timers.set(Timer::Handshake, Some(now + config.handshake_timeout));
         connection.restart_idle_timer(now);
@@ -356,6 +361,13 @@ impl Connection {
     /// Whether all state can be dropped: nothing will be sent any more, and nothing is expected.
     pub fn is_drained(&self) -> bool {
         self.close.is_drained()
+    }
+
+    #[cfg(test)]
+    fn panic_if_asked(&mut self, place: &str) {
+        if self.fault.take_if(|fault| *fault == place).is_some() {
+            panic!("asked to panic in {place}");
+        }
     }
 
     #[cfg(test)]
