@@ -492,6 +492,21 @@ fn wrong_names_and_addresses_are_named() {
 }
 
 #[test]
+fn a_server_has_one_address_however_it_is_written() {
+    on_workers(1, || {
+        let server = Endpoint::server(server_config(TransportConfig::default()), loopback()).unwrap();
+        let port = server.local_addr().unwrap().port();
+        let client = Endpoint::client("[::]:0".parse().unwrap()).unwrap();
+        let short = TransportConfig::default().handshake_timeout(Duration::from_secs(2));
+        for address in [format!("127.0.0.1:{port}"), format!("[::ffff:127.0.0.1]:{port}")] {
+            let config = client_config(short.clone());
+            let connection = client.connect_with(config, address.parse().unwrap(), SERVER_NAME).unwrap();
+            assert_eq!(connection.remote_address(), (Ipv4Addr::LOCALHOST, port).into());
+        }
+    });
+}
+
+#[test]
 fn a_busy_port_is_named_even_by_those_who_would_share_it() {
     for workers in [1, 2] {
         on_workers(workers, || {
