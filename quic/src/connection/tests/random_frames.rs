@@ -1,8 +1,12 @@
 //! Packets that are genuine and whose frames are drawn at random, from values near the borders above all: whatever a peer
 //! says, nothing panics, and the connection works or is closed by the rules.
 
+use std::time::Duration;
+
+use weald_crypto::Level;
+
 use super::forge;
-use super::pair::Pair;
+use super::pair::{Network, Pair};
 use crate::error::ConnectionError;
 use crate::recovery::SpaceId;
 use crate::stream_id::Direction;
@@ -94,7 +98,7 @@ fn any_frames_are_taken_or_refused_by_the_rules() {
         pair.client.send(Direction::Uni, rng.usize(1..50_000));
         for _ in 0..60 {
             if rng.u8(0..3) == 0 {
-                pair.run(std::time::Duration::from_millis(rng.u64(0..60)), |_| false);
+                pair.run(Duration::from_millis(rng.u64(0..60)), |_| false);
             }
             let now = pair.now;
             let from = if to_server { &mut pair.client } else { &mut pair.server };
@@ -116,7 +120,7 @@ fn any_frames_are_taken_or_refused_by_the_rules() {
                 assert!(victim.connection().memory() < 25_000_000, "seed {seed}");
             }
         }
-        pair.run(std::time::Duration::from_secs(200), |pair| pair.client.dropped && pair.server.dropped);
+        pair.run(Duration::from_secs(200), |pair| pair.client.dropped && pair.server.dropped);
         let victim = if to_server { &mut pair.server } else { &mut pair.client };
         if let Some(ConnectionError::Transport(error)) = &victim.closed {
             assert_ne!(error.reason, "a defect of this implementation", "seed {seed}");
@@ -124,4 +128,48 @@ fn any_frames_are_taken_or_refused_by_the_rules() {
         assert!(victim.dropped, "seed {seed}: the idle timeout ends it if nothing else does");
     }
     assert!(packets > 4000, "{packets} packets: connections end too early to see much");
+}
+
+#[test]
+fn any_frames_of_a_handshake_are_taken_or_refused_by_the_rules() {
+    let mut completed = 0;
+    for seed in 0..300 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut pair = Pair::new(seed, Network { loss: 10, reorder: 20, ..Network::CLEAN });
+        let to_server = rng.bool();
+        for _ in 0..rng.u8(1..12) {
+            pair.run(Duration::from_millis(rng.u64(0..25)), |_| false);
+            if pair.server.connection.is_none() || pair.client.connection.is_none() {
+                continue;
+            }
+            let now = pair.now;
+            let from = if to_server { &mut pair.client } else { &mut pair.server };
+            let levels = [(SpaceId::Initial, Level::Initial), (SpaceId::Handshake, Level::Handshake)];
+            let (space, level) = levels[rng.usize(..2)];
+            if !from.connection().keys.has(level) || from.connection().is_closed() {
+                continue;
+            }
+            let mut frames = vec![0x01];
+            match rng.u8(0..6) {
+                0 => frames.extend([0x02, rng.u8(0..4), 0, 0, rng.u8(0..4)]),
+                1 | 2 => {
+                    // What TLS has read already is not read again.
+                    frames.push(0x06);
+                    put(&mut frames, if rng.bool() { rng.u64(0..200) } else { number(&mut rng) });
+                    let len = rng.usize(0..40);
+                    put(&mut frames, len as u64);
+                    (0..len).for_each(|_| frames.push(rng.u8(..)));
+                }
+                3 if rng.u8(0..4) == 0 => frame(&mut rng, to_server, &mut frames),
+                _ => {}
+            }
+            let datagram = forge(from.connection(), now, space, &frames, 1200);
+            pair.deliver(to_server, &datagram);
+        }
+        pair.run(Duration::from_secs(10), |pair| pair.client.confirmed && pair.server.confirmed);
+        completed += usize::from(pair.client.confirmed);
+        pair.run(Duration::from_secs(200), |_| false);
+        assert!(pair.client.dropped && (pair.server.dropped || pair.server.connection.is_none()), "seed {seed}");
+    }
+    assert!(completed > 30, "{completed} handshakes lived");
 }
