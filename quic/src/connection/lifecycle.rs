@@ -58,6 +58,16 @@ impl Connection {
         self.after_input(now);
     }
 
+    /// A panic interrupted another of these methods, and may have left the connection half changed: it closes, and if that
+    /// does not go well either, it is over. For drivers that catch panics, so that one connection's defect does not end all.
+    pub fn on_panic(&mut self, now: Instant) {
+        if self.close.is_open() {
+            self.fail(now, TransportErrorCode::INTERNAL_ERROR.because("a defect of this implementation"));
+        } else {
+            self.let_go();
+        }
+    }
+
     // The handshake.
 
     fn on_step(&mut self, now: Instant, step: Step) -> Result<(), TransportError> {
@@ -252,16 +262,6 @@ impl Connection {
     /// The peer broke the protocol, or we cannot go on.
     pub(super) fn fail(&mut self, now: Instant, error: TransportError) {
         self.start_closing(now, Reason::Transport(error.clone()), ConnectionError::Transport(error));
-    }
-
-    /// A panic interrupted the connection's work, and may have left it half changed: it closes, and if that does not go well
-    /// either, it is over.
-    pub(crate) fn on_panic(&mut self, now: Instant) {
-        if self.close.is_open() {
-            self.fail(now, TransportErrorCode::INTERNAL_ERROR.because("a defect of this implementation"));
-        } else {
-            self.let_go();
-        }
     }
 
     pub(super) fn start_closing(&mut self, now: Instant, reason: Reason, error: ConnectionError) {

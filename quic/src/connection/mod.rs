@@ -10,7 +10,7 @@
 //! - `transmit`: the ordered list of parts that fill a datagram
 //! - `lifecycle`: handshake progress, timers, the end
 //!
-//! The methods are of four kinds. *Inputs* (`receive`, `on_timeout`, `on_crypto_done`) change the state, *outputs*
+//! The methods are of four kinds. *Inputs* (`receive`, `on_timeout`, `on_crypto_done`, `on_panic`) change the state, *outputs*
 //! (`transmit`, `next_timeout`, `poll_event`, `poll_crypto_job`, `poll_endpoint_event`) are asked after every input and verb
 //! until they give `None`, *verbs* are the application's, *getters* only look.
 

@@ -40,8 +40,8 @@ fn frame(rng: &mut fastrand::Rng, to_server: bool, out: &mut Vec<u8>) {
     let id = |rng: &mut fastrand::Rng, receives: bool| {
         // RFC 9000 2.1: the lowest bit says who opened it, the next that it goes one way.
         let opener = u64::from(!to_server);
-        let one_way = if receives { rng.u64(0..2) << 1 } else { 0 };
-        if tame { 4 * rng.u64(0..12) | one_way | opener } else { rng.u64(0..24) }
+        let one_way = if receives { 2 * rng.u64(0..2) } else { 0 };
+        if tame { (4 * rng.u64(0..12)) | one_way | opener } else { rng.u64(0..24) }
     };
     let bytes = |rng: &mut fastrand::Rng, out: &mut Vec<u8>| {
         let len = rng.usize(0..30);
