@@ -487,6 +487,9 @@ fn wrong_names_and_addresses_are_named() {
         assert!(error.contains("not a name"), "{error}");
         let error = connect("127.0.0.1:0".parse().unwrap(), SERVER_NAME);
         assert!(error.contains("127.0.0.1:0"), "{error}");
+        // No socket of IPv4 reaches it, now or later.
+        let error = connect("[::1]:443".parse().unwrap(), SERVER_NAME);
+        assert!(error.contains("[::1]:443"), "{error}");
         assert!(matches!(endpoint.connect(address, SERVER_NAME), Err(ConnectError::NoDefaultClientConfig)));
     });
 }

@@ -91,8 +91,12 @@ impl Endpoint {
         if self.shared.is_closed() {
             return Err(ConnectError::EndpointStopping);
         }
+        let remote = as_received(address);
+        if remote.is_ipv6() && self.address.is_ipv4() {
+            return Err(ConnectError::InvalidRemoteAddress(address));
+        }
         let (reply, answer) = oneshot::channel();
-        let connect = Connect { config, remote: as_received(address), server_name: server_name.to_owned(), reply };
+        let connect = Connect { config, remote, server_name: server_name.to_owned(), reply };
         if !self.link().command(Command::Connect(Box::new(connect))) {
             return Err(ConnectError::EndpointStopping);
         }
