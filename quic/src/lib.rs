@@ -9,6 +9,7 @@
 mod chunk;
 mod config;
 mod connection;
+mod containment;
 #[cfg(feature = "driver")]
 mod driver;
 mod ecn;

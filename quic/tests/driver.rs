@@ -310,6 +310,49 @@ fn resets_and_stops_arrive() {
 }
 
 #[test]
+fn who_waits_for_the_end_of_a_reset_stream_is_woken() {
+    on_workers(1, || {
+        let pair = Pair::new();
+        let mut send = pair.client.open_uni().unwrap();
+        send.write_all(b"data").unwrap();
+        send.reset(VarInt::from_u32(5)).unwrap();
+        let watch = pair.client.clone();
+        let guard = weald_runtime::spawn(move || {
+            weald_runtime::sleep(Duration::from_secs(3));
+            watch.close(VarInt::from_u32(99), b"too late");
+        });
+        assert_eq!(send.stopped().unwrap(), None);
+        assert!(pair.client.close_reason().is_none(), "only the end of the connection woke it");
+        drop(guard);
+    });
+}
+
+#[test]
+fn streams_that_are_stopped_after_their_end_make_room_for_others() {
+    on_workers(1, || {
+        let streams = TransportConfig::default().max_streams_uni(4);
+        let pair = Pair::with(TransportConfig::default(), streams);
+        let stops = pair.server.clone();
+        let reader = weald_runtime::spawn(move || {
+            for _ in 0..40 {
+                stops.accept_uni().unwrap().stop(VarInt::from_u32(1)).unwrap();
+            }
+        });
+        let before = pair.client.memory();
+        for _ in 0..40 {
+            let mut send = pair.client.open_uni().unwrap();
+            // More than the window of the stream lets go, so that the stop finds it unfinished.
+            send.write(&vec![1; 1 << 20]).unwrap();
+            send.finish().unwrap();
+        }
+        reader.join().unwrap();
+        weald_runtime::sleep(Duration::from_millis(300));
+        let after = pair.client.memory();
+        assert!(after < before + 10_000, "{before} bytes before, {after} after");
+    });
+}
+
+#[test]
 fn a_blocked_writer_learns_of_a_stop() {
     on_workers(1, || {
         let Pair { client, server, .. } = Pair::new();
@@ -444,7 +487,25 @@ fn wrong_names_and_addresses_are_named() {
         assert!(error.contains("not a name"), "{error}");
         let error = connect("127.0.0.1:0".parse().unwrap(), SERVER_NAME);
         assert!(error.contains("127.0.0.1:0"), "{error}");
+        // No socket of IPv4 reaches it, now or later.
+        let error = connect("[::1]:443".parse().unwrap(), SERVER_NAME);
+        assert!(error.contains("[::1]:443"), "{error}");
         assert!(matches!(endpoint.connect(address, SERVER_NAME), Err(ConnectError::NoDefaultClientConfig)));
+    });
+}
+
+#[test]
+fn a_server_has_one_address_however_it_is_written() {
+    on_workers(1, || {
+        let server = Endpoint::server(server_config(TransportConfig::default()), loopback()).unwrap();
+        let port = server.local_addr().unwrap().port();
+        let client = Endpoint::client("[::]:0".parse().unwrap()).unwrap();
+        let short = TransportConfig::default().handshake_timeout(Duration::from_secs(2));
+        for address in [format!("127.0.0.1:{port}"), format!("[::ffff:127.0.0.1]:{port}")] {
+            let config = client_config(short.clone());
+            let connection = client.connect_with(config, address.parse().unwrap(), SERVER_NAME).unwrap();
+            assert_eq!(connection.remote_address(), (Ipv4Addr::LOCALHOST, port).into());
+        }
     });
 }
 

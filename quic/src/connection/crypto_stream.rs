@@ -110,8 +110,10 @@ impl CryptoSend {
 /// Bytes of one level on their way to TLS.
 #[derive(Default)]
 pub(crate) struct CryptoReceive {
-    /// Window from `read` on, with holes where nothing came yet.
+    /// Bytes from `read` on, with holes where nothing came yet, behind `spent` ones that were read: moving the rest to the
+    /// front for every piece read would cost a peer's small frames a window each.
     window: Vec<u8>,
+    spent: usize,
     read: u64,
     /// Sorted, disjoint; what of the window is filled.
     filled: Vec<Range<u64>>,
@@ -135,7 +137,7 @@ impl CryptoReceive {
         }
         let skip = self.read.saturating_sub(offset) as usize;
         let data = &data[skip..];
-        let at = (offset.max(self.read) - self.read) as usize;
+        let at = self.spent + (offset.max(self.read) - self.read) as usize;
         if self.window.len() < at + data.len() {
             self.window.resize(at + data.len(), 0);
         }
@@ -153,11 +155,23 @@ impl CryptoReceive {
         let length = (first.end - first.start) as usize;
         self.read = first.end;
         self.filled.remove(0);
-        let rest = self.window.split_off(length);
-        Some(std::mem::replace(&mut self.window, rest))
+        let bytes = self.window[self.spent..self.spent + length].to_vec();
+        self.spent += length;
+        if self.filled.is_empty() {
+            *self = Self { read: self.read, ..Self::default() };
+        } else if self.spent * 2 >= self.window.len() {
+            self.window.drain(..self.spent);
+            self.spent = 0;
+        }
+        Some(bytes)
     }
 
-    /// Whether bytes wait behind a hole.
+    /// Whether [`CryptoReceive::read`] has something to give.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.filled.first().is_some_and(|first| first.start == self.read)
+    }
+
+    /// Whether bytes wait to be read, or behind a hole.
     pub(crate) fn has_buffered(&self) -> bool {
         !self.filled.is_empty()
     }
@@ -238,6 +252,18 @@ mod tests {
         receive.on_data(0, &[0]).unwrap();
         receive.read().unwrap();
         receive.on_data(RECEIVE_WINDOW, &[0]).unwrap();
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_however_little_is_read_at_once() {
+        // A byte at the window's end, and the others one by one.
+        let mut receive = CryptoReceive::default();
+        for at in 0..RECEIVE_WINDOW - 2 {
+            receive.on_data(at + RECEIVE_WINDOW - 1, &[1]).unwrap();
+            receive.on_data(at, &[2]).unwrap();
+            assert!(receive.read().unwrap() == [2] && receive.has_buffered());
+            assert!(receive.window.len() as u64 <= 2 * RECEIVE_WINDOW);
+        }
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! output, so that a flood of handshakes never stalls established streams. Does not own keys or transport parameters:
 //! what a step yields goes to `lifecycle`.
 //!
-//! Invariant: at most one job of a connection is out, and a result whose generation is not the current one is dropped.
+//! Invariants: at most one job of a connection is out, and a result whose generation is not the current one is dropped.
+//! What comes in meanwhile stays in the window of its level, so that a slow job bounds what a peer can make us hold.
 
 use weald_crypto::{Level, Outcome, Session, Step, TlsError};
 
 use crate::connection::crypto_stream::{CryptoReceive, CryptoSend};
+use crate::containment::{Panicked, contain};
 use crate::error::{TransportError, TransportErrorCode};
 use crate::side::Side;
 use crate::token::Token;
@@ -34,7 +36,11 @@ impl CryptoJob {
 
     /// Runs the step.
     pub fn run(mut self) -> CryptoDone {
-        let result = self.session.advance(&self.input);
+        /// TLS alert internal_error (RFC 8446 6).
+        const INTERNAL_ERROR: u8 = 80;
+        let advanced = contain("a step of TLS", || self.session.advance(&self.input));
+        let result = advanced
+            .unwrap_or_else(|Panicked| Err(TlsError { alert: INTERNAL_ERROR, message: "a defect of this implementation".to_owned() }));
         CryptoDone { session: self.session, result, generation: self.generation }
     }
 }
@@ -51,7 +57,6 @@ pub(crate) struct Handshake {
     side: Side,
     tls: Tls,
     generation: u32,
-    input: Vec<(Level, Vec<u8>)>,
     send: [CryptoSend; 3],
     receive: [CryptoReceive; 3],
     complete: bool,
@@ -84,7 +89,6 @@ impl Handshake {
             side,
             tls: Tls::In { session: Box::new(session), fresh: side.is_client() },
             generation: 0,
-            input: Vec::new(),
             send: Default::default(),
             receive: Default::default(),
             complete: false,
@@ -107,7 +111,11 @@ impl Handshake {
 
     /// Whether a job is out, or waits to be taken.
     pub(crate) fn is_working(&self) -> bool {
-        self.is_busy() || !self.input.is_empty()
+        self.is_busy() || self.has_input()
+    }
+
+    fn has_input(&self) -> bool {
+        self.receive.iter().any(CryptoReceive::is_readable)
     }
 
     fn is_busy(&self) -> bool {
@@ -121,9 +129,7 @@ impl Handshake {
 
     /// Bytes held outside of the value itself, the TLS session's own excepted.
     pub(crate) fn memory(&self) -> usize {
-        let input: usize = self.input.iter().map(|(_, bytes)| bytes.capacity()).sum();
-        input
-            + self.send.iter().map(CryptoSend::memory).sum::<usize>()
+        self.send.iter().map(CryptoSend::memory).sum::<usize>()
             + self.receive.iter().map(CryptoReceive::memory).sum::<usize>()
             + self.outcome.as_ref().map_or(0, |outcome| size_of_val(&**outcome))
     }
@@ -134,27 +140,32 @@ impl Handshake {
             // RFC 9001 6: TLS KeyUpdate is forbidden, and a client has nothing else to say after the handshake.
             return Err(unexpected("CRYPTO in a 1-RTT packet from a client"));
         }
-        let stream = &mut self.receive[index(level)];
-        stream.on_data(offset, data)?;
-        let Some(bytes) = stream.read() else { return Ok(()) };
+        self.receive[index(level)].on_data(offset, data)?;
         match self.tls {
-            Tls::Gone if level == Level::OneRtt => self.tickets.skip(&bytes),
-            Tls::Gone => Err(unexpected("CRYPTO after the handshake")),
-            Tls::In { .. } | Tls::Out => {
-                self.input.push((level, bytes));
-                Ok(())
-            }
+            Tls::Gone => self.read_on(),
+            Tls::In { .. } | Tls::Out => Ok(()),
         }
+    }
+
+    /// Reads what comes when TLS is gone.
+    fn read_on(&mut self) -> Result<(), TransportError> {
+        let [initial, handshake, one_rtt] = &mut self.receive;
+        if initial.is_readable() || handshake.is_readable() {
+            return Err(unexpected("CRYPTO after the handshake"));
+        }
+        one_rtt.read().map_or(Ok(()), |bytes| self.tickets.skip(&bytes))
     }
 
     /// The next step of TLS, if there is input for it and the session is here.
     pub(crate) fn poll_job(&mut self) -> Option<CryptoJob> {
-        match &mut self.tls {
-            Tls::In { fresh, .. } if *fresh || !self.input.is_empty() => {}
+        match &self.tls {
+            Tls::In { fresh, .. } if *fresh || self.has_input() => {}
             _ => return None,
         }
         let Tls::In { session, .. } = std::mem::replace(&mut self.tls, Tls::Out) else { return None };
-        let input = std::mem::take(&mut self.input);
+        let levels = [Level::Initial, Level::Handshake, Level::OneRtt];
+        let streams = levels.into_iter().zip(&mut self.receive);
+        let input: Vec<_> = streams.filter_map(|(level, stream)| Some((level, stream.read()?))).collect();
         let short = self.side.is_server() && input.iter().all(|(level, _)| *level == Level::Handshake);
         Some(CryptoJob { session, input, generation: self.generation, short })
     }
@@ -188,12 +199,7 @@ impl Handshake {
             self.outcome = step.outcome.take().map(Box::new);
             // Tickets that a server sends are in this step's output; those that a client gets are skipped.
             self.tls = Tls::Gone;
-            for (level, bytes) in std::mem::take(&mut self.input) {
-                if level != Level::OneRtt {
-                    return Err(unexpected("CRYPTO after the handshake"));
-                }
-                self.tickets.skip(&bytes)?;
-            }
+            self.read_on()?;
             if self.side.is_server() {
                 // RFC 9001 4.1.2: at a server, complete is confirmed.
                 self.confirmed = true;
@@ -249,7 +255,7 @@ impl Handshake {
     pub(crate) fn abandon(&mut self) {
         self.generation = self.generation.wrapping_add(1);
         self.tls = Tls::Gone;
-        self.input = Vec::new();
+        self.receive = Default::default();
     }
 }
 

@@ -22,6 +22,8 @@ impl Connection {
 
     /// Time has come: call at or after [`Connection::next_timeout`].
     pub fn on_timeout(&mut self, now: Instant) {
+        #[cfg(test)]
+        self.panic_if_asked("on_timeout");
         while let Some(timer) = self.timers.poll_expired(now) {
             match timer {
                 Timer::Close => self.let_go(),
@@ -54,6 +56,16 @@ impl Connection {
             self.fail(now, error);
         }
         self.after_input(now);
+    }
+
+    /// A panic interrupted another of these methods, and may have left the connection half changed: it closes, and if that
+    /// does not go well either, it is over. For drivers that catch panics, so that one connection's defect does not end all.
+    pub fn on_panic(&mut self, now: Instant) {
+        if self.close.is_open() {
+            self.fail(now, TransportErrorCode::INTERNAL_ERROR.because("a defect of this implementation"));
+        } else {
+            self.let_go();
+        }
     }
 
     // The handshake.

@@ -10,7 +10,7 @@
 //! - `transmit`: the ordered list of parts that fill a datagram
 //! - `lifecycle`: handshake progress, timers, the end
 //!
-//! The methods are of four kinds. *Inputs* (`receive`, `on_timeout`, `on_crypto_done`) change the state, *outputs*
+//! The methods are of four kinds. *Inputs* (`receive`, `on_timeout`, `on_crypto_done`, `on_panic`) change the state, *outputs*
 //! (`transmit`, `next_timeout`, `poll_event`, `poll_crypto_job`, `poll_endpoint_event`) are asked after every input and verb
 //! until they give `None`, *verbs* are the application's, *getters* only look.
 
@@ -148,6 +148,9 @@ pub struct Connection {
     header: Vec<u8>,
     tokens: [Vec<Token>; 3],
     acked: Vec<SentPacket>,
+    /// Where to panic, once.
+    #[cfg(test)]
+    pub(crate) fault: Option<&'static str>,
 }
 
 /// What the first packets of both sides fix (RFC 9000 7.2, 7.3, 17.2.5).
@@ -279,6 +282,8 @@ impl Connection {
             header: Vec::new(),
             tokens: Default::default(),
             acked: Vec::new(),
+            #[cfg(test)]
+            fault: None,
         };
         connection.timers.set(Timer::Handshake, Some(now + config.handshake_timeout));
         connection.restart_idle_timer(now);
@@ -359,6 +364,13 @@ impl Connection {
     /// Whether all state can be dropped: nothing will be sent any more, and nothing is expected.
     pub fn is_drained(&self) -> bool {
         self.close.is_drained()
+    }
+
+    #[cfg(test)]
+    fn panic_if_asked(&mut self, place: &str) {
+        if self.fault.take_if(|fault| *fault == place).is_some() {
+            panic!("asked to panic in {place}");
+        }
     }
 
     #[cfg(test)]

@@ -31,6 +31,8 @@ enum Fate {
 impl Connection {
     /// Takes in a datagram.
     pub fn receive(&mut self, now: Instant, datagram: &[u8], meta: DatagramMeta) {
+        #[cfg(test)]
+        self.panic_if_asked("receive");
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += datagram.len() as u64;
         if self.close.is_drained() {

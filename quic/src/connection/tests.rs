@@ -6,6 +6,7 @@ mod ending;
 mod first_flight;
 mod misbehaviour;
 mod protection;
+mod random_frames;
 mod transfer;
 
 use std::time::Duration;

@@ -34,6 +34,8 @@ impl Connection {
     /// Writes the next datagram to the front of `buf`, which holds at least 1200 bytes. `None` if there is nothing to send
     /// for now.
     pub fn transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<Transmit> {
+        #[cfg(test)]
+        self.panic_if_asked("transmit");
         if self.close.is_open()
             && let Err(error) = self.update_keys_if_due()
         {

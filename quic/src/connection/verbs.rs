@@ -59,6 +59,11 @@ impl Connection {
         }
     }
 
+    /// Nobody asks any more how sending on a stream went: it is forgotten as soon as it has ended.
+    pub fn abandon(&mut self, id: StreamId) {
+        self.streams.abandon(id);
+    }
+
     /// The next bytes of a stream, at most `max`; `None` at its end. Give the chunk back with [`Connection::release`], or
     /// the peer's window does not open again.
     ///

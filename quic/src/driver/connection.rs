@@ -229,3 +229,55 @@ impl fmt::Debug for Connection {
         f.debug_struct("Connection").field("side", &self.0.side).field("handle", &self.0.handle).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use weald_crypto::simulation::SERVER_NAME;
+
+    use super::*;
+    use crate::config::TransportConfig;
+    use crate::connection::tests::pair::{client_config, server_config};
+    use crate::driver::Endpoint;
+    use crate::error::TransportErrorCode;
+
+    fn exchange(client: &Connection, server: &Connection) {
+        let mut send = client.open_uni().unwrap();
+        send.write_all(b"data").unwrap();
+        send.finish().unwrap();
+        assert_eq!(server.accept_uni().unwrap().read_to_end(10).unwrap(), b"data");
+    }
+
+    #[test]
+    fn a_panic_ends_its_connection_and_no_other() {
+        weald_runtime::run(|| {
+            let loopback = "127.0.0.1:0".parse().unwrap();
+            let server = Endpoint::server(server_config(1, TransportConfig::default(), 0), loopback).unwrap();
+            let client = Endpoint::client(loopback).unwrap();
+            let connect = || {
+                let config = client_config(2, TransportConfig::default());
+                let connection = client.connect_with(config, server.local_addr().unwrap(), SERVER_NAME).unwrap();
+                (connection, server.accept().unwrap())
+            };
+            let bystanders = connect();
+            exchange(&bystanders.0, &bystanders.1);
+            for place in ["receive", "transmit", "on_timeout"] {
+                let (near, far) = connect();
+                exchange(&near, &far);
+                far.0.lock().protocol.fault = Some(place);
+                near.open_uni().unwrap().write_all(b"more").unwrap();
+                match far.closed() {
+                    ConnectionError::Transport(error) => assert_eq!(error.code, TransportErrorCode::INTERNAL_ERROR),
+                    other => panic!("{place}: {other:?}"),
+                }
+                match near.closed() {
+                    ConnectionError::ConnectionClosed(told) => assert_eq!(told.code, TransportErrorCode::INTERNAL_ERROR),
+                    other => panic!("{place}: {other:?}"),
+                }
+                exchange(&bystanders.0, &bystanders.1);
+            }
+            drop(bystanders);
+            server.close(VarInt::ZERO, b"");
+            server.wait_idle();
+        });
+    }
+}

@@ -17,6 +17,7 @@ use super::link::Link;
 use super::waits::{Key, Waits, Woken};
 use super::{lock, now};
 use crate::connection::{Connection, Event};
+use crate::containment::{Panicked, contain};
 use crate::error::{ApplicationCode, ConnectionError};
 use crate::handle::ConnectionHandle;
 use crate::side::Side;
@@ -186,6 +187,17 @@ impl ConnectionShared {
 }
 
 impl State {
+    /// Lets the protocol work in a round of the worker. A panic ends this connection, and the round goes on: `None`.
+    pub(super) fn work<T>(&mut self, now: Instant, work: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+        match contain("a connection's work", || work(&mut self.protocol)) {
+            Ok(result) => Some(result),
+            Err(Panicked) => {
+                self.protocol.on_panic(now);
+                None
+            }
+        }
+    }
+
     /// Why the connection is over, if it is.
     pub(super) fn error(&self) -> Option<&ConnectionError> {
         self.error.as_ref()

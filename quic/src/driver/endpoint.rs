@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use weald_runtime::channel::{RecvError, oneshot};
@@ -92,8 +92,12 @@ impl Endpoint {
         if self.shared.is_closed() {
             return Err(ConnectError::EndpointStopping);
         }
+        let remote = as_received(address);
+        if remote.is_ipv6() && self.address.is_ipv4() {
+            return Err(ConnectError::InvalidRemoteAddress(address));
+        }
         let (reply, answer) = oneshot::channel();
-        let connect = Connect { config, remote: address, server_name: server_name.to_owned(), reply };
+        let connect = Connect { config, remote, server_name: server_name.to_owned(), reply };
         if !self.link().command(Command::Connect(Box::new(connect))) {
             return Err(ConnectError::EndpointStopping);
         }
@@ -255,6 +259,15 @@ impl Hook for Unbound {
 
     fn next_timeout(&self) -> Option<weald_runtime::time::Instant> {
         None
+    }
+}
+
+/// An address as it stands on datagrams that come from it. A connection drops what comes from another one (RFC 9000 9).
+fn as_received(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        // The system tells the interface only where the address needs one.
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => address,
+        ip => SocketAddr::new(ip, address.port()),
     }
 }
 

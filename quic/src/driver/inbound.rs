@@ -93,7 +93,7 @@ impl Core {
             let mut state = connection.lock_in_place();
             for (datagram, meta) in run.datagrams.iter().zip(&run.metas).take(run.len) {
                 if let Some(meta) = meta {
-                    state.protocol.receive(now, datagram, *meta);
+                    state.work(now, |protocol| protocol.receive(now, datagram, *meta));
                 }
             }
             self.mark(&connection);
@@ -134,7 +134,7 @@ impl Core {
         for (handle, done) in done.drain(..) {
             if let Some(connection) = self.table.get(handle).cloned() {
                 let mut state = connection.lock_in_place();
-                state.protocol.on_crypto_done(now, done);
+                state.work(now, |protocol| protocol.on_crypto_done(now, done));
                 self.mark(&connection);
                 self.settle(now, &connection, state);
             }
@@ -185,7 +185,7 @@ impl Core {
             let mut state = connection.lock_in_place();
             // Most deadlines have moved away by the time at which they were armed.
             if state.protocol.next_timeout().is_some_and(|deadline| deadline <= now) {
-                state.protocol.on_timeout(now);
+                state.work(now, |protocol| protocol.on_timeout(now));
                 self.mark(&connection);
             }
             self.settle(now, &connection, state);

@@ -69,7 +69,11 @@ impl Core {
         let mut state = connection.lock_in_place();
         let mut bytes = 0;
         let mut has_more = false;
-        while let Some(datagram) = state.protocol.transmit(now, self.sending.reserve()) {
+        loop {
+            let sending = &mut self.sending;
+            // What a panic interrupted is asked once more, for its close.
+            let mut ask = || state.work(now, |protocol| protocol.transmit(now, sending.reserve()));
+            let Some(datagram) = ask().or_else(ask).flatten() else { break };
             let ecn = datagram.ecn.and_then(|mark| Ecn::from_bits(EcnMark::bits(mark)));
             let (remote, local, len) = (datagram.remote, datagram.local, datagram.len);
             self.sending.commit(Transmit { remote, local, ecn, len, segment_size: Some(len) });

@@ -162,10 +162,16 @@ impl SendStream {
 
 impl Drop for SendStream {
     fn drop(&mut self) {
+        let id = self.id;
+        let mut state = self.connection.lock_in_place();
         if !self.ended {
             // It is closed only if nobody is interested any more.
-            let _ = self.end();
+            let _ = state.protocol.finish(id);
         }
+        // A stop that comes later has nobody to be told.
+        state.protocol.abandon(id);
+        drop(state);
+        self.connection.mark_dirty();
     }
 }
 

@@ -179,7 +179,7 @@ impl Core {
         let connections: Vec<_> = self.table.iter().cloned().collect();
         for connection in connections {
             let mut state = connection.lock_in_place();
-            state.protocol.close(now, code, reason);
+            state.work(now, |protocol| protocol.close(now, code, reason));
             self.mark(&connection);
             self.settle(now, &connection, state);
         }

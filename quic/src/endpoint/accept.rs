@@ -46,6 +46,8 @@ pub enum AcceptError {
     Full,
     /// The packet was forged or damaged.
     Unauthenticated,
+    /// The packet uncovered a defect of this implementation.
+    Defect,
 }
 
 impl fmt::Display for AcceptError {
@@ -54,6 +56,7 @@ impl fmt::Display for AcceptError {
             Self::NotServing => "the endpoint does not accept connections",
             Self::Full => "too many handshakes are pending",
             Self::Unauthenticated => "the first packet is not authentic",
+            Self::Defect => "the first packet uncovered a defect, which was logged",
         })
     }
 }

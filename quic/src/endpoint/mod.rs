@@ -28,6 +28,7 @@ use self::slots::Slots;
 use crate::chunk::Pool;
 use crate::config::{ClientConfig, MIN_UDP_PAYLOAD, ServerConfig};
 use crate::connection::{Connection, DatagramMeta, Lent};
+use crate::containment::{Panicked, contain};
 use crate::handle::{ConnectionHandle, EndpointKeys, ID_LEN, Opened};
 use crate::id::{ConnectionId, ResetToken};
 use crate::stats::EndpointStats;
@@ -247,10 +248,12 @@ impl Endpoint {
         }
         let handle = self.slots.take().ok_or(AcceptError::Full)?;
         let lent = self.lend(handle);
-        let connection = Connection::server(now, &server, &incoming, meta.local, lent).map(|mut connection| {
+        let connection = contain("a client's first packet", || {
+            let mut connection = Connection::server(now, &server, &incoming, meta.local, lent)?;
             connection.receive(now, datagram, meta);
-            connection
+            Some(connection)
         });
+        let connection = connection.inspect_err(|Panicked| self.slots.free(handle)).map_err(|Panicked| AcceptError::Defect)?;
         match connection {
             // What is not authentic leaves nothing behind (RFC 9000 5.2.2).
             Some(connection) if connection.has_heard() => {

@@ -94,7 +94,7 @@ pub enum StreamEvent {
     Readable(StreamId),
     /// A write has room, after one was blocked, or will fail.
     Writable(StreamId),
-    /// Everything that was written, and the end, was acknowledged.
+    /// Everything that was written, and the end, was acknowledged; or the reset was.
     Finished(StreamId),
     /// The peer reads no more; the stream was reset.
     Stopped {
@@ -223,6 +223,14 @@ impl Streams {
             self.queues.control(stream);
             self.queues.wake_writer(stream);
         }
+        self.reap(id);
+    }
+
+    /// Nobody is left who could be told how sending went: the stream is not kept for a reason to stop that nobody asks for.
+    pub(crate) fn abandon(&mut self, id: StreamId) {
+        let Some(stream) = self.table.get(id) else { return };
+        let Some(send) = &mut stream.send else { return };
+        send.abandon();
         self.reap(id);
     }
 

@@ -71,6 +71,8 @@ pub(super) struct Send {
     told: Option<u64>,
     /// A write found no room since the last wake.
     writer_waits: bool,
+    /// Nobody asks any more how it ended.
+    abandoned: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +130,7 @@ impl Send {
             limit,
             told: None,
             writer_waits: false,
+            abandoned: false,
         }
     }
 
@@ -191,6 +194,11 @@ impl Send {
             self.stopped = Some(Stopped { code, seen: false });
         }
         news
+    }
+
+    /// Nobody asks any more how the stream ended.
+    pub(super) fn abandon(&mut self) {
+        self.abandoned = true;
     }
 
     /// Raises the peer's limit.
@@ -340,7 +348,7 @@ impl Send {
     /// Whether nothing more happens on this part, and the application knows how it ended.
     pub(super) fn is_terminal(&self) -> bool {
         let ended = matches!(self.state, State::DataAcknowledged | State::ResetAcknowledged);
-        ended && self.stopped.is_none_or(|stopped| stopped.seen)
+        ended && (self.abandoned || self.stopped.is_none_or(|stopped| stopped.seen))
     }
 
     /// Bytes held outside of the value itself.

@@ -517,6 +517,44 @@ fn stop_is_answered_by_reset() {
     assert_eq!(server.pool.free_buffers(), 1);
 }
 
+/// RFC 9000 section 3.5: a stop may come after the end was written, when nobody holds the stream any more who could be told.
+#[test]
+fn a_stop_of_a_finished_stream_leaves_nothing_behind() {
+    for abandoned_first in [false, true] {
+        let (mut client, mut server) = pair();
+        let stream = client.streams.open(Direction::Uni).unwrap();
+        client.write(stream, &pattern(10_000)).unwrap();
+        client.streams.finish(stream).unwrap();
+        if abandoned_first {
+            client.streams.abandon(stream);
+        }
+        let packet = client.packet(1200).unwrap();
+        server.deliver(&packet.payload).unwrap();
+        assert_eq!(server.streams.accept(Direction::Uni), Some(stream));
+        server.streams.stop(stream, code(7));
+        carry(&mut server, &mut client);
+        settle(&mut client, &mut server);
+        assert!(client.events().contains(&StreamEvent::Stopped { id: stream, code: code(7) }));
+        if !abandoned_first {
+            assert_eq!(client.streams.stopped(stream), Some(code(7)), "kept for who may ask");
+            client.streams.abandon(stream);
+        }
+        assert_eq!((client.streams.table.len(), server.streams.table.len()), (0, 0));
+    }
+}
+
+/// RFC 9000 section 3.1, "Reset Recvd": who waits for the end of a stream that was reset learns of it.
+#[test]
+fn the_end_of_a_reset_stream_is_told() {
+    let (mut client, mut server) = pair();
+    let stream = client.streams.open(Direction::Uni).unwrap();
+    client.write(stream, b"data").unwrap();
+    client.streams.reset(stream, code(5));
+    settle(&mut client, &mut server);
+    assert_eq!(client.events(), [StreamEvent::Finished(stream)]);
+    assert!(!client.streams.is_sending(stream));
+}
+
 /// RFC 9000 section 3.1: after a reset no data, and the final size is what was sent.
 #[test]
 fn a_reset_stops_data_and_is_repeated_until_acknowledged() {

@@ -141,15 +141,12 @@ impl Streams {
         let Some(stream) = self.table.get(id) else { return };
         let Some(send) = &mut stream.send else { return };
         let ended = match *token {
-            Token::Stream { offset, len, fin, .. } => {
-                let finished = send.on_acked(offset, len.into(), fin);
-                if finished {
-                    self.queues.events.push_back(StreamEvent::Finished(id));
-                }
-                finished
-            }
+            Token::Stream { offset, len, fin, .. } => send.on_acked(offset, len.into(), fin),
             _ => send.on_reset_acked(),
         };
+        if ended {
+            self.queues.events.push_back(StreamEvent::Finished(id));
+        }
         self.queues.wake_writer(stream);
         if ended {
             self.reap(id);

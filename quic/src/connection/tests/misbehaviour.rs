@@ -47,6 +47,34 @@ fn faults_of_a_server_have_their_codes_too() {
 }
 
 #[test]
+fn crypto_that_tls_has_no_time_for_is_bounded() {
+    // RFC 9000 7.5: in order or not, what is buffered has a limit.
+    let mut pair = Pair::new(3, Network::CLEAN);
+    pair.server.stuck = true;
+    assert!(pair.run(SECOND, |pair| pair.server.connection.is_some()));
+    let mut most = 0;
+    for piece in 0..1000u32 {
+        let mut frames = vec![0x06];
+        frames.extend((0x8000_0000 | (piece * 1000)).to_be_bytes());
+        frames.extend([0x43, 0xe8]);
+        frames.extend([0; 1000]);
+        let now = pair.now;
+        let datagram = forge(pair.client.connection(), now, SpaceId::Initial, &frames, 1200);
+        pair.deliver(true, &datagram);
+        most = most.max(pair.server.connection().memory());
+        if pair.server.connection().is_closed() {
+            break;
+        }
+    }
+    assert!(most < 200_000, "{most} bytes");
+    pair.run(SECOND, |pair| pair.server.closed.is_some());
+    match pair.server.closed.take() {
+        Some(ConnectionError::Transport(error)) => assert_eq!(error.code, TransportErrorCode::CRYPTO_BUFFER_EXCEEDED),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn what_is_permitted_is_no_fault() {
     let cases: &[(&str, &[u8])] = &[
         ("PING and PADDING", &[0x01, 0x00, 0x00]),
