@@ -154,7 +154,6 @@ impl RecvBody {
         }
         Ok(false)
     }
-
 }
 
 impl Read for RecvBody {

@@ -281,7 +281,9 @@ impl Core {
 
 fn control_payload(reader: &mut FrameReader, length: u64) -> Result<Vec<u8>, Failed> {
     if length > MAX_CONTROL_PAYLOAD {
-        return Err(Violation::connection(Code::EXCESSIVE_LOAD, "a frame above 4 KiB on the control stream, of a type that needs less").into());
+        return Err(
+            Violation::connection(Code::EXCESSIVE_LOAD, "a frame above 4 KiB on the control stream, of a type that needs less").into()
+        );
     }
     reader.payload(length)
 }
