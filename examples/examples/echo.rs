@@ -41,14 +41,14 @@ fn main() -> Result<()> {
             .collect();
         let mut bytes = 0;
         for asked in asking {
-            bytes += asked.join()??;
+            bytes += asked.join().map_err(|error| error.to_string())??;
         }
         println!("{STREAMS} streams, {bytes} bytes there and back, round trip {:?}", connection.rtt());
 
         connection.close(0u32.into(), b"done");
         endpoint.wait_idle();
         server.close(0u32.into(), b"done");
-        serving.join()?;
+        serving.join().map_err(|error| error.to_string())?;
         Ok(())
     })
 }

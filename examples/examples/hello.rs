@@ -39,7 +39,7 @@ fn main() -> Result<()> {
 
         client.close();
         server.close(0u32.into(), b"done");
-        serving.join()?;
+        serving.join().map_err(|error| error.to_string())?;
         Ok(())
     })
 }

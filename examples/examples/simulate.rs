@@ -65,7 +65,7 @@ fn transfer() -> Result<Duration> {
     }
     connection.close(0u32.into(), b"done");
     client.wait_idle();
-    serving.join()??;
+    serving.join().map_err(|error| error.to_string())??;
     Ok(time)
 }
 
