@@ -58,6 +58,6 @@ fn a_panic_stays_where_it_is() {
     let coroutine = weald_runtime::Builder::new().name("doomed").spawn(|| panic!("on purpose"));
     match coroutine.join() {
         Ok(()) => println!("it did not panic?"),
-        Err(error) => println!("joined: {error}"),
+        Err(error) => println!("its message is above; whoever joins it gets: {error}"),
     }
 }

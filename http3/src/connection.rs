@@ -252,7 +252,7 @@ impl Core {
 
     /// RFC 9114 section 5.2: an identifier may only fall; a server's is that of a request.
     fn on_goaway(&self, id: u64) -> Result<(), Violation> {
-        if self.quic.side() == Side::Client && id % 4 != 0 {
+        if self.quic.side() == Side::Client && !id.is_multiple_of(4) {
             return Err(Violation::connection(Code::ID_ERROR, "a GOAWAY whose identifier is no request"));
         }
         let mut peer = self.peer();

@@ -364,6 +364,30 @@ fn rapid_resets_leave_nothing_behind() {
     });
 }
 
+/// Streams that say nothing, or next to nothing (attack 61): as many as the transport allows, and no harm to others.
+#[test]
+fn silent_streams_harm_nobody() {
+    sim::run(10, || {
+        let server = serve(Config::default(), echo);
+        let peer = connect();
+        let mut open = Vec::new();
+        for n in 0..100u8 {
+            let (mut send, _receive) = peer.connection.open_bi().unwrap();
+            send.write_all(&[HEADERS as u8, 0x0c][..usize::from(n % 3)]).unwrap();
+            open.push(send);
+            let mut send = peer.connection.open_uni().unwrap();
+            send.write_all(&[0x40][..usize::from(n % 2)]).unwrap();
+            open.push(send);
+        }
+        assert!(works());
+        assert!(peer.connection.close_reason().is_none());
+        // They end with their connection.
+        peer.connection.close(256u32.into(), b"");
+        weald_runtime::sleep(Duration::from_secs(60));
+        assert_eq!(server.open_connections(), 0);
+    });
+}
+
 /// RFC 9114 section 4.1.1: a request that was cancelled before it was one is answered by a reset, not by an empty stream.
 #[test]
 fn a_cancelled_request_is_rejected() {
