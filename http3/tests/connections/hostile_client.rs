@@ -337,6 +337,28 @@ fn floods_of_empty_frames_starve_nobody() {
     });
 }
 
+/// A body of empty frames that lies in memory whole never waits, and lets others have their turn all the same.
+#[test]
+fn reading_empty_frames_gives_way() {
+    sim::run(11, || {
+        let (report, reports) = channel::unbounded();
+        let _server = serve(Config::default(), move |mut request, responder| {
+            // Until all of the body is here.
+            weald_runtime::sleep(Duration::from_secs(5));
+            let other = report.clone();
+            drop(weald_runtime::spawn_local(move || other.send("another coroutine").unwrap()));
+            assert!(request.body_mut().read_to_end(0)?.is_empty());
+            report.send("the body").unwrap();
+            responder.send_with_body(Response::new(()), "")
+        });
+        let peer = connect();
+        let (mut send, _receive) = peer.connection.open_bi().unwrap();
+        send.write_all(&[frame(HEADERS, GET), frame(DATA, b"").repeat(10_000)].concat()).unwrap();
+        send.finish().unwrap();
+        assert_eq!([reports.recv().unwrap(), reports.recv().unwrap()], ["another coroutine", "the body"]);
+    });
+}
+
 /// Rapid reset (attack 60): requests that are cancelled at once, before and after their header section.
 #[test]
 fn rapid_resets_leave_nothing_behind() {
