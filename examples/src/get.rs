@@ -22,9 +22,10 @@ use crate::{hq, report, tls};
 
 /// Fetch URLs over HTTP/3, or over HTTP/0.9 where the server chooses hq-interop.
 ///
-/// URLs of one host and port share a connection and are fetched at once. The body goes to standard output unless --output or --json is
-/// given. A file appears under its name once it is complete; what fails leaves none. Exits with an error if any URL failed or was
-/// answered with a status of 400 or more.
+/// URLs of one host and port share a connection and are fetched at once. The body goes to
+/// standard output unless --output or --json is given. A file appears under its name once it is
+/// complete; what fails leaves none. Exits with an error if any URL failed or was answered with a
+/// status of 400 or more.
 ///
 /// Examples:
 ///
@@ -32,6 +33,7 @@ use crate::{hq, report, tls};
 ///
 ///   weald get https://host/a https://host/b --output downloads --json
 #[derive(clap::Args)]
+// Lines of the comment above are lines of --help: they stay below 96 columns.
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
     /// What to fetch: `https://host:port/path`; without a port, 443.

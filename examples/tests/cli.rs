@@ -248,6 +248,15 @@ fn wrong_usage_is_told_apart_from_failure() {
     for command in [&["--help"][..], &["serve", "--help"], &["get", "--help"], &["demo", "--help"], &["bench", "--help"]] {
         let output = weald(command);
         assert!(output.status.success() && output.stderr.is_empty(), "{command:?}");
-        assert!(String::from_utf8(output.stdout).unwrap().contains("Usage:"), "{command:?}");
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("Usage:"), "{command:?}");
+        // A line of the source that was too long leaves a stump behind it.
+        let prose: Vec<_> = help.split("\n\n").take_while(|paragraph| !paragraph.starts_with("Usage:")).collect();
+        for paragraph in prose {
+            let lines: Vec<_> = paragraph.lines().collect();
+            for line in &lines[..lines.len() - 1] {
+                assert!(line.len() > 75, "{command:?}: the help breaks off at {line:?}");
+            }
+        }
     }
 }
