@@ -189,7 +189,12 @@ fn a_file_appears_when_it_is_complete() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    while names(folder.path()).len() < 2 {
+    // Until some of it is here, under another name.
+    let has_begun = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+        entries.filter(|entry| entry.file_name() != "kept").any(|entry| entry.metadata().is_ok_and(|metadata| metadata.len() > 0))
+    };
+    while !has_begun() {
         std::thread::yield_now();
     }
     file.set_len(0).unwrap();
