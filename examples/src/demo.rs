@@ -176,7 +176,7 @@ fn answer(mut request: Request<RecvBody>, responder: Responder) -> Result<(), we
         }
         return responder.send_with_body(Response::new(()), hasher.finalize().to_hex().to_string());
     }
-    let Some(length) = request.uri().path()[1..].parse().ok() else {
+    let Some(length) = request.uri().path().trim_start_matches('/').parse().ok() else {
         return responder.send_with_body(Response::new(()), Bytes::from_static(b"hello"));
     };
     let mut body = responder.send(Response::new(()))?;

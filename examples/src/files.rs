@@ -43,6 +43,10 @@ impl Files {
         if !path.starts_with(&self.root) {
             return Err(io::ErrorKind::NotFound.into());
         }
+        // Before it is opened: opening a named pipe would block the worker until somebody writes to it.
+        if !path.metadata()?.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let file = File::open(&path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
@@ -102,13 +106,15 @@ mod tests {
         std::fs::write(root.join("a.txt"), "a").unwrap();
         std::fs::write(root.join("sub dir/index.html"), "index").unwrap();
         std::os::unix::fs::symlink(directory.path().join("secret"), root.join("link")).unwrap();
+        let pipe = std::process::Command::new("mkfifo").arg(root.join("pipe")).status().unwrap();
+        assert!(pipe.success());
         let files = Files::new(&root).unwrap();
 
         assert_eq!(read(&files, "/a.txt?query").as_deref(), Some("a"));
         assert_eq!(read(&files, "/%61.txt").as_deref(), Some("a"));
         assert_eq!(read(&files, "/sub%20dir/").as_deref(), Some("index"));
         assert_eq!(read(&files, "/sub dir/../a.txt").as_deref(), Some("a"));
-        for path in ["/../secret", "/%2e%2e/secret", "/link", "/none", "/", "/%", "/%zz", "/a.txt%00", "//../secret"] {
+        for path in ["/../secret", "/%2e%2e/secret", "/link", "/pipe", "/none", "/", "/%", "/%zz", "/a.txt%00", "//../secret"] {
             assert_eq!(read(&files, path), None, "{path}");
         }
     }

@@ -1,7 +1,7 @@
 //! `weald get`: fetches URLs over HTTP/3 or hq-interop.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{self, IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use url::Url;
@@ -22,8 +22,10 @@ use crate::{hq, report, tls};
 
 /// Fetch URLs over HTTP/3, or over HTTP/0.9 where the server chooses hq-interop.
 ///
-/// URLs of one host and port share a connection and are fetched at once. The body goes to standard output unless --output or --json is
-/// given.
+/// URLs of one host and port share a connection and are fetched at once. The body goes to
+/// standard output unless --output or --json is given. A file appears under its name once it is
+/// complete; what fails leaves none. Exits with an error if any URL failed or was answered with a
+/// status of 400 or more.
 ///
 /// Examples:
 ///
@@ -31,12 +33,14 @@ use crate::{hq, report, tls};
 ///
 ///   weald get https://host/a https://host/b --output downloads --json
 #[derive(clap::Args)]
+// Lines of the comment above are lines of --help: they stay below 96 columns.
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
     /// What to fetch: `https://host:port/path`; without a port, 443.
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
-    /// A file for one URL, or a directory for several (made if it is missing). With --json and without this, bodies are only hashed.
+    /// A file for one URL, or a directory for several (made if it is missing). Several URLs need this or --json, with which bodies are
+    /// only hashed.
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
     /// Trust the certificates in this PEM file instead of the system's.
@@ -57,7 +61,7 @@ pub(crate) struct Arguments {
 }
 
 /// What `--json` prints.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Report {
     connections: Vec<ConnectionReport>,
     transfers: Vec<Transfer>,
@@ -96,8 +100,11 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let origins = origins(&arguments.urls)?;
-    if let Some(directory) = arguments.output.as_ref().filter(|_| arguments.urls.len() > 1) {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot make the directory {}", directory.display()))?;
+    if arguments.urls.len() > 1 {
+        match &arguments.output {
+            Some(directory) => prepare(directory, &arguments.urls)?,
+            None => ensure!(arguments.json, "several bodies cannot share standard output; give a directory with --output"),
+        }
     }
     let trust = match (&arguments.ca, arguments.insecure) {
         (Some(file), _) => tls::Trust::Roots(Certificates::from_pem_file(file)?),
@@ -109,17 +116,25 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         None => vec![weald_http3::ALPN, hq::ALPN],
     };
     let config = ClientConfig::new(tls::client(trust, &alpn)?);
-    let report = weald_runtime::run(|| fetch_all(&arguments, config, origins))?;
+    let (report, failures) = weald_runtime::run(|| fetch_all(&arguments, &config, origins));
     if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(io::stdout(), "{}", serde_json::to_string(&report)?).context("cannot write to standard output")?;
     }
-    let failed: Vec<String> = report
-        .transfers
-        .iter()
-        .filter_map(|transfer| transfer.status.filter(|status| *status >= 400).map(|status| format!("{} answered {status}", transfer.url)))
-        .collect();
-    ensure!(failed.is_empty(), "{}", failed.join("; "));
+    let failures: Vec<String> = failures.iter().map(|failure| format!("{failure:#}")).collect();
+    ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())
+}
+
+/// Makes the directory for several bodies, unless two of them would have the same name in it.
+fn prepare(directory: &Path, urls: &[Url]) -> Result<()> {
+    let mut names = HashMap::new();
+    for url in urls {
+        let name = file_name(url);
+        if let Some(other) = names.insert(name.clone(), url) {
+            bail!("{other} and {url} would both be saved as {name}; fetch one of them by itself, into a file of another name");
+        }
+    }
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make the directory {}", directory.display()))
 }
 
 fn origins(urls: &[Url]) -> Result<Vec<Origin>> {
@@ -140,38 +155,59 @@ fn origins(urls: &[Url]) -> Result<Vec<Origin>> {
     origins.into_iter().map(resolve).collect()
 }
 
-fn fetch_all(arguments: &Arguments, config: ClientConfig, origins: Vec<Origin>) -> Result<Report> {
+/// Fetches from one origin after the other; what fails keeps nothing else from being fetched.
+fn fetch_all(arguments: &Arguments, config: &ClientConfig, origins: Vec<Origin>) -> (Report, Vec<anyhow::Error>) {
     let progress = MultiProgress::with_draw_target(if arguments.quiet || arguments.json || !io::stderr().is_terminal() {
         ProgressDrawTarget::hidden()
     } else {
         ProgressDrawTarget::stderr()
     });
-    let mut report = Report { connections: Vec::new(), transfers: Vec::new() };
+    let (mut report, mut failures) = (Report::default(), Vec::new());
     for origin in origins {
-        let started = Instant::now();
-        let (endpoint, connection) = connect(&config, &origin)?;
-        report.connections.push(describe(&connection, started.elapsed()));
-
-        let fetch = Fetch::new(connection.clone())?;
-        let jobs: Vec<_> = origin
-            .urls
-            .into_iter()
-            .map(|url| {
-                let (fetch, bar) = (fetch.clone(), progress.add(bar(&url)));
-                let sink = Sink::open(arguments, &url);
-                weald_runtime::spawn(move || transfer(&fetch, url, sink?, &bar))
-            })
-            .collect();
-        for job in jobs {
-            match job.join() {
-                Ok(transfer) => report.transfers.push(transfer?),
-                Err(error) => bail!("a transfer failed inside: {error}"),
-            }
+        if let Err(error) = fetch_origin(arguments, config, origin, &progress, &mut report, &mut failures) {
+            failures.push(error);
         }
-        connection.close(VarInt::from_u32(if fetch.is_http3() { 0x100 } else { 0 }), b"done");
-        endpoint.wait_idle();
     }
-    Ok(report)
+    (report, failures)
+}
+
+fn fetch_origin(
+    arguments: &Arguments,
+    config: &ClientConfig,
+    origin: Origin,
+    progress: &MultiProgress,
+    report: &mut Report,
+    failures: &mut Vec<anyhow::Error>,
+) -> Result<()> {
+    let started = Instant::now();
+    let (endpoint, connection) = connect(config, &origin)?;
+    report.connections.push(describe(&connection, started.elapsed()));
+
+    let fetch = Fetch::new(connection.clone())?;
+    let jobs: Vec<_> = origin
+        .urls
+        .into_iter()
+        .map(|url| {
+            let (fetch, bar) = (fetch.clone(), progress.add(bar(&url)));
+            let sink = Sink::open(arguments, &url);
+            weald_runtime::spawn(move || transfer(&fetch, url, sink?, &bar))
+        })
+        .collect();
+    for job in jobs {
+        match job.join() {
+            Ok(Ok(transfer)) => {
+                if let Some(status @ 400..) = transfer.status {
+                    failures.push(anyhow!("{} answered {status}", transfer.url));
+                }
+                report.transfers.push(transfer);
+            }
+            Ok(Err(error)) => failures.push(error),
+            Err(error) => failures.push(anyhow!("a transfer failed inside: {error}")),
+        }
+    }
+    connection.close(VarInt::from_u32(if fetch.is_http3() { 0x100 } else { 0 }), b"done");
+    endpoint.wait_idle();
+    Ok(())
 }
 
 /// Connects to the first of the host's addresses that answers.
@@ -268,7 +304,8 @@ fn transfer(fetch: &Fetch, url: Url, mut sink: Sink, bar: &ProgressBar) -> Resul
         }
     };
     bar.finish();
-    let (bytes, blake3) = sink.finish()?;
+    // A page that says what is wrong is not what was asked for.
+    let (bytes, blake3) = sink.finish(status.is_none_or(|status| status < 400))?;
     let time = started.elapsed();
     Ok(Transfer {
         url: url.into(),
@@ -288,7 +325,7 @@ struct Sink {
 }
 
 enum Target {
-    File(File, PathBuf),
+    File(Saving),
     Stdout,
     Nothing,
 }
@@ -296,9 +333,9 @@ enum Target {
 impl Sink {
     fn open(arguments: &Arguments, url: &Url) -> Result<Self> {
         let target = match &arguments.output {
-            Some(path) if arguments.urls.len() > 1 => create(&path.join(file_name(url)))?,
-            Some(path) if path.is_dir() => create(&path.join(file_name(url)))?,
-            Some(path) => create(path)?,
+            Some(path) if arguments.urls.len() > 1 => Target::File(Saving::create(&path.join(file_name(url)))?),
+            Some(path) if path.is_dir() => Target::File(Saving::create(&path.join(file_name(url)))?),
+            Some(path) => Target::File(Saving::create(path)?),
             None if arguments.json => Target::Nothing,
             None => Target::Stdout,
         };
@@ -307,7 +344,7 @@ impl Sink {
 
     fn write(&mut self, piece: &[u8], bar: &ProgressBar) -> Result<()> {
         match &mut self.target {
-            Target::File(file, path) => file.write_all(piece).with_context(|| format!("cannot write to {}", path.display()))?,
+            Target::File(saving) => saving.write(piece)?,
             Target::Stdout => io::stdout().write_all(piece).context("cannot write to standard output")?,
             Target::Nothing => {}
         }
@@ -317,17 +354,66 @@ impl Sink {
         Ok(())
     }
 
-    fn finish(self) -> Result<(u64, String)> {
-        if let Target::Stdout = self.target {
-            io::stdout().flush().context("cannot write to standard output")?;
+    /// Ends the body; only a `wanted` one stays as a file.
+    fn finish(self, wanted: bool) -> Result<(u64, String)> {
+        match self.target {
+            Target::File(saving) if wanted => saving.keep()?,
+            Target::Stdout => io::stdout().flush().context("cannot write to standard output")?,
+            Target::File(_) | Target::Nothing => {}
         }
         Ok((self.bytes, self.hasher.finalize().to_hex().to_string()))
     }
 }
 
-fn create(path: &Path) -> Result<Target> {
-    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
-    Ok(Target::File(file, path.to_owned()))
+/// A file that takes its name when it is complete; dropped before, it is removed.
+struct Saving {
+    file: File,
+    path: PathBuf,
+    /// Where the bytes are until then; `None` for what is there and no file, such as `/dev/null` or a pipe, which is written at once.
+    partial: Option<PathBuf>,
+}
+
+impl Saving {
+    fn create(path: &Path) -> Result<Self> {
+        // Through a symbolic link, to the file that it names.
+        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let is_special = path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+        let partial = (!is_special).then(|| {
+            let mut name = path.as_os_str().to_owned();
+            // Two programs that fetch the same file do not write into each other's.
+            name.push(format!(".{}.part", std::process::id()));
+            PathBuf::from(name)
+        });
+        let create = || {
+            if path.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            File::create(partial.as_deref().unwrap_or(path))
+        };
+        let file = create().with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self { file, path: path.to_owned(), partial })
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.file.write_all(piece).with_context(|| format!("cannot write to {}", self.path.display()))
+    }
+
+    fn keep(mut self) -> Result<()> {
+        if let Some(partial) = &self.partial {
+            std::fs::rename(partial, &self.path).with_context(|| format!("cannot name {} {}", partial.display(), self.path.display()))?;
+            self.partial = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Saving {
+    fn drop(&mut self) {
+        if let Some(partial) = &self.partial {
+            // Nothing more can be done about one that stays.
+            let _ = std::fs::remove_file(partial);
+        }
+    }
 }
 
 /// The last part of the URL's path; a URL's own escapes keep it from being a path.

@@ -19,8 +19,8 @@ use crate::{
 
 /// Serve the files of a directory over HTTP/3, and over HTTP/0.9 to clients that choose hq-interop.
 ///
-/// Without --cert and --key the server makes a certificate for localhost and its own address that no client trusts by itself: use
-/// `weald get --insecure`.
+/// Without --cert and --key the server makes a certificate for localhost and its own address that
+/// no client trusts by itself: use `weald get --insecure`.
 ///
 /// Examples:
 ///
@@ -28,6 +28,7 @@ use crate::{
 ///
 ///   weald serve --listen 0.0.0.0:443 --cert chain.pem --key key.pem
 #[derive(clap::Args)]
+// Lines of the comment above are lines of --help: they stay below 96 columns.
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
     /// Directory whose files are served.

@@ -1,9 +1,50 @@
 //! The program as its users meet it: what it prints, and what it says when something is wrong.
 
-use std::process::{Command, Output};
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
 
 fn weald(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_weald")).args(arguments).output().unwrap()
+}
+
+/// `weald serve`, which does not outlive the test.
+struct Server {
+    child: Child,
+    port: String,
+}
+
+impl Server {
+    fn start(root: &Path) -> Self {
+        Self::start_with(Command::new(env!("CARGO_BIN_EXE_weald")).args(["serve", "--root", root.to_str().unwrap()]))
+    }
+
+    fn start_with(command: &mut Command) -> Self {
+        let mut child = command.args(["--json", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+        let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+        let listening: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let port = listening["address"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
+        Self { child, port }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 /// Runs a command that must fail, and gives what it said.
@@ -73,32 +114,154 @@ fn a_busy_port_is_named() {
 
 #[test]
 fn a_certificate_that_nobody_vouches_for_is_refused_by_name() {
-    use std::io::{BufRead, BufReader};
-
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("index.html"), "<p>hello").unwrap();
     let other = rcgen::generate_simple_self_signed(["other.example".to_owned()]).unwrap();
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, other.cert.pem()).unwrap();
-    let mut server = Command::new(env!("CARGO_BIN_EXE_weald"))
-        .args(["serve", "--json", "--listen", "127.0.0.1:0", "--root", folder.path().to_str().unwrap()])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let line = BufReader::new(server.stdout.take().unwrap()).lines().next().unwrap().unwrap();
-    let listening: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let port = listening["address"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
-    let url = format!("https://localhost:{port}/");
+    let server = Server::start(folder.path());
+    let url = server.url("/");
 
     let refused = weald(&["get", "--ca", ca.to_str().unwrap(), &url]);
     let trusted = weald(&["get", "--insecure", &url]);
     let absent = weald(&["get", "--insecure", &format!("{url}absent")]);
-    server.kill().unwrap();
-    server.wait().unwrap();
+    drop(server);
 
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && said.contains("certificate"), "{said}");
     assert_eq!(String::from_utf8(trusted.stdout).unwrap(), "<p>hello", "{}", String::from_utf8_lossy(&trusted.stderr));
     let said = String::from_utf8(absent.stderr).unwrap();
     assert!(!absent.status.success() && said.contains("404"), "{said}");
+}
+
+#[test]
+fn several_urls_are_saved_under_names_of_their_own() {
+    let root = tempfile::tempdir().unwrap();
+    for (name, content) in [("a", "first"), ("b", "second"), ("sub/a", "third")] {
+        let path = root.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    let server = Server::start(root.path());
+    let (a, b, other_a, absent) = (server.url("/a"), server.url("/b"), server.url("/sub/a"), server.url("/absent"));
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let output = out.to_str().unwrap();
+
+    // Two of one name, and two on one standard output, are refused before anything is fetched.
+    let said = failure(&["get", "--insecure", &a, &other_a, "--output", output]);
+    assert!(said.contains(&a) && said.contains(&other_a) && !out.exists(), "{said}");
+    let said = failure(&["get", "--insecure", &a, &b]);
+    assert!(said.contains("--output"), "{said}");
+
+    // One that fails leaves no file, keeps no other from being fetched, and shows in the exit code.
+    let partly = weald(&["get", "--insecure", "--json", &a, &absent, &b, "--output", output]);
+    assert_eq!(partly.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&partly.stderr).contains("404"));
+    let report: serde_json::Value = serde_json::from_slice(&partly.stdout).unwrap();
+    assert_eq!(report["transfers"].as_array().unwrap().len(), 3);
+    assert_eq!(names(&out), ["a", "b"]);
+    assert_eq!(std::fs::read(out.join("a")).unwrap(), b"first");
+    assert_eq!(std::fs::read(out.join("b")).unwrap(), b"second");
+
+    // A host that cannot be reached is named, and the other one is served.
+    let nobody = "https://127.0.0.1:9/x";
+    let partly = weald(&["get", "--insecure", nobody, &server.url("/sub/a"), "--output", output]);
+    let said = String::from_utf8(partly.stderr).unwrap();
+    assert!(!partly.status.success() && said.contains("127.0.0.1"), "{said}");
+    assert_eq!(std::fs::read(out.join("a")).unwrap(), b"third");
+}
+
+#[test]
+fn a_file_appears_when_it_is_complete() {
+    let root = tempfile::tempdir().unwrap();
+    // Large enough to be cut while it is sent.
+    let large = root.path().join("large");
+    let file = std::fs::File::create(&large).unwrap();
+    file.set_len(4 << 30).unwrap();
+    let server = Server::start(root.path());
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("kept");
+    std::fs::write(&out, "old").unwrap();
+
+    let getting = Command::new(env!("CARGO_BIN_EXE_weald"))
+        .args(["get", "--insecure", &server.url("/large"), "--output", out.to_str().unwrap()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Until some of it is here, under another name.
+    let has_begun = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+        entries.filter(|entry| entry.file_name() != "kept").any(|entry| entry.metadata().is_ok_and(|metadata| metadata.len() > 0))
+    };
+    while !has_begun() {
+        std::thread::yield_now();
+    }
+    file.set_len(0).unwrap();
+    let output = getting.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("/large"), "{said}");
+    assert_eq!(names(folder.path()), ["kept"], "half a file was left");
+    assert_eq!(std::fs::read(&out).unwrap(), b"old");
+
+    // What is no file is written as it is.
+    std::fs::write(&large, "small").unwrap();
+    assert!(weald(&["get", "--insecure", &server.url("/large"), "--output", "/dev/null"]).status.success());
+    assert!(!Path::new("/dev/null").is_file());
+}
+
+#[test]
+fn sslkeylogfile_is_written_by_both_ends() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("file"), "content").unwrap();
+    let (server_log, client_log) = (root.path().join("server.log"), root.path().join("client.log"));
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_weald"));
+    let server = Server::start_with(serve.args(["serve", "--root", root.path().to_str().unwrap()]).env("SSLKEYLOGFILE", &server_log));
+    let fetched = Command::new(env!("CARGO_BIN_EXE_weald"))
+        .args(["get", "--insecure", &server.url("/file")])
+        .env("SSLKEYLOGFILE", &client_log)
+        .output()
+        .unwrap();
+    assert_eq!(fetched.stdout, b"content");
+    let lines = |path: &Path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let (server, client) = (lines(&server_log), lines(&client_log));
+    for label in
+        ["CLIENT_HANDSHAKE_TRAFFIC_SECRET ", "SERVER_HANDSHAKE_TRAFFIC_SECRET ", "CLIENT_TRAFFIC_SECRET_0 ", "SERVER_TRAFFIC_SECRET_0 "]
+    {
+        let of = |lines: &[String]| lines.iter().find(|line| line.starts_with(label)).cloned();
+        assert!(of(&client).is_some(), "{label} in {client:?}");
+        assert_eq!(of(&client), of(&server));
+    }
+    let said = Command::new(env!("CARGO_BIN_EXE_weald"))
+        .args(["get", "--insecure", "https://localhost/"])
+        .env("SSLKEYLOGFILE", "/no/such/folder/log")
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&said.stderr).contains("/no/such/folder/log"));
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_failure() {
+    assert_eq!(weald(&["get"]).status.code(), Some(2));
+    assert_eq!(weald(&["nonsense"]).status.code(), Some(2));
+    assert_eq!(weald(&["get", "--insecure", "http://localhost/"]).status.code(), Some(1));
+    for command in [&["--help"][..], &["serve", "--help"], &["get", "--help"], &["demo", "--help"], &["bench", "--help"]] {
+        let output = weald(command);
+        assert!(output.status.success() && output.stderr.is_empty(), "{command:?}");
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("Usage:"), "{command:?}");
+        // A line of the source that was too long leaves a stump behind it.
+        let prose: Vec<_> = help.split("\n\n").take_while(|paragraph| !paragraph.starts_with("Usage:")).collect();
+        for paragraph in prose {
+            let lines: Vec<_> = paragraph.lines().collect();
+            for line in &lines[..lines.len() - 1] {
+                assert!(line.len() > 75, "{command:?}: the help breaks off at {line:?}");
+            }
+        }
+    }
 }

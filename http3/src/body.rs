@@ -12,13 +12,15 @@ use http::HeaderMap;
 use weald_quic::{Chunk, SendStream, Side, WriteError};
 
 use crate::{
-    connection::Shared,
+    connection::Core,
     error::{Code, Error, Violation},
+    exchange::Exchange,
     frame::{self, FrameType},
     headers,
     qpack::{
         Failure,
         decoder::{self, SectionError},
+        encoder::SectionWriter,
     },
     reader::{Failed, FrameReader},
 };
@@ -28,18 +30,28 @@ use crate::{
 /// Reading it is what lets the peer send more. Dropped before its end, it tells the peer to stop.
 pub struct RecvBody {
     reader: FrameReader,
-    connection: Arc<Shared>,
+    exchange: Arc<Exchange>,
     /// Bytes of the current DATA frame that were not read yet.
     frame_left: u64,
     /// Bytes that Content-Length still promises.
     promised: Option<u64>,
     trailers: Option<HeaderMap>,
-    ended: bool,
+    state: State,
+}
+
+/// How far a body was read.
+#[derive(Debug)]
+enum State {
+    Reading,
+    /// To its end.
+    Whole,
+    /// A second read says the same as the one that failed: half a body never looks like a whole one.
+    Failed(Error),
 }
 
 impl RecvBody {
-    pub(crate) fn new(reader: FrameReader, connection: Arc<Shared>, promised: Option<u64>) -> Self {
-        Self { reader, connection, frame_left: 0, promised, trailers: None, ended: false }
+    pub(crate) fn new(reader: FrameReader, exchange: Arc<Exchange>, promised: Option<u64>) -> Self {
+        Self { reader, exchange, frame_left: 0, promised, trailers: None, state: State::Reading }
     }
 
     /// Blocks for the next piece of the body, at most `max` bytes; `None` at its end.
@@ -47,24 +59,42 @@ impl RecvBody {
     /// # Errors
     ///
     /// [`Error::Peer`] if the peer broke HTTP/3 (a body of another length than its Content-Length among them), [`Error::Reset`] if it
-    /// gave the message up, [`Error::Connection`] if the connection ended.
+    /// gave the message up, [`Error::Connection`] if the connection ended. What failed once fails again.
     pub fn read_chunk(&mut self, max: usize) -> Result<Option<Chunk>, Error> {
-        if self.ended {
-            return Ok(None);
+        match &self.state {
+            State::Reading => {}
+            State::Whole => return Ok(None),
+            State::Failed(error) => return Err(error.clone()),
         }
-        self.next_piece(max as u64).map_err(|failed| self.fail(failed))
+        match self.next_piece(max.max(1) as u64) {
+            Ok(piece) => {
+                if piece.is_none() {
+                    self.state = State::Whole;
+                }
+                Ok(piece)
+            }
+            Err(failed) => {
+                if let Failed::Violation(violation) = &failed {
+                    self.reader.stop(violation.code);
+                }
+                let error = self.exchange.on_read_failed(failed);
+                self.state = State::Failed(error.clone());
+                Err(error)
+            }
+        }
     }
 
     /// The whole body.
     ///
     /// # Errors
     ///
-    /// As [`read_chunk`](Self::read_chunk), and [`Error::Invalid`] if the body is longer than `limit` bytes.
+    /// As [`read_chunk`](Self::read_chunk), and [`Error::BodyTooLong`] if the body is longer than `limit` bytes.
     pub fn read_to_end(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
         let mut body = Vec::new();
         while let Some(chunk) = self.read_chunk(usize::MAX)? {
             if chunk.len() > limit - body.len() {
-                return Err(Error::Invalid("the body is longer than the limit given to read_to_end"));
+                self.state = State::Failed(Error::BodyTooLong(limit));
+                return Err(Error::BodyTooLong(limit));
             }
             body.extend_from_slice(&chunk);
         }
@@ -84,7 +114,6 @@ impl RecvBody {
     fn next_piece(&mut self, max: u64) -> Result<Option<Chunk>, Failed> {
         while self.frame_left == 0 {
             if !self.next_frame()? {
-                self.ended = true;
                 // RFC 9114 section 4.1.2.
                 return match self.promised {
                     Some(1..) => Err(Violation::message("a body shorter than its Content-Length").into()),
@@ -102,8 +131,9 @@ impl RecvBody {
 
     /// Goes to the next DATA frame; `false` at the end of the message.
     fn next_frame(&mut self) -> Result<bool, Failed> {
+        let from_client = self.exchange.connection.quic.side() == Side::Server;
         while let Some((frame_type, length)) = self.reader.frame_header()? {
-            frame_type.check_on_request_stream()?;
+            frame_type.check_on_request_stream(from_client)?;
             // RFC 9114 section 4.1: nothing but unknown frames may follow the trailers.
             if self.trailers.is_some() && frame_type != FrameType::Unknown {
                 return Err(Violation::connection(Code::FRAME_UNEXPECTED, "a frame after the trailers").into());
@@ -117,20 +147,12 @@ impl RecvBody {
                     return Ok(true);
                 }
                 FrameType::Headers => {
-                    self.trailers = Some(headers::decode_trailers(read_section(&mut self.reader, length, &self.connection)?)?);
+                    self.trailers = Some(headers::decode_trailers(read_section(&mut self.reader, length, &self.exchange.connection)?)?);
                 }
                 _ => self.reader.skip(length)?,
             }
         }
         Ok(false)
-    }
-
-    fn fail(&mut self, failed: Failed) -> Error {
-        self.ended = true;
-        if let Failed::Violation(violation) = &failed {
-            self.reader.stop(violation.code);
-        }
-        self.connection.on_failed(failed)
     }
 }
 
@@ -145,27 +167,14 @@ impl Read for RecvBody {
     }
 }
 
-impl Drop for RecvBody {
-    fn drop(&mut self) {
-        if !self.ended {
-            // RFC 9114 section 4.1: a server that has answered needs no more of the request; a client cancels what it asked for.
-            let code = match self.connection.quic.side() {
-                Side::Server => Code::NO_ERROR,
-                Side::Client => Code::REQUEST_CANCELLED,
-            };
-            self.reader.stop(code);
-        }
-    }
-}
-
 impl std::fmt::Debug for RecvBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RecvBody").field("promised", &self.promised).field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("RecvBody").field("promised", &self.promised).field("state", &self.state).finish_non_exhaustive()
     }
 }
 
 /// Reads the field section of a HEADERS frame of `length` bytes.
-pub(crate) fn read_section(reader: &mut FrameReader, length: u64, connection: &Shared) -> Result<Vec<crate::qpack::Field>, Failed> {
+pub(crate) fn read_section(reader: &mut FrameReader, length: u64, connection: &Core) -> Result<Vec<crate::qpack::Field>, Failed> {
     const TOO_LARGE: Violation = Violation::stream(Code::EXCESSIVE_LOAD, "a field section above the announced limit");
     let max_size = connection.config.max_field_section_size;
     // Coded, a section is never larger than it counts, but for a few bytes of prefix.
@@ -184,14 +193,18 @@ pub(crate) fn read_section(reader: &mut FrameReader, length: u64, connection: &S
 /// Dropped before [`finish`](Self::finish), it resets the stream, so that the peer never takes half a message for a whole one.
 pub struct SendBody {
     stream: SendStream,
+    exchange: Arc<Exchange>,
     length: Length,
     finished: bool,
-    side: Side,
+    /// A write that failed may have left half a frame behind, so nothing may follow it.
+    failed: Option<Error>,
 }
 
 /// How the body's end is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Length {
+pub(crate) enum Length {
+    /// There is no body, whatever Content-Length says of one.
+    Absent,
     /// Content-Length promises this many more bytes, all in one DATA frame whose header is written already.
     Promised(u64),
     /// Each write makes a DATA frame.
@@ -199,28 +212,15 @@ enum Length {
 }
 
 impl SendBody {
-    /// Sends a header section; `promised` is the message's Content-Length.
-    pub(crate) fn start(mut stream: SendStream, side: Side, section: &[u8], promised: Option<u64>) -> Result<Self, Error> {
-        let mut head = Vec::with_capacity(section.len() + 24);
-        frame::put_header(&mut head, FrameType::HEADERS, section.len());
-        head.extend_from_slice(section);
-        let length = match promised {
-            Some(promised) => {
-                if promised > 0 {
-                    frame::put_header(&mut head, FrameType::DATA, usize::try_from(promised).unwrap_or(usize::MAX));
-                }
-                Length::Promised(promised)
-            }
-            None => Length::Open,
-        };
-        let body = |stream| Self { stream, length, finished: false, side };
-        match stream.write_all(&head) {
-            Ok(()) => Ok(body(stream)),
-            Err(error) => {
-                drop(body(stream));
-                Err(error.into())
-            }
+    /// Sends a header section.
+    pub(crate) fn start(stream: SendStream, exchange: Arc<Exchange>, section: SectionWriter, length: Length) -> Result<Self, Error> {
+        let mut head = frame_of(section);
+        if let Length::Promised(promised @ 1..) = length {
+            frame::put_header(&mut head, FrameType::DATA, usize::try_from(promised).unwrap_or(usize::MAX));
         }
+        let mut body = Self { stream, exchange, length, finished: false, failed: None };
+        body.put(&head)?;
+        Ok(body)
     }
 
     /// Blocks until all of `data` is taken into the connection's send buffer.
@@ -231,7 +231,7 @@ impl SendBody {
     /// [`Error::Connection`] if the connection ended.
     pub fn write_all(&mut self, data: &[u8]) -> Result<(), Error> {
         self.begin_data(data.len())?;
-        Ok(self.stream.write_all(data)?)
+        self.put(data)
     }
 
     /// As [`write_all`](Self::write_all), without a copy.
@@ -241,19 +241,18 @@ impl SendBody {
     /// As [`write_all`](Self::write_all).
     pub fn write_chunk(&mut self, data: Bytes) -> Result<(), Error> {
         self.begin_data(data.len())?;
-        Ok(self.stream.write_chunk(data)?)
+        let written = self.stream.write_chunk(data);
+        self.check(written)
     }
 
     /// Ends the message.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if less was written than Content-Length promised; the stream is reset then. Otherwise as
-    /// [`write_all`](Self::write_all).
+    /// [`Error::Invalid`] if less was written than Content-Length promised; the stream is reset then, and also if an earlier write
+    /// failed. Otherwise as [`write_all`](Self::write_all).
     pub fn finish(mut self) -> Result<(), Error> {
-        if let Length::Promised(1..) = self.length {
-            return Err(Error::Invalid("less was written than Content-Length promises"));
-        }
+        self.check_complete()?;
         self.finished = true;
         self.stream.finish().map_err(|_| Error::Invalid("the stream is closed already"))
     }
@@ -262,13 +261,12 @@ impl SendBody {
     ///
     /// # Errors
     ///
-    /// As [`finish`](Self::finish), and [`Error::Invalid`] for fields that may not be sent.
+    /// As [`finish`](Self::finish), and [`Error::Invalid`] for fields that may not be sent; the stream is reset then.
     pub fn finish_with_trailers(mut self, trailers: &HeaderMap) -> Result<(), Error> {
+        self.check_complete()?;
         let section = headers::encode_trailers(trailers)?;
-        let mut bytes = Vec::with_capacity(section.len() + 16);
-        frame::put_header(&mut bytes, FrameType::HEADERS, section.len());
-        bytes.extend_from_slice(&section);
-        self.stream.write_all(&bytes)?;
+        self.exchange.connection.check_section_size(section.size())?;
+        self.put(&frame_of(section))?;
         self.finish()
     }
 
@@ -281,19 +279,58 @@ impl SendBody {
 
     /// Accounts for `length` bytes to come, and writes the header of their DATA frame unless one stands for the whole body.
     fn begin_data(&mut self, length: usize) -> Result<(), Error> {
+        self.check_unbroken()?;
         match &mut self.length {
+            Length::Absent if length > 0 => Err(Error::Invalid("the answer to HEAD, and one with status 204 or 304, has no body")),
             Length::Promised(left) => {
                 *left = left.checked_sub(length as u64).ok_or(Error::Invalid("more was written than Content-Length promises"))?;
+                Ok(())
             }
             Length::Open if length > 0 => {
                 let mut header = Vec::with_capacity(9);
                 frame::put_header(&mut header, FrameType::DATA, length);
-                self.stream.write_all(&header)?;
+                self.put(&header)
             }
-            Length::Open => {}
+            Length::Absent | Length::Open => Ok(()),
         }
-        Ok(())
     }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let written = self.stream.write_all(bytes);
+        self.check(written)
+    }
+
+    fn check(&mut self, written: Result<(), WriteError>) -> Result<(), Error> {
+        written.map_err(|error| {
+            let error = self.exchange.on_write_failed(error);
+            self.failed = Some(error.clone());
+            error
+        })
+    }
+
+    fn check_complete(&self) -> Result<(), Error> {
+        self.check_unbroken()?;
+        match self.length {
+            Length::Promised(1..) => Err(Error::Invalid("less was written than Content-Length promises")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_unbroken(&self) -> Result<(), Error> {
+        match &self.failed {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A HEADERS frame.
+fn frame_of(section: SectionWriter) -> Vec<u8> {
+    let section = section.into_bytes();
+    let mut bytes = Vec::with_capacity(section.len() + 24);
+    frame::put_header(&mut bytes, FrameType::HEADERS, section.len());
+    bytes.extend_from_slice(&section);
+    bytes
 }
 
 impl Write for SendBody {
@@ -311,11 +348,7 @@ impl Write for SendBody {
 impl Drop for SendBody {
     fn drop(&mut self) {
         if !self.finished {
-            let code = match self.side {
-                Side::Server => Code::INTERNAL_ERROR,
-                Side::Client => Code::REQUEST_CANCELLED,
-            };
-            let _ = self.stream.reset(code.to_varint());
+            let _ = self.stream.reset(self.exchange.unfinished_code().to_varint());
         }
     }
 }
@@ -323,16 +356,5 @@ impl Drop for SendBody {
 impl std::fmt::Debug for SendBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SendBody").field("length", &self.length).finish_non_exhaustive()
-    }
-}
-
-impl From<WriteError> for Error {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Stopped(code) => Self::Reset(code.into()),
-            WriteError::ConnectionLost(error) => Self::Connection(error),
-            WriteError::ClosedStream => Self::Invalid("the stream is closed already"),
-            WriteError::Cancelled => Self::Cancelled,
-        }
     }
 }

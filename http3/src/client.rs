@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use weald_quic::{Connection, RecvStream};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
+use weald_quic::Connection;
 
 use crate::{
-    body::{RecvBody, SendBody, read_section},
-    connection::{Config, Shared},
+    body::{Length, RecvBody, SendBody, read_section},
+    connection::{Config, Core, Shared},
     error::{Code, Error, Violation},
+    exchange::Exchange,
     frame::FrameType,
     headers,
     reader::{Failed, FrameReader},
 };
 
 /// An HTTP/3 connection to a server. Clones share it.
+///
+/// The connection closes when the last clone is dropped and no request of it is left: no [`SendBody`], [`PendingResponse`] or
+/// [`RecvBody`].
 #[derive(Clone)]
 pub struct Client {
     connection: Arc<Shared>,
@@ -51,11 +55,16 @@ impl Client {
     /// As [`send`](Self::send) and [`PendingResponse::wait`].
     pub fn request(&self, request: Request<Bytes>) -> Result<Response<RecvBody>, Error> {
         let (mut head, body) = request.into_parts();
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        // RFC 9110 section 8.6: not for a method that has no use for a body, unless there is one.
+        if !body.is_empty() || !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE) {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
         let (mut sending, response) = self.send(Request::from_parts(head, ()))?;
-        sending.write_chunk(body)?;
-        sending.finish()?;
-        response.wait()
+        match sending.write_chunk(body).and_then(|()| sending.finish()) {
+            // RFC 9114 section 4.1: a server may answer before it has the whole request and then stop it; the answer counts all the same.
+            Ok(()) | Err(Error::Reset(_)) => response.wait(),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends a request's header section; gives the body to write, and the response to wait for. Blocks while the server allows no more
@@ -68,12 +77,20 @@ impl Client {
     pub fn send(&self, request: Request<()>) -> Result<(SendBody, PendingResponse), Error> {
         self.connection.check_going_away()?;
         let section = headers::encode_request(&request)?;
-        self.connection.check_section_size(headers::section_size(request.headers()))?;
+        self.connection.check_section_size(section.size())?;
         let promised = headers::content_length(request.headers()).map_err(|violation| Error::Invalid(violation.what))?;
-        let (send, receive) = self.connection.quic.open_bi()?;
-        let body = SendBody::start(send, weald_quic::Side::Client, &section, promised)?;
+        let (mut send, receive) = self.connection.quic.open_bi().map_err(|error| self.connection.lost(error))?;
+        let reader = FrameReader::new(receive, Code::REQUEST_CANCELLED);
+        // The peer may have said so while this side waited for a stream.
+        if let Err(going_away) = self.connection.check_going_away() {
+            let _ = send.reset(Code::REQUEST_CANCELLED.to_varint());
+            return Err(going_away);
+        }
+        let exchange = Exchange::new(Arc::clone(&self.connection));
+        let length = promised.map_or(Length::Open, Length::Promised);
+        let body = SendBody::start(send, Arc::clone(&exchange), section, length)?;
         let is_head = request.method() == Method::HEAD;
-        Ok((body, PendingResponse { stream: receive, connection: Arc::clone(&self.connection), is_head }))
+        Ok((body, PendingResponse { reader, exchange, is_head }))
     }
 
     /// The QUIC connection below.
@@ -93,10 +110,10 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// A response that has not begun yet. Dropped, it cancels nothing by itself: the stream is stopped.
+/// A response that has not begun yet. Dropped, it tells the server that no answer is wanted; the request's body is not touched.
 pub struct PendingResponse {
-    stream: RecvStream,
-    connection: Arc<Shared>,
+    reader: FrameReader,
+    exchange: Arc<Exchange>,
     is_head: bool,
 }
 
@@ -105,20 +122,25 @@ impl PendingResponse {
     ///
     /// # Errors
     ///
-    /// [`Error::Peer`] if the server broke HTTP/3, [`Error::Reset`] if it gave the request up, [`Error::Connection`] if the connection
-    /// ended.
-    pub fn wait(self) -> Result<Response<RecvBody>, Error> {
-        let mut reader = FrameReader::new(self.stream);
-        match read_head(&mut reader, &self.connection, self.is_head) {
+    /// [`Error::Peer`] if the server broke HTTP/3, [`Error::Reset`] if it gave the request up, [`Error::GoingAway`] if it did because it
+    /// goes away, [`Error::Connection`] if the connection ended.
+    pub fn wait(mut self) -> Result<Response<RecvBody>, Error> {
+        match read_head(&mut self.reader, &self.exchange.connection, self.is_head) {
             Ok((response, promised)) => {
-                let body = RecvBody::new(reader, self.connection, promised);
+                let body = RecvBody::new(self.reader, self.exchange, promised);
                 Ok(response.map(|()| body))
             }
             Err(failed) => {
                 if let Failed::Violation(violation) = &failed {
-                    reader.stop(violation.code);
+                    self.reader.stop(violation.code);
                 }
-                Err(self.connection.on_failed(failed))
+                let error = self.exchange.on_read_failed(failed);
+                match error {
+                    Error::Reset(_) | Error::Connection(_) if self.exchange.connection.is_left_behind(self.reader.id()) => {
+                        Err(Error::GoingAway)
+                    }
+                    error => Err(error),
+                }
             }
         }
     }
@@ -130,9 +152,9 @@ impl std::fmt::Debug for PendingResponse {
     }
 }
 
-fn read_head(reader: &mut FrameReader, connection: &Shared, is_head: bool) -> Result<(Response<()>, Option<u64>), Failed> {
+fn read_head(reader: &mut FrameReader, connection: &Core, is_head: bool) -> Result<(Response<()>, Option<u64>), Failed> {
     while let Some((frame_type, length)) = reader.frame_header()? {
-        frame_type.check_on_request_stream()?;
+        frame_type.check_on_request_stream(false)?;
         match frame_type {
             FrameType::Headers => {
                 let response = headers::decode_response(read_section(reader, length, connection)?)?;
@@ -141,7 +163,7 @@ fn read_head(reader: &mut FrameReader, connection: &Shared, is_head: bool) -> Re
                 }
                 let promised = headers::content_length(response.headers())?;
                 // RFC 9110 section 8.6: for HEAD and 304, Content-Length tells of a body that is not there.
-                let has_body = !is_head && response.status() != StatusCode::NOT_MODIFIED;
+                let has_body = headers::has_body(is_head, response.status());
                 return Ok((response, if has_body { promised } else { Some(0) }));
             }
             FrameType::Data => return Err(Violation::connection(Code::FRAME_UNEXPECTED, "DATA before HEADERS").into()),

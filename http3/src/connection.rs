@@ -5,9 +5,12 @@
 //! No QPACK streams are opened from here: with a dynamic table of capacity 0 on both sides they would carry nothing, and RFC 9204
 //! section 4.2 lets a side leave them out.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use weald_quic::{Connection, RecvStream, SendStream, Side, VarInt};
+use weald_quic::{Connection, ConnectionError, ReadError, RecvStream, SendStream, Side, VarInt, WriteError};
 
 use crate::{
     error::{Code, Error, Scope, Violation},
@@ -46,8 +49,28 @@ impl Config {
     }
 }
 
-/// State that all requests of a connection share.
-pub(crate) struct Shared {
+/// A connection as its requests hold it. A client's connection closes with the last of them: what reads the peer's streams below would
+/// keep it open for nobody.
+pub(crate) struct Shared(Arc<Core>);
+
+impl Deref for Shared {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.0
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.quic.side() == Side::Client {
+            self.quic.close(Code::NO_ERROR.to_varint(), b"");
+        }
+    }
+}
+
+/// State that the requests of a connection share with the readers of the peer's streams.
+pub(crate) struct Core {
     pub(crate) quic: Connection,
     pub(crate) config: Config,
     peer: Mutex<Peer>,
@@ -58,6 +81,10 @@ struct Peer {
     settings: Settings,
     /// The first request that the peer will not serve.
     going_away: Option<u64>,
+    /// The largest push it allows; this side never pushes.
+    max_push_id: u64,
+    /// What it did to have this side close the connection.
+    violation: Option<Violation>,
     /// Its control, QPACK encoder and QPACK decoder streams: each may be opened once.
     opened: [bool; 3],
     /// Held open for the life of the connection: closing the control stream is an error (RFC 9114 section 6.2.1).
@@ -73,20 +100,39 @@ impl Shared {
         frame::put_header(&mut bytes, FrameType::SETTINGS, payload.len());
         bytes.extend_from_slice(&payload);
         let mut control = quic.open_uni()?;
-        control.write_all(&bytes)?;
+        control.write_all(&bytes).map_err(|error| match error {
+            WriteError::ConnectionLost(error) => Error::Connection(error),
+            WriteError::Cancelled => Error::Cancelled,
+            WriteError::Stopped(code) => Error::Reset(code.into()),
+            WriteError::ClosedStream => Error::Invalid("the stream is closed already"),
+        })?;
 
-        let peer = Peer { settings: Settings::PEER_DEFAULT, going_away: None, opened: [false; 3], _control: control };
-        let shared = Arc::new(Self { quic, config, peer: Mutex::new(peer) });
-        shared.spawn(Self::accept_unidirectional);
-        if shared.quic.side() == Side::Client {
-            shared.spawn(Self::refuse_bidirectional);
+        let peer = Peer {
+            settings: Settings::PEER_DEFAULT,
+            going_away: None,
+            max_push_id: 0,
+            violation: None,
+            opened: [false; 3],
+            _control: control,
+        };
+        let core = Arc::new(Core { quic, config, peer: Mutex::new(peer) });
+        core.spawn(Core::accept_unidirectional);
+        if core.quic.side() == Side::Client {
+            core.spawn(Core::refuse_bidirectional);
         }
-        Ok(shared)
+        Ok(Arc::new(Self(core)))
     }
+}
 
+impl Core {
     /// Fails if the peer will not serve another request.
     pub(crate) fn check_going_away(&self) -> Result<(), Error> {
         if self.peer().going_away.is_some() { Err(Error::GoingAway) } else { Ok(()) }
+    }
+
+    /// Whether the peer said that it would not serve the request on the stream `id` (RFC 9114 section 5.2).
+    pub(crate) fn is_left_behind(&self, id: u64) -> bool {
+        self.peer().going_away.is_some_and(|first_left| id >= first_left)
     }
 
     /// Fails if the peer has said that it does not take a field section of this size.
@@ -98,36 +144,35 @@ impl Shared {
         }
     }
 
-    /// Does to the connection what `failed` calls for and says it as an error of the API. What it calls for on its own stream is the caller's.
-    pub(crate) fn on_failed(&self, failed: Failed) -> Error {
-        match failed {
-            Failed::Violation(violation) => {
-                self.on_violation(violation);
-                Error::peer(violation)
-            }
-            Failed::Stream(error) => error.into(),
+    /// The end of the connection as an error of the API: where this side closed it, for what the peer did.
+    pub(crate) fn lost(&self, error: ConnectionError) -> Error {
+        match self.peer().violation {
+            Some(violation) if matches!(error, ConnectionError::LocallyClosed) => Error::peer(violation),
+            _ => Error::Connection(error),
         }
     }
 
-    fn on_violation(&self, violation: Violation) {
+    /// Closes the connection, unless the violation ends one stream only.
+    pub(crate) fn on_violation(&self, violation: Violation) {
         if violation.scope == Scope::Connection {
+            self.peer().violation.get_or_insert(violation);
             self.quic.close(violation.code.to_varint(), violation.what.as_bytes());
         }
     }
 
     fn spawn(self: &Arc<Self>, run: fn(&Arc<Self>)) {
-        let shared = Arc::clone(self);
+        let core = Arc::clone(self);
         // Ends with the connection; nobody waits for it.
-        drop(self.quic.spawn(move || run(&shared)));
+        drop(self.quic.spawn(move || run(&core)));
     }
 
     fn accept_unidirectional(self: &Arc<Self>) {
         while let Ok(stream) = self.quic.accept_uni() {
-            let shared = Arc::clone(self);
+            let core = Arc::clone(self);
             drop(self.quic.spawn(move || {
                 // A reset of the stream or the end of the connection needs no answer here.
-                if let Err(Failed::Violation(violation)) = shared.read_unidirectional(stream) {
-                    shared.on_violation(violation);
+                if let Err(Failed::Violation(violation)) = core.read_unidirectional(stream) {
+                    core.on_violation(violation);
                 }
             }));
         }
@@ -141,9 +186,13 @@ impl Shared {
     }
 
     fn read_unidirectional(&self, stream: RecvStream) -> Result<(), Failed> {
-        let mut reader = FrameReader::new(stream);
-        // RFC 9114 section 6.2: a stream that ends before its type is no error.
-        let Some(stream_type) = reader.varint()?.map(StreamType::from_wire) else { return Ok(()) };
+        let mut reader = FrameReader::new(stream, Code::STREAM_CREATION_ERROR);
+        let stream_type = match reader.varint() {
+            Ok(Some(stream_type)) => StreamType::from_wire(stream_type),
+            // RFC 9114 section 6.2: a stream that ends before or within its type is no error.
+            Ok(None) | Err(Failed::Violation(_)) => return Ok(()),
+            Err(failed) => return Err(failed),
+        };
         let critical = match stream_type {
             StreamType::Control => 0,
             StreamType::QpackEncoder => 1,
@@ -154,10 +203,8 @@ impl Shared {
             StreamType::Push => {
                 return Err(Violation::connection(Code::ID_ERROR, "a push stream, though no push ID was ever allowed").into());
             }
-            StreamType::Unknown => {
-                reader.stop(Code::STREAM_CREATION_ERROR);
-                return Ok(());
-            }
+            // The dropped reader refuses the stream with the code that RFC 9114 section 6.2 names.
+            StreamType::Unknown => return Ok(()),
         };
         if std::mem::replace(&mut self.peer().opened[critical], true) {
             return Err(Violation::connection(Code::STREAM_CREATION_ERROR, "a second control or QPACK stream").into());
@@ -175,7 +222,7 @@ impl Shared {
         };
         match read {
             // RFC 9114 section 6.2.1, RFC 9204 section 4.2: neither an end nor a reset is allowed.
-            Ok(()) | Err(Failed::Stream(weald_quic::ReadError::Reset(_))) => {
+            Ok(()) | Err(Failed::Stream(ReadError::Reset(_))) => {
                 Err(Violation::connection(Code::CLOSED_CRITICAL_STREAM, "the end of its control or QPACK stream").into())
             }
             Err(failed) => Err(failed),
@@ -190,7 +237,13 @@ impl Shared {
             is_first = false;
             match frame_type {
                 FrameType::Settings => self.peer().settings = Settings::decode(&control_payload(reader, length)?)?,
-                FrameType::GoAway => self.on_goaway(&control_payload(reader, length)?)?,
+                FrameType::GoAway => self.on_goaway(one_integer(reader, length)?)?,
+                FrameType::MaxPushId => self.on_max_push_id(one_integer(reader, length)?)?,
+                FrameType::CancelPush => {
+                    one_integer(reader, length)?;
+                    // RFC 9114 section 7.2.3: no push was ever promised, nor is one allowed.
+                    return Err(Violation::connection(Code::ID_ERROR, "CANCEL_PUSH of a push that was never promised").into());
+                }
                 _ => reader.skip(length)?,
             }
         }
@@ -198,11 +251,8 @@ impl Shared {
     }
 
     /// RFC 9114 section 5.2: an identifier may only fall; a server's is that of a request.
-    fn on_goaway(&self, mut payload: &[u8]) -> Result<(), Violation> {
-        let id = frame::take_varint(&mut payload)
-            .filter(|_| payload.is_empty())
-            .ok_or(Violation::connection(Code::FRAME_ERROR, "a GOAWAY frame that is not one integer"))?;
-        if self.quic.side() == Side::Client && id % 4 != 0 {
+    fn on_goaway(&self, id: u64) -> Result<(), Violation> {
+        if self.quic.side() == Side::Client && !id.is_multiple_of(4) {
             return Err(Violation::connection(Code::ID_ERROR, "a GOAWAY whose identifier is no request"));
         }
         let mut peer = self.peer();
@@ -210,6 +260,16 @@ impl Shared {
             return Err(Violation::connection(Code::ID_ERROR, "a GOAWAY whose identifier rose"));
         }
         peer.going_away = Some(id);
+        Ok(())
+    }
+
+    /// RFC 9114 section 7.2.7: the limit may only rise.
+    fn on_max_push_id(&self, id: u64) -> Result<(), Violation> {
+        let mut peer = self.peer();
+        if id < peer.max_push_id {
+            return Err(Violation::connection(Code::ID_ERROR, "a MAX_PUSH_ID that fell"));
+        }
+        peer.max_push_id = id;
         Ok(())
     }
 
@@ -221,9 +281,20 @@ impl Shared {
 
 fn control_payload(reader: &mut FrameReader, length: u64) -> Result<Vec<u8>, Failed> {
     if length > MAX_CONTROL_PAYLOAD {
-        return Err(Violation::connection(Code::EXCESSIVE_LOAD, "a SETTINGS or GOAWAY frame above 4 KiB").into());
+        return Err(
+            Violation::connection(Code::EXCESSIVE_LOAD, "a frame above 4 KiB on the control stream, of a type that needs less").into()
+        );
     }
     reader.payload(length)
+}
+
+/// The payload of a frame that is one integer.
+fn one_integer(reader: &mut FrameReader, length: u64) -> Result<u64, Failed> {
+    let payload = control_payload(reader, length)?;
+    let mut rest = &payload[..];
+    frame::take_varint(&mut rest)
+        .filter(|_| rest.is_empty())
+        .ok_or(Failed::Violation(Violation::connection(Code::FRAME_ERROR, "a frame that is not one integer, as its type asks")))
 }
 
 fn read_instructions(reader: &mut FrameReader, code: Code, mut on_bytes: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failed> {

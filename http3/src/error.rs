@@ -142,6 +142,8 @@ pub enum Error {
     GoingAway,
     /// The caller's message cannot be sent: the reason.
     Invalid(&'static str),
+    /// The peer's body is longer than the caller allowed, in bytes.
+    BodyTooLong(usize),
     /// The coroutine or the runtime was cancelled.
     Cancelled,
     /// The QUIC connection ended.
@@ -160,6 +162,7 @@ impl fmt::Display for Error {
             Self::Peer { code, what } => write!(f, "the peer sent {what} ({code})"),
             Self::Reset(code) => write!(f, "the peer gave up the request ({code})"),
             Self::GoingAway => f.write_str("the connection takes no more requests; make a new one"),
+            Self::BodyTooLong(limit) => write!(f, "the body is longer than {limit} bytes"),
             Self::Invalid(what) => write!(f, "the message cannot be sent: {what}"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Connection(error) => write!(f, "connection lost: {error}"),
@@ -186,7 +189,7 @@ impl From<ConnectionError> for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::Peer { .. } => io::ErrorKind::InvalidData,
+            Error::Peer { .. } | Error::BodyTooLong(_) => io::ErrorKind::InvalidData,
             Error::Reset(_) | Error::GoingAway => io::ErrorKind::ConnectionReset,
             Error::Invalid(_) => io::ErrorKind::InvalidInput,
             Error::Cancelled | Error::Connection(_) => io::ErrorKind::ConnectionAborted,

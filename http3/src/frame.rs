@@ -63,9 +63,11 @@ impl FrameType {
     }
 
     /// Whether the frame may stand on a request stream (RFC 9114 table 1). This stack neither sends nor asks for pushes.
-    pub(crate) fn check_on_request_stream(self) -> Result<(), Violation> {
+    pub(crate) fn check_on_request_stream(self, from_client: bool) -> Result<(), Violation> {
         match self {
             Self::Data | Self::Headers | Self::Unknown => Ok(()),
+            // RFC 9114 section 7.2.5: only a server may promise at all.
+            Self::PushPromise if from_client => Err(Violation::connection(Code::FRAME_UNEXPECTED, "PUSH_PROMISE from a client")),
             Self::PushPromise => Err(Violation::connection(Code::ID_ERROR, "PUSH_PROMISE, though no push ID was ever allowed")),
             Self::CancelPush | Self::Settings | Self::GoAway | Self::MaxPushId | Self::Http2 => {
                 Err(Violation::connection(Code::FRAME_UNEXPECTED, "a frame that may not stand on a request stream"))
@@ -151,7 +153,7 @@ mod tests {
 
     #[test]
     fn each_frame_stands_only_where_rfc9114_table_1_allows_it() {
-        let on_request = |value| FrameType::from_wire(value).check_on_request_stream().is_ok();
+        let on_request = |value| FrameType::from_wire(value).check_on_request_stream(true).is_ok();
         let on_control = |value, first| FrameType::from_wire(value).check_on_control_stream(first, true).is_ok();
         for value in 0..0x50 {
             assert_eq!(on_request(value), matches!(value, 0 | 1 | 0x0a..=0x0c | 0x0e..), "{value:#x}");
@@ -159,5 +161,7 @@ mod tests {
             assert_eq!(on_control(value, false), matches!(value, 3 | 7 | 0x0a..), "{value:#x}");
         }
         assert!(FrameType::MaxPushId.check_on_control_stream(false, false).is_err(), "a server has no say in pushes");
+        let promise = |from_client| FrameType::PushPromise.check_on_request_stream(from_client).unwrap_err().code;
+        assert_eq!((promise(true), promise(false)), (Code::FRAME_UNEXPECTED, Code::ID_ERROR));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 const CONNECTION_SPECIFIC: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
 /// A request's header section.
-pub(crate) fn encode_request<B>(request: &Request<B>) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode_request<B>(request: &Request<B>) -> Result<SectionWriter, Error> {
     let uri = request.uri();
     let authority = uri.authority().map(uri::Authority::as_str);
     let mut section = SectionWriter::new();
@@ -30,31 +30,26 @@ pub(crate) fn encode_request<B>(request: &Request<B>) -> Result<Vec<u8>, Error> 
         section.field(b":path", path_of(uri).as_bytes(), false);
     }
     encode_fields(&mut section, request.headers())?;
-    Ok(section.into_bytes())
+    Ok(section)
 }
 
 /// A response's header section.
-pub(crate) fn encode_response<B>(response: &Response<B>) -> Result<Vec<u8>, Error> {
-    // RFC 9114 section 4.5: the upgrade mechanism does not exist.
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Error::Invalid("HTTP/3 has no status 101"));
+pub(crate) fn encode_response<B>(response: &Response<B>) -> Result<SectionWriter, Error> {
+    // RFC 9114 section 4.1: an interim response is never the last one.
+    if response.status().is_informational() {
+        return Err(Error::Invalid("a status of 1xx, which answers no request"));
     }
     let mut section = SectionWriter::new();
     section.field(b":status", response.status().as_str().as_bytes(), false);
     encode_fields(&mut section, response.headers())?;
-    Ok(section.into_bytes())
+    Ok(section)
 }
 
 /// A trailer section.
-pub(crate) fn encode_trailers(trailers: &HeaderMap) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode_trailers(trailers: &HeaderMap) -> Result<SectionWriter, Error> {
     let mut section = SectionWriter::new();
     encode_fields(&mut section, trailers)?;
-    Ok(section.into_bytes())
-}
-
-/// The size of a section as RFC 9114 section 4.2.2 counts it, pseudo-header fields left out.
-pub(crate) fn section_size(headers: &HeaderMap) -> u64 {
-    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64).sum()
+    Ok(section)
 }
 
 fn encode_fields(section: &mut SectionWriter, headers: &HeaderMap) -> Result<(), Error> {
@@ -226,6 +221,11 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether the answer to a request (HEAD or another) with this status has a body, or only fields about one (RFC 9110 section 6.4.1).
+pub(crate) fn has_body(is_head: bool, status: StatusCode) -> bool {
+    !is_head && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+}
+
 /// The body length that the fields promise. Several equal values count as one (RFC 9110 section 8.6).
 pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Violation> {
     let mut length = None;
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_request_round_trips() {
         let request = Request::get("https://user@a.example/x?y=1").header("x-one", "1").header("x-one", "2").body(()).unwrap();
-        let decoded = decode_request(decoder::decode(&encode_request(&request).unwrap(), 4096).unwrap()).unwrap();
+        let decoded = decode_request(decoder::decode(&encode_request(&request).unwrap().into_bytes(), 4096).unwrap()).unwrap();
         assert_eq!(decoded.uri(), "https://a.example/x?y=1");
         assert_eq!(decoded.headers(), request.headers());
         assert_eq!(decoded.version(), Version::HTTP_3);
@@ -270,14 +270,14 @@ mod tests {
     #[test]
     fn a_response_round_trips() {
         let response = Response::builder().status(404).header("content-length", "3").body(()).unwrap();
-        let decoded = decode_response(decoder::decode(&encode_response(&response).unwrap(), 4096).unwrap()).unwrap();
+        let decoded = decode_response(decoder::decode(&encode_response(&response).unwrap().into_bytes(), 4096).unwrap()).unwrap();
         assert_eq!((decoded.status(), decoded.headers()), (StatusCode::NOT_FOUND, response.headers()));
     }
 
     #[test]
     fn an_empty_path_is_a_slash() {
         let request = Request::get("https://a.example").body(()).unwrap();
-        let section = decoder::decode(&encode_request(&request).unwrap(), 4096).unwrap();
+        let section = decoder::decode(&encode_request(&request).unwrap().into_bytes(), 4096).unwrap();
         assert!(section.contains(&Field { name: b":path".to_vec(), value: b"/".to_vec() }));
     }
 

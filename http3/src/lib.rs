@@ -25,6 +25,7 @@ mod body;
 pub mod client;
 mod connection;
 mod error;
+mod exchange;
 mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;

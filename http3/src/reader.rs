@@ -5,29 +5,47 @@
 use weald_quic::{Chunk, ReadError, RecvStream};
 
 use crate::{
-    error::{Code, Error, Violation},
+    error::{Code, Violation},
     frame::{FrameType, varint_len},
 };
 
-/// A stream with a look-ahead of one chunk.
+/// A stream with a look-ahead of one chunk. Dropped before the stream's end, it asks the peer to send no more.
 pub(crate) struct FrameReader {
     stream: RecvStream,
-    /// Never empty.
     chunk: Option<Chunk>,
+    /// Bytes of `chunk` that were consumed, less than it has: integers are taken out without cutting the chunk for each byte.
+    consumed: usize,
+    /// Frame headers read so far.
+    frames: u32,
+    /// What the peer is told if the stream is dropped unread.
+    abandon: Code,
 }
 
 /// Largest piece taken from the stream at a time, in bytes.
 const PIECE: usize = 64 * 1024;
+/// Frame headers between two turns of the other coroutines of the worker. A stream of empty frames would keep it busy for as long as the
+/// buffered bytes last, since it never waits.
+const FRAMES_A_TURN: u32 = 256;
 
 impl FrameReader {
-    pub(crate) fn new(stream: RecvStream) -> Self {
-        Self { stream, chunk: None }
+    pub(crate) fn new(stream: RecvStream, abandon: Code) -> Self {
+        Self { stream, chunk: None, consumed: 0, frames: 0, abandon }
+    }
+
+    /// The stream's number.
+    pub(crate) fn id(&self) -> u64 {
+        self.stream.id().as_u64()
     }
 
     /// The next frame's type and payload length; `None` where the stream ends between frames.
     pub(crate) fn frame_header(&mut self) -> Result<Option<(FrameType, u64)>, Failed> {
         let Some(frame_type) = self.varint()? else { return Ok(None) };
         let length = self.varint()?.ok_or(Failed::CUT_FRAME)?;
+        self.frames += 1;
+        if self.frames == FRAMES_A_TURN {
+            self.frames = 0;
+            weald_runtime::yield_now();
+        }
         Ok(Some((FrameType::from_wire(frame_type), length)))
     }
 
@@ -67,21 +85,34 @@ impl FrameReader {
         if !self.fill()? {
             return Ok(None);
         }
-        match self.chunk.as_mut() {
-            Some(chunk) if chunk.len() as u64 > max => Ok(Some(chunk.split_to(max as usize))),
-            _ => Ok(self.chunk.take()),
+        let consumed = std::mem::take(&mut self.consumed);
+        let Some(chunk) = self.chunk.as_mut() else { return Ok(None) };
+        if consumed > 0 {
+            drop(chunk.split_to(consumed));
         }
+        if chunk.len() as u64 > max { Ok(Some(chunk.split_to(max as usize))) } else { Ok(self.chunk.take()) }
     }
 
     /// Tells the peer that no more of this stream is wanted.
     pub(crate) fn stop(&mut self, code: Code) {
         self.chunk = None;
+        self.consumed = 0;
         // A stream that ended already needs no stopping.
         let _ = self.stream.stop(code.to_varint());
     }
 
     fn byte(&mut self) -> Result<Option<u8>, Failed> {
-        Ok(self.piece(1)?.map(|byte| byte[0]))
+        if !self.fill()? {
+            return Ok(None);
+        }
+        let Some(chunk) = &self.chunk else { return Ok(None) };
+        let byte = chunk[self.consumed];
+        self.consumed += 1;
+        if self.consumed == chunk.len() {
+            self.chunk = None;
+            self.consumed = 0;
+        }
+        Ok(Some(byte))
     }
 
     /// Makes `chunk` present, unless the stream has ended.
@@ -94,6 +125,12 @@ impl FrameReader {
             }
         }
         Ok(true)
+    }
+}
+
+impl Drop for FrameReader {
+    fn drop(&mut self) {
+        self.stop(self.abandon);
     }
 }
 
@@ -120,16 +157,5 @@ impl From<ReadError> for Failed {
 impl From<Violation> for Failed {
     fn from(violation: Violation) -> Self {
         Self::Violation(violation)
-    }
-}
-
-impl From<ReadError> for Error {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Reset(code) => Self::Reset(code.into()),
-            ReadError::ConnectionLost(error) => Self::Connection(error),
-            ReadError::ClosedStream => Self::Invalid("the stream was stopped by this side"),
-            ReadError::Cancelled => Self::Cancelled,
-        }
     }
 }

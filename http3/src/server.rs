@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use weald_quic::{Connection, Endpoint, RecvStream, SendStream, Side};
+use http::{HeaderValue, Method, Request, Response, header};
+use weald_quic::{Connection, Endpoint, RecvStream, SendStream};
 
 use crate::{
-    body::{RecvBody, SendBody, read_section},
-    connection::{Config, Shared},
-    error::{Code, Error, Scope, Violation},
+    body::{Length, RecvBody, SendBody, read_section},
+    connection::{Config, Core, Shared},
+    error::{Code, Error, Violation},
+    exchange::Exchange,
     frame::FrameType,
     headers,
     reader::{Failed, FrameReader},
@@ -46,7 +47,7 @@ where
     loop {
         let (send, receive) = match shared.quic.accept_bi() {
             Ok(streams) => streams,
-            Err(error) => return error.into(),
+            Err(error) => return shared.lost(error),
         };
         let (connection, handler) = (Arc::clone(&shared), Arc::clone(&handler));
         drop(shared.quic.spawn(move || {
@@ -61,25 +62,31 @@ fn serve_request<H>(connection: &Arc<Shared>, mut send: SendStream, receive: Rec
 where
     H: Fn(Request<RecvBody>, Responder) -> Result<(), Error>,
 {
-    let mut reader = FrameReader::new(receive);
+    // RFC 9114 section 4.1: a server that has answered needs no more of the request.
+    let mut reader = FrameReader::new(receive, Code::NO_ERROR);
+    let exchange = Exchange::new(Arc::clone(connection));
     let (request, promised) = match read_head(&mut reader, connection) {
         Ok(head) => head,
         Err(failed) => {
-            if let Failed::Violation(Violation { code, scope: Scope::Stream, .. }) = failed {
-                reader.stop(code);
-                let _ = send.reset(code.to_varint());
-            }
-            return Err(connection.on_failed(failed));
+            // RFC 9114 section 4.1.1: a request that no handler saw is rejected. An end without a reset would look like an answer.
+            let code = match &failed {
+                Failed::Violation(violation) => violation.code,
+                Failed::Stream(_) => Code::REQUEST_REJECTED,
+            };
+            let error = exchange.on_read_failed(failed);
+            reader.stop(code);
+            let _ = send.reset(code.to_varint());
+            return Err(error);
         }
     };
-    let responder = Responder { stream: Some(send), connection: Arc::clone(connection), is_head: request.method() == Method::HEAD };
-    let body = RecvBody::new(reader, Arc::clone(connection), promised);
+    let responder = Responder { stream: Some(send), exchange: Arc::clone(&exchange), is_head: request.method() == Method::HEAD };
+    let body = RecvBody::new(reader, exchange, promised);
     handler(request.map(|()| body), responder)
 }
 
-fn read_head(reader: &mut FrameReader, connection: &Shared) -> Result<(Request<()>, Option<u64>), Failed> {
+fn read_head(reader: &mut FrameReader, connection: &Core) -> Result<(Request<()>, Option<u64>), Failed> {
     while let Some((frame_type, length)) = reader.frame_header()? {
-        frame_type.check_on_request_stream()?;
+        frame_type.check_on_request_stream(true)?;
         match frame_type {
             FrameType::Headers => {
                 let request = headers::decode_request(read_section(reader, length, connection)?)?;
@@ -97,7 +104,7 @@ fn read_head(reader: &mut FrameReader, connection: &Shared) -> Result<(Request<(
 pub struct Responder {
     /// Taken by the answer.
     stream: Option<SendStream>,
-    connection: Arc<Shared>,
+    exchange: Arc<Exchange>,
     is_head: bool,
 }
 
@@ -110,24 +117,29 @@ impl Responder {
     /// [`Error::Connection`] if the connection ended.
     pub fn send(mut self, response: Response<()>) -> Result<SendBody, Error> {
         let section = headers::encode_response(&response)?;
-        self.connection.check_section_size(headers::section_size(response.headers()))?;
+        self.exchange.connection.check_section_size(section.size())?;
         let promised = headers::content_length(response.headers()).map_err(|violation| Error::Invalid(violation.what))?;
-        // RFC 9110 section 8.6: for HEAD and 304, Content-Length tells of a body that is not there.
-        let has_body = !self.is_head && response.status() != StatusCode::NOT_MODIFIED;
-        let promised = if has_body { promised } else { Some(0) };
+        let length = match promised {
+            _ if !headers::has_body(self.is_head, response.status()) => Length::Absent,
+            Some(promised) => Length::Promised(promised),
+            None => Length::Open,
+        };
         let Some(stream) = self.stream.take() else { return Err(Error::Invalid("the request was answered already")) };
-        SendBody::start(stream, Side::Server, &section, promised)
+        SendBody::start(stream, Arc::clone(&self.exchange), section, length)
     }
 
-    /// Sends a whole response. Content-Length is set from `body`.
+    /// Sends a whole response. Content-Length is set from `body`, which itself is left out of the answer to HEAD.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// As [`send`](Self::send), and [`Error::Invalid`] for a body with status 204 or 304, which have none.
     pub fn send_with_body(self, mut response: Response<()>, body: impl Into<Bytes>) -> Result<(), Error> {
         let body = body.into();
         let is_head = self.is_head;
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        // RFC 9110 section 8.6: not with 204, and with 304 it would be the length of another answer.
+        if headers::has_body(false, response.status()) {
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
         let mut sending = self.send(response)?;
         if !is_head {
             sending.write_chunk(body)?;
@@ -139,7 +151,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if let Some(mut stream) = self.stream.take() {
-            let _ = stream.reset(Code::INTERNAL_ERROR.to_varint());
+            let _ = stream.reset(self.exchange.unfinished_code().to_varint());
         }
     }
 }

@@ -1,9 +1,6 @@
 //! Reads field sections (RFC 9204 section 4.5).
 
-use super::{Failure, Field, integer, static_table};
-
-/// What each field line costs beyond its name and value in the size of a section (RFC 9114 section 4.2.2).
-const FIELD_OVERHEAD: u64 = 32;
+use super::{FIELD_OVERHEAD, Failure, Field, integer, static_table};
 
 /// Why a section was not decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,9 @@ mod integer;
 mod interop_tests;
 mod static_table;
 
+/// What each field line costs beyond its name and value in the size of a section (RFC 9114 section 4.2.2).
+const FIELD_OVERHEAD: u64 = 32;
+
 /// Why bytes are not QPACK: a phrase that completes "the peer sent ...".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failure(pub(crate) &'static str);
