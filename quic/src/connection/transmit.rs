@@ -75,14 +75,7 @@ impl Connection {
                 return None;
             };
             let short = number.truncate(self.spaces[space.index()].largest_acked());
-            let header = Header {
-                version: self.version,
-                destination: self.remote_ids.current(),
-                source: self.local_ids.handshake_id(),
-                token: &self.first_flight.token,
-                phase: self.keys.local(Level::OneRtt).is_some_and(|keys| keys.phase),
-            };
-            let Some(slot) = datagram.begin(space, &header, number, short) else { break };
+            let Some(slot) = datagram.begin(space, &self.header_values(), number, short) else { break };
             let mut out = FrameWriter::new(datagram.payload(slot), &mut tokens[space.index()]);
             acks[space.index()] = self.spaces[space.index()].write_ack(now, ACK_DELAY_EXPONENT, &mut out);
             let is_path_response = purpose != Purpose::AckOnly && self.write_parts(space, purpose, &mut out);
@@ -106,6 +99,17 @@ impl Connection {
         self.rearm_loss_timer(now);
         self.rearm_ack_timer();
         Some(len)
+    }
+
+    /// What the headers of this connection's packets say.
+    fn header_values(&self) -> Header<'_> {
+        Header {
+            version: self.version,
+            destination: self.remote_ids.current(),
+            source: self.local_ids.handshake_id(),
+            token: &self.first_flight.token,
+            phase: self.keys.local(Level::OneRtt).is_some_and(|keys| keys.phase),
+        }
     }
 
     /// What may be sent now, if anything should.
@@ -216,14 +220,7 @@ impl Connection {
                 continue;
             };
             let short = number.truncate(self.spaces[space.index()].largest_acked());
-            let header = Header {
-                version: self.version,
-                destination: self.remote_ids.current(),
-                source: self.local_ids.handshake_id(),
-                token: &self.first_flight.token,
-                phase: self.keys.local(Level::OneRtt).is_some_and(|keys| keys.phase),
-            };
-            let Some(slot) = datagram.begin(space, &header, number, short) else { break };
+            let Some(slot) = datagram.begin(space, &self.header_values(), number, short) else { break };
             let mut out = FrameWriter::new(datagram.payload(slot), &mut tokens);
             let is_written = self.close.write_frame(packet_type(space), &mut out);
             let written = out.finish();
