@@ -15,7 +15,7 @@ use serde::Serialize;
 use url::Url;
 use weald_crypto::Certificates;
 use weald_http3::Client;
-use weald_quic::{ClientConfig, Connection, Endpoint, VarInt};
+use weald_quic::{ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, VarInt};
 use weald_runtime::time::Instant;
 
 use crate::{hq, report, tls};
@@ -235,8 +235,25 @@ fn connect(config: &ClientConfig, origin: &Origin) -> Result<(Endpoint, Connecti
 fn connect_to(config: ClientConfig, address: SocketAddr, host: &str) -> Result<(Endpoint, Connection)> {
     let local: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let endpoint = Endpoint::client(SocketAddr::new(local, 0)).context("cannot open a UDP socket")?;
-    let connection = endpoint.connect_with(config, address, host).with_context(|| format!("at {address}"))?;
+    let connection = endpoint.connect_with(config, address, host).map_err(|error| anyhow!("at {address}: {error}{}", next_step(&error)))?;
     Ok((endpoint, connection))
+}
+
+/// What a person can do about a failed handshake.
+fn next_step(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Connection(ConnectionError::TimedOut) => {
+            "; nothing answered: check the host and the port, that a QUIC server runs there, and that UDP may pass"
+        }
+        // bad_certificate to certificate_unknown, unknown_ca, and decrypt_error for a wrong signature (RFC 8446 section 6).
+        ConnectError::Connection(ConnectionError::Transport(error)) if matches!(error.code.alert(), Some(42..=46 | 48 | 51)) => {
+            "; trust the server's root with --ca FILE, or believe whoever answers with --insecure"
+        }
+        ConnectError::Connection(ConnectionError::ConnectionClosed(close)) if close.code.alert() == Some(120) => {
+            "; the server speaks neither protocol that was offered"
+        }
+        _ => "",
+    }
 }
 
 fn describe(connection: &Connection, handshake: Duration) -> ConnectionReport {

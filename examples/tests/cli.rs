@@ -128,7 +128,7 @@ fn a_certificate_that_nobody_vouches_for_is_refused_by_name() {
     drop(server);
 
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && said.contains("certificate"), "{said}");
+    assert!(!refused.status.success() && said.contains("certificate") && said.contains("--ca FILE"), "{said}");
     assert_eq!(String::from_utf8(trusted.stdout).unwrap(), "<p>hello", "{}", String::from_utf8_lossy(&trusted.stderr));
     let said = String::from_utf8(absent.stderr).unwrap();
     assert!(!absent.status.success() && said.contains("404"), "{said}");
