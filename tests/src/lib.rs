@@ -4,3 +4,8 @@
 pub mod attack;
 pub mod hand;
 pub mod world;
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
