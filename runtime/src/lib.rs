@@ -51,7 +51,6 @@ mod hook;
 pub mod net;
 mod park;
 mod primitive;
-#[cfg(not(loom))]
 mod reactor;
 #[allow(unsafe_code)]
 mod scheduler;

@@ -44,7 +44,7 @@ impl Limit {
         self.deadline().map_or(Self::Never, Self::At)
     }
 
-    fn deadline(self) -> Option<Instant> {
+    pub(crate) fn deadline(self) -> Option<Instant> {
         match self {
             Self::Never => None,
             Self::After(duration) => Some(Instant::now() + duration),

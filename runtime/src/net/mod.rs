@@ -1,8 +1,13 @@
 //! UDP, in batches: [`UdpSocket`] with its options, [`RecvBatch`] and [`SendBatch`].
 //!
-//! Owns what sockets share: congestion marks, and where a socket is made (a worker's reactor or a simulated network).
+//! A socket may be made anywhere, and used by coroutines and plain threads alike, also by several at once. In a simulation it
+//! is one of the simulated network.
+//!
+//! Owns what sockets share: congestion marks, where a socket is made, and the loop of a blocking call.
 
 mod batch;
+mod descriptor;
+mod timeout;
 mod udp;
 
 pub use self::batch::{Datagrams, RecvBatch, Refused, SendBatch, Transmit};
@@ -12,9 +17,9 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use crate::reactor::ReactorHandle;
-use crate::scheduler::current;
 use crate::sim::network::Network;
+use crate::time::Instant;
+use crate::wait_list::Limit;
 
 /// A congestion mark of an IP packet, RFC 3168 section 5. Its absence (Not-ECT) is `None` where this type is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,27 +55,36 @@ impl Ecn {
     }
 }
 
-/// Where the sockets of the calling coroutine, hook or thread live.
+/// The network on which the calling coroutine, hook or thread makes its sockets.
 #[derive(Clone)]
 pub(crate) enum Io {
-    /// The operating system's network, watched by a worker's reactor.
-    Reactor(ReactorHandle),
-    /// A simulation's network.
+    /// The operating system's.
+    System,
+    /// A simulation's.
     Network(Network),
 }
 
 impl Io {
-    /// What the calling thread's sockets use: its simulation's network, or its worker's reactor.
-    ///
-    /// # Errors
-    /// `Unsupported` on a thread that is neither a simulation's nor a worker: nobody would wake who waits on a socket.
-    pub(crate) fn current() -> io::Result<Io> {
-        if let Some(network) = Network::current() {
-            return Ok(Io::Network(network));
+    /// The network of the simulation that the calling thread runs, or the system's.
+    pub(crate) fn current() -> Io {
+        Network::current().map_or(Io::System, Io::Network)
+    }
+}
+
+/// Repeats an operation until it no longer would block, waiting in between. The clock is read only if it would.
+#[track_caller]
+fn blocking<T>(
+    limit: Limit,
+    mut operation: impl FnMut() -> io::Result<T>,
+    wait: impl Fn(Option<Instant>) -> io::Result<()>,
+) -> io::Result<T> {
+    let mut deadline = None;
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
         }
-        let reactor = current::with(|local| local?.worker.reactor.as_ref().map(|(reactor, _)| reactor.clone()));
-        let outside = || io::Error::new(io::ErrorKind::Unsupported, "not on a Weald runtime; bind inside of weald_runtime::run");
-        reactor.map(Io::Reactor).ok_or_else(outside)
+        wait(*deadline.get_or_insert_with(|| limit.deadline()))?;
     }
 }
 
@@ -85,3 +99,8 @@ impl fmt::Display for Cancelled {
 }
 
 impl Error for Cancelled {}
+
+/// The error of a call that was cancelled.
+fn cancelled() -> io::Error {
+    io::Error::other(Cancelled)
+}

@@ -10,19 +10,22 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::Io;
 use super::batch::{Queue, RecvBatch, SendBatch};
-use super::{Cancelled, Io};
-use crate::primitive::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::reactor::{Direction, Drained, ReactorHandle, Source, WaitError};
+use super::descriptor::{Descriptor, wait_error};
+use super::timeout::Timeout;
+use crate::primitive::atomic::{AtomicUsize, Ordering};
+use crate::reactor::{Direction, Drained};
 use crate::sim::network::SimulatedSocket;
 use crate::sys::control::Ancillary;
 use crate::sys::message::{Messages, Outgoing};
 use crate::sys::socket::{self, MTU_DISCOVER_PROBE, SocketOption};
 use crate::sys::steering;
 use crate::time::Instant;
+use crate::wait_list::Limit;
 
 /// How often a call is repeated because the kernel reported about earlier datagrams. Each report is consumed by being
 /// reported, so more in a row means that something else is wrong.
@@ -48,8 +51,7 @@ const SIMULATED_SEGMENTS: usize = 64;
 /// ```
 pub struct UdpSocket {
     inner: Inner,
-    /// Nanoseconds; zero is none.
-    read_timeout: AtomicU64,
+    read_timeout: Timeout,
 }
 
 enum Inner {
@@ -162,18 +164,18 @@ impl UdpSocketOptions {
     /// Binds a socket with these options; port 0 lets the system choose.
     ///
     /// # Errors
-    /// The address is in use or not of this host, or the caller is neither on a runtime nor in a simulation.
+    /// The address is in use or not of this host, or the system refuses a descriptor.
     pub fn bind(&self, address: SocketAddr) -> io::Result<UdpSocket> {
-        self.bind_on(&Io::current()?, address)
+        self.bind_on(&Io::current(), address)
     }
 
     pub(crate) fn bind_on(&self, io: &Io, address: SocketAddr) -> io::Result<UdpSocket> {
         let inner = match io {
-            Io::Reactor(reactor) => SystemSocket::bind(reactor, self, address).map(Inner::System),
+            Io::System => SystemSocket::bind(self, address).map(Inner::System),
             Io::Network(network) => network.bind(self, address).map(Inner::Simulated),
         };
         match inner {
-            Ok(inner) => Ok(UdpSocket { inner, read_timeout: AtomicU64::new(0) }),
+            Ok(inner) => Ok(UdpSocket { inner, read_timeout: Timeout::default() }),
             Err(error) => Err(io::Error::new(error.kind(), format!("cannot bind UDP {address}: {error}"))),
         }
     }
@@ -234,19 +236,16 @@ impl UdpSocket {
     /// # Errors
     /// The limit is zero; use the `try_` calls to wait not at all.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let nanos = timeout.map_or(0, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
-        if timeout.is_some() && nanos == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a read timeout of zero"));
-        }
-        // Relaxed: a setting, it orders nothing.
-        self.read_timeout.store(nanos, Ordering::Relaxed);
-        Ok(())
+        self.read_timeout.set(timeout)
     }
 
     /// Whether a receive may find something: false only after one found nothing and before the reactor learnt of more.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        self.source().is_ready(Direction::Read)
+        match &self.inner {
+            Inner::System(socket) => socket.descriptor.is_ready(Direction::Read),
+            Inner::Simulated(socket) => socket.source().is_ready(Direction::Read),
+        }
     }
 
     /// Receives one datagram, waiting for it; what does not fit into `buffer` is cut off.
@@ -255,7 +254,7 @@ impl UdpSocket {
     /// `TimedOut` after the read timeout; cancelled by the runtime's shutdown; `InvalidInput` on a socket that receives trains.
     #[track_caller]
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.blocking(Direction::Read, self.read_deadline(), || self.try_recv_from(buffer))
+        self.blocking(Direction::Read, self.read_timeout.limit(), || self.try_recv_from(buffer))
     }
 
     /// As [`recv_from`](Self::recv_from), but fails with `WouldBlock` where that would wait.
@@ -268,11 +267,11 @@ impl UdpSocket {
                 let message = "recv_from on a socket with receive offload; use recv_batch";
                 Err(io::Error::new(io::ErrorKind::InvalidInput, message))
             }
-            Inner::System(socket) => self.source().try_io(Direction::Read, || {
+            Inner::System(socket) => socket.descriptor.try_io(Direction::Read, || {
                 let received = skipping_stale_errors(|| socket::receive_from(&socket.descriptor, buffer))?;
                 Ok((received, Drained(false)))
             }),
-            Inner::Simulated(socket) => self.source().try_io(Direction::Read, || {
+            Inner::Simulated(socket) => socket.source().try_io(Direction::Read, || {
                 let datagram = socket.receive().ok_or(io::ErrorKind::WouldBlock)?;
                 let len = datagram.bytes.len().min(buffer.len());
                 buffer[..len].copy_from_slice(&datagram.bytes[..len]);
@@ -287,7 +286,7 @@ impl UdpSocket {
     /// `TimedOut` after the read timeout; cancelled by the runtime's shutdown.
     #[track_caller]
     pub fn recv_batch(&self, batch: &mut RecvBatch) -> io::Result<usize> {
-        self.blocking(Direction::Read, self.read_deadline(), || self.try_recv_batch(batch))
+        self.blocking(Direction::Read, self.read_timeout.limit(), || self.try_recv_batch(batch))
     }
 
     /// As [`recv_batch`](Self::recv_batch), but fails with `WouldBlock` where that would wait. The batch is then empty.
@@ -296,26 +295,25 @@ impl UdpSocket {
     /// Nothing has arrived, or the system failed.
     pub fn try_recv_batch(&self, batch: &mut RecvBatch) -> io::Result<usize> {
         batch.clear();
-        self.source().try_io(Direction::Read, || {
-            batch.clear();
-            match &self.inner {
-                Inner::System(socket) => {
-                    let count = skipping_stale_errors(|| batch.receive(&socket.descriptor))?;
-                    // Fewer than there was room for: the kernel had no more.
-                    Ok((batch.len(), Drained(count < batch.capacity())))
+        match &self.inner {
+            Inner::System(socket) => socket.descriptor.try_io(Direction::Read, || {
+                batch.clear();
+                let count = skipping_stale_errors(|| batch.receive(&socket.descriptor))?;
+                // Fewer than there was room for: the kernel had no more.
+                Ok((batch.len(), Drained(count < batch.capacity())))
+            }),
+            Inner::Simulated(socket) => socket.source().try_io(Direction::Read, || {
+                batch.clear();
+                while !batch.is_full() {
+                    let Some(datagram) = socket.receive() else { break };
+                    batch.push(&datagram.bytes, datagram.remote, datagram.local, datagram.ecn);
                 }
-                Inner::Simulated(socket) => {
-                    while !batch.is_full() {
-                        let Some(datagram) = socket.receive() else { break };
-                        batch.push(&datagram.bytes, datagram.remote, datagram.local, datagram.ecn);
-                    }
-                    if batch.is_empty() {
-                        return Err(io::ErrorKind::WouldBlock.into());
-                    }
-                    Ok((batch.len(), Drained(!batch.is_full())))
+                if batch.is_empty() {
+                    return Err(io::ErrorKind::WouldBlock.into());
                 }
-            }
-        })
+                Ok((batch.len(), Drained(!batch.is_full())))
+            }),
+        }
     }
 
     /// Sends one datagram, waiting for room; returns its length.
@@ -324,7 +322,7 @@ impl UdpSocket {
     /// It is longer than a datagram or the interface allows, there is no way to the address, or the shutdown cancelled it.
     #[track_caller]
     pub fn send_to(&self, bytes: &[u8], remote: SocketAddr) -> io::Result<usize> {
-        self.blocking(Direction::Write, None, || self.try_send_to(bytes, remote))
+        self.blocking(Direction::Write, Limit::Never, || self.try_send_to(bytes, remote))
     }
 
     /// As [`send_to`](Self::send_to), but fails with `WouldBlock` where that would wait.
@@ -333,7 +331,7 @@ impl UdpSocket {
     /// There is no room, or as for `send_to`.
     pub fn try_send_to(&self, bytes: &[u8], remote: SocketAddr) -> io::Result<usize> {
         match &self.inner {
-            Inner::System(socket) => self.source().try_io(Direction::Write, || {
+            Inner::System(socket) => socket.descriptor.try_io(Direction::Write, || {
                 let send = || socket::send_to(&socket.descriptor, bytes, remote, socket.ipv6);
                 Ok((skipping_stale_errors(send)?, Drained(false)))
             }),
@@ -352,7 +350,7 @@ impl UdpSocket {
     #[track_caller]
     pub fn send_batch(&self, batch: &mut SendBatch) -> io::Result<()> {
         while !batch.is_empty() {
-            self.blocking(Direction::Write, None, || self.try_send_batch(batch))?;
+            self.blocking(Direction::Write, Limit::Never, || self.try_send_batch(batch))?;
         }
         Ok(())
     }
@@ -399,33 +397,12 @@ impl UdpSocket {
         }
     }
 
-    fn source(&self) -> &Source {
-        match &self.inner {
-            Inner::System(socket) => &socket.source,
-            Inner::Simulated(socket) => socket.source(),
-        }
-    }
-
-    fn read_deadline(&self) -> Option<Instant> {
-        match self.read_timeout.load(Ordering::Relaxed) {
-            0 => None,
-            nanos => Some(Instant::now() + Duration::from_nanos(nanos)),
-        }
-    }
-
     #[track_caller]
-    fn blocking<T>(&self, direction: Direction, deadline: Option<Instant>, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        loop {
-            match operation() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-            match self.source().wait(direction, deadline) {
-                Ok(()) => {}
-                Err(WaitError::TimedOut) => return Err(io::ErrorKind::TimedOut.into()),
-                Err(WaitError::Cancelled) => return Err(io::Error::other(Cancelled)),
-            }
-        }
+    fn blocking<T>(&self, direction: Direction, limit: Limit, operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        super::blocking(limit, operation, |deadline| match &self.inner {
+            Inner::System(socket) => socket.descriptor.wait(direction, deadline),
+            Inner::Simulated(socket) => socket.source().wait(direction, deadline).map_err(wait_error),
+        })
     }
 }
 
@@ -437,9 +414,7 @@ impl fmt::Debug for UdpSocket {
 
 /// A socket of the operating system.
 struct SystemSocket {
-    descriptor: OwnedFd,
-    source: Arc<Source>,
-    reactor: ReactorHandle,
+    descriptor: Descriptor,
     local: SocketAddr,
     /// The descriptor's family; `local` of an IPv6 socket may be an IPv4 address, when bound to a mapped one.
     ipv6: bool,
@@ -451,7 +426,7 @@ struct SystemSocket {
 }
 
 impl SystemSocket {
-    fn bind(reactor: &ReactorHandle, options: &UdpSocketOptions, address: SocketAddr) -> io::Result<SystemSocket> {
+    fn bind(options: &UdpSocketOptions, address: SocketAddr) -> io::Result<SystemSocket> {
         let ipv6 = address.is_ipv6();
         let descriptor = socket::open(ipv6)?;
         let set = |option, value| socket::set_option(&descriptor, option, value);
@@ -485,10 +460,9 @@ impl SystemSocket {
         }
         socket::bind(&descriptor, address)?;
         let local = socket::local_address(&descriptor)?;
-        let source = reactor.register(&descriptor)?;
         let max_segments = AtomicUsize::new(if options.gso { segmentation_limit() } else { 1 });
-        let (reactor, ecn) = (reactor.clone(), ecn_v4 && ecn_v6);
-        Ok(SystemSocket { descriptor, source, reactor, local, ipv6, max_segments, gro, ecn, pktinfo })
+        let (descriptor, ecn) = (Descriptor::new(descriptor), ecn_v4 && ecn_v6);
+        Ok(SystemSocket { descriptor, local, ipv6, max_segments, gro, ecn, pktinfo })
     }
 
     fn offloads(&self) -> Offloads {
@@ -509,7 +483,7 @@ impl SystemSocket {
             let max_segments = self.max_segments.load(Ordering::Relaxed);
             let was_suspect = batch.queue.is_suspect();
             let SendBatch { queue, messages, .. } = batch;
-            match self.source.try_io(Direction::Write, || self.send_messages(queue, messages, max_segments)) {
+            match self.descriptor.try_io(Direction::Write, || self.send_messages(queue, messages, max_segments)) {
                 Ok(count) => {
                     done += queue.advance(count, max_segments);
                     // A train was refused, and all of its datagrams alone were taken: so it is trains that are refused.
@@ -552,13 +526,6 @@ impl SystemSocket {
         if self.max_segments.swap(1, Ordering::Relaxed) > 1 {
             tracing::warn!(local = %self.local, "segmentation offload was refused; sending datagrams one by one");
         }
-    }
-}
-
-impl Drop for SystemSocket {
-    fn drop(&mut self) {
-        // It cannot fail for a descriptor that is registered and open; closing removes it from epoll in any case.
-        let _ = self.reactor.deregister(&self.descriptor, &self.source);
     }
 }
 

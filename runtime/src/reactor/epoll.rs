@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::{Direction, Source};
 use crate::primitive::Mutex;
-use crate::sys::epoll::{Epoll, Events};
+use crate::sys::epoll::{Epoll, Event, Events, Interest};
 use crate::sys::event_fd::EventFd;
 
 /// Events taken from the kernel in one call. A round of a worker calls once; what does not fit comes in the next round.
@@ -26,7 +26,7 @@ const BELL: u64 = u64::MAX;
 pub(crate) struct Reactor {
     handle: ReactorHandle,
     events: Events,
-    ready: Vec<(Arc<Source>, bool, bool)>,
+    ready: Vec<(Arc<Source>, Event)>,
 }
 
 /// Registers with a reactor, from any thread.
@@ -64,7 +64,7 @@ impl Reactor {
     /// A reactor with nothing registered.
     pub(crate) fn new() -> io::Result<Reactor> {
         let shared = Shared { epoll: Epoll::new()?, bell: EventFd::new()?, table: Mutex::new(Table::default()) };
-        shared.epoll.add_for_reading(&shared.bell, BELL)?;
+        shared.epoll.add(&shared.bell, BELL, Interest::Read)?;
         let handle = ReactorHandle { shared: Arc::new(shared) };
         Ok(Reactor { handle, events: Events::with_capacity(EVENTS), ready: Vec::with_capacity(EVENTS) })
     }
@@ -78,17 +78,20 @@ impl Reactor {
             let table = shared.table.lock();
             for event in self.events.iter() {
                 if let Some(source) = table.find(event.token) {
-                    self.ready.push((Arc::clone(source), event.readable, event.writable));
+                    self.ready.push((Arc::clone(source), event));
                 }
             }
         }
         let count = self.ready.len();
-        for (source, readable, writable) in self.ready.drain(..) {
-            if readable {
-                source.set_ready(Direction::Read);
-            }
-            if writable {
-                source.set_ready(Direction::Write);
+        for (source, event) in self.ready.drain(..) {
+            for (direction, ready, ended) in
+                [(Direction::Read, event.readable, event.read_ended), (Direction::Write, event.writable, event.write_ended)]
+            {
+                if ended {
+                    source.set_ended(direction);
+                } else if ready {
+                    source.set_ready(direction);
+                }
             }
         }
         Ok(count)
@@ -116,7 +119,7 @@ impl Reactor {
 }
 
 impl ReactorHandle {
-    /// Watches a descriptor, which must be non-blocking and stay open until [`deregister`](Self::deregister).
+    /// Watches a descriptor, which must be non-blocking and stay open until [`deregister`](Self::deregister), for reading.
     pub(crate) fn register(&self, descriptor: impl AsFd) -> io::Result<Arc<Source>> {
         let source = {
             let mut table = self.shared.table.lock();
@@ -127,11 +130,23 @@ impl ReactorHandle {
             source
         };
         // After the table: an edge may come at once.
-        if let Err(error) = self.shared.epoll.add(descriptor, source.token()) {
+        if let Err(error) = self.shared.epoll.add(descriptor, source.token(), Interest::Read) {
             self.shared.table.lock().remove(source.token());
             return Err(error);
         }
         Ok(source)
+    }
+
+    /// Watches a registered descriptor for writing, too, from now on. If it can be written to now, that is an edge.
+    ///
+    /// Not from the start: each datagram that leaves a UDP socket is an edge of writing, and would end a sleep of the worker.
+    pub(crate) fn watch_writing(&self, descriptor: impl AsFd, source: &Source) -> io::Result<()> {
+        self.shared.epoll.modify(descriptor, source.token(), Interest::ReadWrite)
+    }
+
+    /// Whether nobody polls any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.table.lock().closed
     }
 
     /// Stops watching, and unparks whoever still waits (their next try meets the closed descriptor's owner).

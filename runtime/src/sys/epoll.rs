@@ -28,6 +28,17 @@ pub(crate) struct Event {
     pub(crate) token: u64,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
+    /// The peer sends nothing more: no further edge of reading comes.
+    pub(crate) read_ended: bool,
+    /// Both sides have ended.
+    pub(crate) write_ended: bool,
+}
+
+/// Which edges a descriptor reports; errors and hang-ups are always reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    Read,
+    ReadWrite,
 }
 
 impl Events {
@@ -39,10 +50,17 @@ impl Events {
         // Errors and hang-ups make both sides ready: the next read or write reports them.
         const FAILED: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
         const READ: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLPRI) as u32;
+        const READ_ENDED: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP) as u32;
         const WRITE: u32 = libc::EPOLLOUT as u32;
         self.list.iter().map(|event| {
             let bits = event.events;
-            Event { token: event.u64, readable: bits & (READ | FAILED) != 0, writable: bits & (WRITE | FAILED) != 0 }
+            Event {
+                token: event.u64,
+                readable: bits & (READ | FAILED) != 0,
+                writable: bits & (WRITE | FAILED) != 0,
+                read_ended: bits & READ_ENDED != 0,
+                write_ended: bits & libc::EPOLLHUP as u32 != 0,
+            }
         })
     }
 }
@@ -54,22 +72,25 @@ impl Epoll {
         Ok(Epoll { descriptor, has_nanoseconds: AtomicBool::new(true) })
     }
 
-    /// Reports edges in both directions under `token` until the descriptor is removed or closed.
-    pub(crate) fn add(&self, descriptor: impl AsFd, token: u64) -> io::Result<()> {
-        self.add_events(descriptor, token, libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP)
+    /// Reports edges under `token` until the descriptor is removed or closed.
+    pub(crate) fn add(&self, descriptor: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, descriptor, token, interest)
     }
 
-    /// As [`add`](Self::add) for a descriptor that is only read; being writable is no news.
-    pub(crate) fn add_for_reading(&self, descriptor: impl AsFd, token: u64) -> io::Result<()> {
-        self.add_events(descriptor, token, libc::EPOLLIN)
+    /// Reports other edges from now on. What is ready at this moment is an edge.
+    pub(crate) fn modify(&self, descriptor: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, descriptor, token, interest)
     }
 
-    fn add_events(&self, descriptor: impl AsFd, token: u64, events: libc::c_int) -> io::Result<()> {
-        let events = (events | libc::EPOLLET) as u32;
-        let mut event = libc::epoll_event { events, u64: token };
+    fn control(&self, operation: libc::c_int, descriptor: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        let edges = match interest {
+            Interest::Read => libc::EPOLLIN | libc::EPOLLRDHUP,
+            Interest::ReadWrite => libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLOUT,
+        };
+        let mut event = libc::epoll_event { events: (edges | libc::EPOLLET) as u32, u64: token };
         let (epoll, target) = (self.descriptor.as_raw_fd(), descriptor.as_fd().as_raw_fd());
         // SAFETY: both descriptors are open for the call, and the kernel only reads `event` during it.
-        check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, target, &mut event) })?;
+        check(unsafe { libc::epoll_ctl(epoll, operation, target, &mut event) })?;
         Ok(())
     }
 

@@ -1,0 +1,166 @@
+//! A non-blocking descriptor of the operating system, from wherever it is used.
+//!
+//! Owns the descriptor and its registration with a reactor. Does not own what is done with it: an operation comes as a
+//! closure that never blocks, and with a [`Drained`] says whether the next one would.
+//!
+//! A descriptor is registered when an operation first would block: by a coroutine or hook with its worker's reactor, so that
+//! the one who will wait is near; by a plain thread that waits with the process's. There it stays, whoever uses it
+//! later, until its reactor ends with its runtime. Then it is registered anew, with that of the next one who waits.
+//!
+//! Invariants:
+//! - The last registration of the chain is the only one that may be open.
+//! - `EPOLLOUT` is armed after a write has met `WouldBlock` and its ready bit was cleared, so arming it finds what came between.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+
+use super::cancelled;
+use crate::primitive::Mutex;
+use crate::primitive::atomic::{AtomicBool, Ordering};
+use crate::reactor::{Direction, Drained, ReactorHandle, Source, WaitError, process_reactor};
+use crate::scheduler::current;
+use crate::time::Instant;
+
+pub(super) struct Descriptor {
+    descriptor: OwnedFd,
+    first: OnceLock<Registration>,
+    /// One registers at a time.
+    registering: Mutex<()>,
+}
+
+struct Registration {
+    source: Arc<Source>,
+    reactor: ReactorHandle,
+    /// Whether edges of writing are reported.
+    watches_writing: AtomicBool,
+    /// What replaced it when its reactor had ended.
+    next: OnceLock<Box<Registration>>,
+}
+
+impl Descriptor {
+    /// Takes a descriptor, which must be non-blocking.
+    pub(super) fn new(descriptor: OwnedFd) -> Descriptor {
+        Descriptor { descriptor, first: OnceLock::new(), registering: Mutex::new(()) }
+    }
+
+    /// False only after an operation met `WouldBlock` and before the next edge.
+    pub(super) fn is_ready(&self, direction: Direction) -> bool {
+        self.registration().is_none_or(|registration| registration.source.is_ready(direction))
+    }
+
+    /// Runs a non-blocking operation, unless it is known that it would block.
+    pub(super) fn try_io<T>(&self, direction: Direction, mut operation: impl FnMut() -> io::Result<(T, Drained)>) -> io::Result<T> {
+        let registration = match self.open_registration() {
+            Some(registration) => registration,
+            None => match operation() {
+                // On a worker somebody may count on the edge without waiting himself: a hook.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && on_worker() => self.register()?,
+                result => return result.map(|(value, _)| value),
+            },
+        };
+        match registration.source.try_io(direction, operation) {
+            Err(error) if direction == Direction::Write && error.kind() == io::ErrorKind::WouldBlock => {
+                registration.watch_writing(&self.descriptor)?;
+                Err(error)
+            }
+            result => result,
+        }
+    }
+
+    /// Blocks the caller after an operation met `WouldBlock`, until it may be tried again.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; cancelled; no reactor to be had.
+    #[track_caller]
+    pub(super) fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
+        let Some(registration) = self.open_registration() else {
+            // A new registration counts as ready: the operation is tried once more, and sees what came between.
+            return self.register().map(drop);
+        };
+        registration.source.wait(direction, deadline).map_err(wait_error)
+    }
+
+    /// The last registration, whose reactor may have ended.
+    fn registration(&self) -> Option<&Registration> {
+        let mut last = self.first.get()?;
+        while let Some(next) = last.next.get() {
+            last = next;
+        }
+        Some(last)
+    }
+
+    fn open_registration(&self) -> Option<&Registration> {
+        self.registration().filter(|registration| !registration.source.is_closed())
+    }
+
+    #[cold]
+    fn register(&self) -> io::Result<&Registration> {
+        let _one = self.registering.lock();
+        if let Some(registration) = self.open_registration() {
+            return Ok(registration);
+        }
+        let reactor = nearest_reactor()?;
+        if reactor.is_closed() {
+            return Err(cancelled());
+        }
+        let source = reactor.register(&self.descriptor)?;
+        let registration = Registration { source, reactor, watches_writing: AtomicBool::new(false), next: OnceLock::new() };
+        Ok(match self.registration() {
+            Some(last) => last.next.get_or_init(|| Box::new(registration)),
+            None => self.first.get_or_init(|| registration),
+        })
+    }
+}
+
+impl Registration {
+    fn watch_writing(&self, descriptor: &OwnedFd) -> io::Result<()> {
+        // Relaxed: set after edges were armed, and read after the ready bit was cleared, whose Acquire keeps this load behind it.
+        // So every edge since the failed try comes, and two who arm at once do no harm.
+        if self.watches_writing.load(Ordering::Relaxed) || self.source.is_closed() {
+            return Ok(());
+        }
+        self.reactor.watch_writing(descriptor, &self.source)?;
+        self.watches_writing.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        let mut registration = self.first.get();
+        while let Some(present) = registration {
+            // It cannot fail for a descriptor that is registered and open; closing removes it from epoll in any case.
+            let _ = present.reactor.deregister(&self.descriptor, &present.source);
+            registration = present.next.get().map(|next| &**next);
+        }
+    }
+}
+
+/// The error of a wait that ended without readiness.
+pub(super) fn wait_error(error: WaitError) -> io::Error {
+    match error {
+        WaitError::TimedOut => io::ErrorKind::TimedOut.into(),
+        WaitError::Cancelled => cancelled(),
+    }
+}
+
+fn on_worker() -> bool {
+    current::with(|local| local.is_some())
+}
+
+/// The reactor of the caller's worker, or the process's for a plain thread.
+fn nearest_reactor() -> io::Result<ReactorHandle> {
+    let of_worker = current::with(|local| local.map(|local| local.worker.reactor.as_ref().map(|(reactor, _)| reactor.clone())));
+    match of_worker {
+        None => process_reactor(),
+        Some(Some(reactor)) => Ok(reactor),
+        Some(None) => Err(io::Error::new(io::ErrorKind::Unsupported, "a socket of the operating system inside of a simulation")),
+    }
+}
