@@ -91,7 +91,7 @@ impl Runtime {
         T: Send,
     {
         assert!(current::place() == Place::Thread, "run inside of a runtime would block its worker: use spawn");
-        let attributes = Attributes { name: Some("main".into()), stack_size: None };
+        let attributes = Attributes { name: Some("main".into()), ..Attributes::default() }.spawned_here();
         match task::run_borrowed(f, |closure| self.handle.shared.spawn(closure, attributes)) {
             Ok(value) => value,
             Err(JoinError::Panicked(payload)) => panic::resume_unwind(payload),
@@ -135,7 +135,7 @@ impl fmt::Debug for Runtime {
 /// Reaches a runtime from anywhere. Cheap to clone; it does not keep the runtime running.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Handle {
@@ -150,12 +150,13 @@ impl Handle {
     }
 
     /// Spawns a coroutine; see [`spawn`](crate::spawn).
+    #[track_caller]
     pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.shared.spawn(f, Attributes::default())
+        self.shared.spawn(f, Attributes::default().spawned_here())
     }
 
     /// Spawns a coroutine on one worker; see [`spawn_on`](crate::spawn_on).
@@ -169,7 +170,7 @@ impl Handle {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.shared.spawn_on(worker, f, Attributes::default())
+        self.shared.spawn_on(worker, f, Attributes::default().spawned_here())
     }
 
     /// The number of workers. They are counted from zero.

@@ -43,6 +43,8 @@ pub mod channel;
 #[allow(unsafe_code)]
 mod coroutine;
 #[cfg(not(loom))]
+pub mod dump;
+#[cfg(not(loom))]
 #[doc(hidden)]
 pub mod embedding;
 #[cfg(not(loom))]

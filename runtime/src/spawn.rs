@@ -100,8 +100,9 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        let attributes = self.attributes.spawned_here();
         current::with(|local| match local {
-            Some(local) => local.shared.spawn(f, self.attributes),
+            Some(local) => local.shared.spawn(f, attributes),
             None => outside(),
         })
     }
@@ -117,8 +118,9 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        let attributes = self.attributes.spawned_here();
         current::with(|local| match local {
-            Some(local) => local.shared.spawn_on(worker, f, self.attributes),
+            Some(local) => local.shared.spawn_on(worker, f, attributes),
             None => outside(),
         })
     }
@@ -134,9 +136,10 @@ impl Builder {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
+        let attributes = self.attributes.spawned_here();
         current::with(|local| {
             let Some(local) = local else { outside() };
-            let (task, handle) = task::new(f, local.next_id(), self.attributes);
+            let (task, handle) = task::new(f, local.next_id(), attributes);
             // Nothing starts in a shutdown; the dropped task is published as cancelled.
             if local.shared.phase() == Phase::Running {
                 task.pin_to(&local.worker);

@@ -10,6 +10,7 @@
 //!   worker comes last, as `task_state` says. The last reference frees memory and drops nothing of the user's.
 //! - `Owner` is for the home worker's thread only.
 
+mod inspect;
 mod join;
 mod lists;
 
@@ -34,6 +35,7 @@ use crate::scheduler::WorkerShared;
 use crate::scheduler::current;
 use crate::scheduler::inbox::Node;
 use crate::task_state::{TaskState, Wake};
+use crate::time::Instant;
 
 /// The text of a panic, if it has one.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
@@ -48,6 +50,16 @@ pub(crate) struct ShutdownUnwind;
 pub(crate) struct Attributes {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: Option<usize>,
+    /// Where the spawner stands in the source.
+    pub(crate) spawned_at: Option<&'static Location<'static>>,
+}
+
+impl Attributes {
+    /// Takes the caller's place in the source for the spawner's.
+    #[track_caller]
+    pub(crate) fn spawned_here(self) -> Self {
+        Self { spawned_at: Some(Location::caller()), ..self }
+    }
 }
 
 /// The part of a task that does not depend on its types.
@@ -76,6 +88,9 @@ struct Owner {
     /// What the overflow handler prints; set with the stack.
     overflow: OnceCell<Running>,
     parked_at: Cell<Option<&'static Location<'static>>>,
+    /// The worker's coarse clock, and about where the stack ended, at the last park.
+    parked_since: Cell<Instant>,
+    parked_stack: Cell<usize>,
     shielded: Cell<bool>,
     previous_started: Cell<Option<TaskPtr>>,
     next_started: Cell<Option<TaskPtr>>,
@@ -206,6 +221,8 @@ where
             yielder: Cell::new(ptr::null()),
             overflow: OnceCell::new(),
             parked_at: Cell::new(None),
+            parked_since: Cell::new(Instant::default()),
+            parked_stack: Cell::new(0),
             shielded: Cell::new(false),
             previous_started: Cell::new(None),
             next_started: Cell::new(None),
@@ -435,6 +452,15 @@ impl TaskPtr {
         let owner = &self.header().owner;
         owner.parked_at.set(location);
         owner.shielded.set(shielded);
+    }
+
+    /// Notes when the task is about to park, and how deep its stack is there, for dumps.
+    #[inline]
+    pub(crate) fn note_park(self, now: Instant) {
+        let here = 0_u8;
+        let owner = &self.header().owner;
+        owner.parked_since.set(now);
+        owner.parked_stack.set(ptr::from_ref(&here).addr());
     }
 
     pub(crate) fn is_shielded(self) -> bool {

@@ -181,6 +181,12 @@ impl TaskState {
         self.0.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
+    /// Whether the task is parked, so that only a wake makes it run.
+    pub(crate) fn is_parked(&self) -> bool {
+        // Ordering: Relaxed, a look for diagnosis; the answer may be old when it is given.
+        self.0.load(Ordering::Relaxed) & PARKED != 0
+    }
+
     /// Parks the task, unless a wake came first. Called by the worker after the switch away from the stack.
     ///
     /// A shielded task parks although it is cancelled.

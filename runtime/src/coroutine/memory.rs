@@ -81,6 +81,15 @@ pub(super) fn page_size() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
+/// Bytes from `start` on, which begins a page, that memory is spent on; zero if not all of the range is mapped.
+pub(super) fn resident(start: usize, len: usize) -> usize {
+    let page = page_size();
+    let mut pages = vec![0_u8; len.div_ceil(page)];
+    // SAFETY: the kernel writes one octet a page into `pages`, and only looks at the range, which need not even be mapped.
+    let result = unsafe { libc::mincore(ptr::without_provenance_mut(start), len, pages.as_mut_ptr()) };
+    if result == 0 { pages.iter().filter(|&&page| page & 1 != 0).count() * page } else { 0 }
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use corosensei::stack::StackPointer;
 
 use super::arena::GUARD_SIZE;
-use super::memory::Mapping;
+use super::memory::{Mapping, resident};
 
 /// Where a stack lies. From low addresses to high: `guard_start`, the guard, `low`, the usable stack, `base`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,16 @@ impl Bounds {
     /// Whether an access to `address` ran into the guard.
     pub(crate) fn guards(&self, address: usize) -> bool {
         (self.guard_start..self.guard_start + GUARD_SIZE).contains(&address)
+    }
+
+    /// Bytes between `stack_pointer` and the base; none if it does not point into the stack.
+    pub(crate) fn used(&self, stack_pointer: usize) -> usize {
+        self.base.checked_sub(stack_pointer).filter(|&used| used <= self.usable()).unwrap_or(0)
+    }
+
+    /// Bytes of the usable stack that memory is spent on. One system call.
+    pub(crate) fn resident(&self) -> usize {
+        resident(self.guard_start + GUARD_SIZE, self.usable())
     }
 
     /// The lowest usable address.

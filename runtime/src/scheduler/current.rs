@@ -40,6 +40,8 @@ pub(crate) struct Local {
     pub(crate) running: Cell<Option<TaskPtr>>,
     on_worker_stack: Cell<bool>,
     next_id: Cell<u64>,
+    /// The time as of the round's last look at the clock: late by a round, at most, or by what one coroutine holds the worker.
+    pub(crate) clock: Cell<Instant>,
 }
 
 impl Local {
@@ -57,6 +59,7 @@ impl Local {
             running: Cell::new(None),
             on_worker_stack: Cell::new(false),
             next_id: Cell::new(first_id),
+            clock: Cell::new(Instant::now()),
         }
     }
 
@@ -175,6 +178,7 @@ pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unp
             Wakeup::Cancelled | Wakeup::TimedOut | Wakeup::Nothing => {}
         }
         task.set_park(Some(location), shielded);
+        task.note_park(local.clock.get());
         let timer = deadline.map(|deadline| local.timers.borrow_mut().insert(deadline, task));
         let unparked = loop {
             task.suspend(Suspend::Park);

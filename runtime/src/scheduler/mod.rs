@@ -21,6 +21,6 @@ mod spin;
 pub(crate) mod worker;
 
 #[cfg(not(loom))]
-pub(crate) use self::shared::{Phase, Shared, WorkerShared};
+pub(crate) use self::shared::{Command, Phase, Shared, WorkerShared};
 #[cfg(not(loom))]
 mod shared;

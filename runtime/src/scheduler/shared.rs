@@ -7,7 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::ThreadId;
 
-use super::current;
+use super::current::{self, Local};
 use super::idle::{Idle, Rung, Sleeper};
 use super::inbox::Inbox;
 use super::shutdown::Exits;
@@ -37,6 +37,8 @@ pub(crate) enum Phase {
 pub(crate) enum Command {
     AddHook(HookId, Box<dyn FnOnce(HookHandle) -> Box<dyn Hook> + Send>),
     RemoveHook(HookId),
+    /// Looks at the worker's own half, and touches nothing. It must not panic.
+    Inspect(Box<dyn FnOnce(&Local) + Send>),
 }
 
 /// The half of a worker that everyone may use.

@@ -50,6 +50,16 @@ impl SpawnQueues {
         self.outside.is_empty() && self.stealers.iter().all(Stealer::is_empty)
     }
 
+    /// How many were spawned from outside and taken by no worker.
+    pub(crate) fn outside_len(&self) -> usize {
+        self.outside.len()
+    }
+
+    /// How many tasks stand in the deque of a worker.
+    pub(crate) fn len_of(&self, worker: usize) -> usize {
+        self.stealers[worker].len()
+    }
+
     /// Takes one task spawned from outside.
     pub(crate) fn take_one_outside(&self) -> Option<Unstarted> {
         if self.outside.is_empty() {

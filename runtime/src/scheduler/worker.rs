@@ -114,6 +114,7 @@ impl Worker {
         let mut round = Round { busy: self.obey_phase(), ..Round::default() };
         local.worker.answer_ring();
         let now = Instant::now();
+        local.clock.set(now);
         let can_run = !local.queue.is_empty() || !local.worker.inbox.is_empty();
         if let Some(reactor) = &mut self.reactor
             && !(can_run && now - self.polled < POLL_EVERY)
@@ -205,8 +206,11 @@ impl Worker {
                 }
             };
             self.run_one(&local, task, round);
-            if !simulated && round.ran.is_multiple_of(CLOCK_EVERY) && Instant::now() - start > ROUND_TIME {
-                break;
+            if !simulated && round.ran.is_multiple_of(CLOCK_EVERY) {
+                local.clock.set(Instant::now());
+                if local.clock.get() - start > ROUND_TIME {
+                    break;
+                }
             }
         }
     }
@@ -311,6 +315,7 @@ impl Worker {
                     self.hooks.push(InstalledHook { id, hook, timeout: None });
                 }
             }
+            Command::Inspect(inspect) => inspect(&self.local),
             Command::RemoveHook(id) => {
                 if let Some(position) = self.hooks.iter().position(|installed| installed.id == id) {
                     discard(self.hooks.remove(position));

@@ -15,6 +15,7 @@ pub(crate) mod network;
 
 pub use self::network::{LinkConfig, Network, NetworkConfig, TraceEntry, Verdict};
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,6 +127,7 @@ impl Simulation {
         assert!(current::place() == Place::Thread, "a simulation is a runtime of its own: run it outside of one");
         assert!(Network::current().is_none(), "this thread runs a simulation already");
         let seed = self.seed;
+        let spawned_at = Location::caller();
         let driver = match Driver::new(&self) {
             Ok(driver) => driver,
             Err(error) => panic!("cannot make a simulation: {error}"),
@@ -137,7 +139,7 @@ impl Simulation {
         let result = task::run_borrowed_here(
             f,
             |closure| {
-                let attributes = Attributes { name: Some("main".into()), stack_size: None };
+                let attributes = Attributes { name: Some("main".into()), spawned_at: Some(spawned_at), ..Attributes::default() };
                 let (main, handle) = task::new(closure, 0, attributes);
                 main.pin_to(&home);
                 home.enqueue(main.into_ptr());

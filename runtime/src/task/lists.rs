@@ -39,6 +39,15 @@ impl TaskQueue {
     pub(crate) fn is_empty(&self) -> bool {
         self.ends.get().is_none()
     }
+
+    /// Visits all, the oldest first; `visit` must not push or pop.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(TaskPtr)) {
+        let mut task = self.ends.get().map(|(oldest, _)| oldest);
+        while let Some(current) = task {
+            task = NonNull::new(current.header().next.load(Ordering::Relaxed)).map(TaskPtr);
+            visit(current);
+        }
+    }
 }
 
 /// The started tasks of one worker, which it holds the scheduler's references of.

@@ -1,0 +1,43 @@
+//! Owns the look at a task from its home worker: what a dump says of it.
+//!
+//! It changes nothing, and copies nothing but what a dump keeps.
+
+use std::panic::Location;
+
+use super::TaskPtr;
+use crate::coroutine::stack::Bounds;
+use crate::time::Instant;
+
+/// What can be seen of a task between two of its runs.
+pub(crate) struct Inspection<'a> {
+    pub(crate) id: u64,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) spawned_at: Option<&'static Location<'static>>,
+    /// Where its last park stands, if it has not come back from it, and the time as of then.
+    pub(crate) parked_at: Option<(&'static Location<'static>, Instant)>,
+    /// Only a wake makes it run.
+    pub(crate) parked: bool,
+    pub(crate) shielded: bool,
+    pub(crate) cancelled: bool,
+    /// Where its stack lies, and about where it ended at the last park.
+    pub(crate) stack: Option<(Bounds, usize)>,
+}
+
+impl TaskPtr {
+    /// For the home worker, whose list or queue keeps the task alive for as long as it is looked at.
+    pub(crate) fn inspect<'a>(self) -> Inspection<'a> {
+        let header = self.header();
+        let owner = &header.owner;
+        let parked_at = owner.parked_at.get();
+        Inspection {
+            id: header.id,
+            name: header.attributes.name.as_deref(),
+            spawned_at: header.attributes.spawned_at,
+            parked_at: parked_at.map(|location| (location, owner.parked_since.get())),
+            parked: header.state.is_parked(),
+            shielded: owner.shielded.get(),
+            cancelled: header.state.is_cancelled(),
+            stack: owner.overflow.get().map(|running| (running.bounds, owner.parked_stack.get())),
+        }
+    }
+}
