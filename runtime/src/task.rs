@@ -412,7 +412,7 @@ impl TaskPtr {
         let header = self.header();
         let stack = stacks.take(header.attributes.stack_size)?;
         let name = header.attributes.name.as_deref().map(ptr::from_ref);
-        let _ = header.owner.overflow.set(Running { bounds: stack.bounds(), name, id: header.id });
+        let _ = header.owner.overflow.set(Running::new(&stack, name, header.id));
         let coroutine = Coroutine::new(stack, move |yielder| {
             let header = self.header();
             header.owner.yielder.set(yielder);

@@ -122,7 +122,13 @@ impl fmt::Debug for Instant {
     }
 }
 
-/// Sets this thread's virtual time, or returns it to the real clock. Only `sim::clock` calls it.
+/// This thread's virtual time, to be handed over to a coroutine's thread.
+#[cfg(any(miri, weald_baton))]
+pub(crate) fn virtual_now() -> Option<Instant> {
+    VIRTUAL_NOW.get()
+}
+
+/// Sets this thread's virtual time, or returns it to the real clock. Only `sim::clock` calls it, and who hands it over.
 pub(crate) fn set_virtual(now: Option<Instant>) {
     VIRTUAL_NOW.set(now);
 }

@@ -62,9 +62,12 @@ fn tells_where_a_coroutine_was_spawned_and_parked_and_for_how_long() {
     let spawned_at = coroutine.spawned_at.expect("known");
     assert_eq!((spawned_at.file(), spawned_at.line()), (file!(), spawned_line));
     assert_eq!(coroutine.parked_at.map(Location::line), Some(spawned_line + 2));
-    let stack = coroutine.stack.expect("it has one");
-    assert!((20_000..32_000).contains(&stack.used), "{stack:?}");
-    assert!(stack.resident >= 20_000 && stack.resident <= stack.size, "{stack:?}");
+    // The stacks of the baton backend are threads', of which it knows nothing.
+    if cfg!(not(any(miri, weald_baton))) {
+        let stack = coroutine.stack.expect("it has one");
+        assert!((20_000..32_000).contains(&stack.used), "{stack:?}");
+        assert!(stack.resident >= 20_000 && stack.resident <= stack.size, "{stack:?}");
+    }
     assert!(coroutine.shielded && !coroutine.cancelled);
     let text = dump.to_string();
     assert!(text.starts_with("1 coroutines on 2 workers\n        1 parked at runtime/tests/dump.rs:"), "{text}");

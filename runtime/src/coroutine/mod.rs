@@ -1,20 +1,31 @@
 //! Owns a coroutine as the scheduler sees it: made on a stack, resumed until it suspends or is finished.
 //!
-//! It does not know tasks, queues or results. Stacks come from [`arena`]; the switch itself is corosensei's.
+//! It does not know tasks, queues or results. Two backends have the same interface: `switched`, which ships, runs a coroutine on
+//! a stack of its own; `baton`, for tools that cannot follow a switch of stacks, on a thread of its own. Miri gets the latter by
+//! itself, other tools with `--cfg weald_baton`.
 //!
 //! Invariants:
 //! - A coroutine runs on one thread only, that which first resumed it.
 //! - A suspended coroutine is never dropped: that would unwind its stack from outside. One that will not end is leaked.
 //! - Its function does not unwind: what it runs catches panics.
 
+#[cfg(not(any(miri, weald_baton)))]
 pub(crate) mod arena;
+#[cfg(any(miri, weald_baton))]
+mod baton;
+#[cfg(not(any(miri, weald_baton)))]
 mod memory;
+#[cfg(not(any(miri, weald_baton)))]
 pub(crate) mod overflow;
+#[cfg(not(any(miri, weald_baton)))]
 pub(crate) mod stack;
+#[cfg(not(any(miri, weald_baton)))]
+mod switched;
 
-use std::mem::ManuallyDrop;
-
-use corosensei::CoroutineResult;
+#[cfg(any(miri, weald_baton))]
+pub(crate) use self::baton::{Coroutine, Yielder, arena, overflow, stack, worker_thread};
+#[cfg(not(any(miri, weald_baton)))]
+pub(crate) use self::switched::{Coroutine, Yielder, worker_thread};
 
 use self::stack::Stack;
 
@@ -35,38 +46,9 @@ pub(crate) enum Resumed {
     Finished(Stack),
 }
 
-/// The way from a coroutine's stack back to its worker. It lies on the coroutine's stack.
-pub(crate) type Yielder = corosensei::Yielder<(), Suspend>;
-
-/// A function with its own stack.
-pub(crate) struct Coroutine(ManuallyDrop<corosensei::Coroutine<(), Suspend, (), Stack>>);
-
-impl Coroutine {
-    /// Prepares `entry` to run on `stack` at the first resume.
-    pub(crate) fn new(stack: Stack, entry: impl FnOnce(&Yielder) + 'static) -> Self {
-        let inner = corosensei::Coroutine::with_stack(stack, move |yielder: &Yielder, ()| entry(yielder));
-        Self(ManuallyDrop::new(inner))
-    }
-
-    /// Runs it until it suspends or returns. A finished coroutine is taken out of `slot`, and its stack handed back.
-    ///
-    /// # Panics
-    ///
-    /// If there is no coroutine in the slot.
-    pub(crate) fn resume(slot: &mut Option<Self>) -> Resumed {
-        let coroutine = slot.as_mut().expect("only a started task is resumed");
-        match coroutine.0.resume(()) {
-            CoroutineResult::Yield(suspend) => Resumed::Suspended(suspend),
-            CoroutineResult::Return(()) => {
-                let finished = slot.take().expect("it was there");
-                Resumed::Finished(ManuallyDrop::into_inner(finished.0).into_stack())
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::panic::{self, AssertUnwindSafe};
     use std::sync::Arc;
 
     use super::arena::{Arena, StackCache};
@@ -76,7 +58,6 @@ mod tests {
     fn suspends_resumes_and_gives_its_stack_back() {
         let mut stacks = StackCache::new(Arc::new(Arena::new(64 * 1024, 2).expect("address space")));
         let stack = stacks.take(None).expect("a slot");
-        let bounds = stack.bounds();
         let (said, heard) = std::sync::mpsc::channel();
         let mut slot = Some(Coroutine::new(stack, move |yielder| {
             said.send(1).expect("the test listens");
@@ -86,8 +67,24 @@ mod tests {
         assert!(matches!(Coroutine::resume(&mut slot), Resumed::Suspended(Suspend::Park)));
         assert_eq!(heard.try_iter().collect::<Vec<_>>(), [1]);
         let Resumed::Finished(stack) = Coroutine::resume(&mut slot) else { panic!("it should have returned") };
-        assert_eq!(stack.bounds(), bounds);
+        stacks.give(stack);
         assert_eq!(heard.iter().collect::<Vec<_>>(), [2]);
         assert!(slot.is_none());
+    }
+
+    #[test]
+    fn a_call_on_the_parents_stack_borrows_and_passes_its_panic_on() {
+        let mut stacks = StackCache::new(Arc::new(Arena::new(64 * 1024, 1).expect("address space")));
+        let stack = stacks.take(None).expect("a slot");
+        let thread = std::thread::current().id();
+        let mut slot = Some(Coroutine::new(stack, move |yielder| {
+            let mut calls = 0;
+            assert_eq!(yielder.on_parent_stack(|| (calls += 1, std::thread::current().id()).1), thread);
+            let caught = panic::catch_unwind(AssertUnwindSafe(|| yielder.on_parent_stack(|| panic::resume_unwind(Box::new(7)))));
+            assert_eq!(caught.map(|never: ()| never).expect_err("it panicked").downcast_ref(), Some(&7));
+            assert_eq!(calls, 1);
+            assert_eq!(worker_thread(), thread);
+        }));
+        assert!(matches!(Coroutine::resume(&mut slot), Resumed::Finished(_)));
     }
 }

@@ -13,7 +13,7 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use super::memory::Mapping;
-use super::stack::Bounds;
+use super::stack::{Bounds, Stack};
 
 /// Room for the handler and for one chained to it; the kernel's frame with wide vector registers takes up to 12 KiB.
 const SIGNAL_STACK_SIZE: usize = 64 * 1024;
@@ -21,12 +21,21 @@ const MESSAGE_SIZE: usize = 512;
 
 /// What the handler must know of the coroutine that runs now.
 pub(crate) struct Running {
+    bounds: Bounds,
+    name: Option<*const str>,
+    id: u64,
+}
+
+impl Running {
+    /// For a coroutine on `stack` with a number and a name, which lives at least as long as it runs.
+    pub(crate) fn new(stack: &Stack, name: Option<*const str>, id: u64) -> Self {
+        Self { bounds: stack.bounds(), name, id }
+    }
+
     /// Where its stack lies.
-    pub(crate) bounds: Bounds,
-    /// Its name, which lives at least as long as it runs.
-    pub(crate) name: Option<*const str>,
-    /// Its number.
-    pub(crate) id: u64,
+    pub(crate) fn bounds(&self) -> Option<Bounds> {
+        Some(self.bounds)
+    }
 }
 
 thread_local! {

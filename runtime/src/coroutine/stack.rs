@@ -82,7 +82,7 @@ impl Stack {
     }
 
     /// Where it lies.
-    pub(crate) fn bounds(&self) -> Bounds {
+    pub(super) fn bounds(&self) -> Bounds {
         self.bounds
     }
 

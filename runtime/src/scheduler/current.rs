@@ -100,11 +100,23 @@ impl Drop for Entered {
     }
 }
 
+/// The thread's worker, to be handed over to the thread of one of its coroutines.
+#[cfg(any(miri, weald_baton))]
+pub(crate) fn pointer() -> *const Local {
+    LOCAL.get()
+}
+
+/// Takes over what [`pointer`] gave on the worker's thread, which waits while the calling one runs; or gives it up.
+#[cfg(any(miri, weald_baton))]
+pub(crate) fn set_pointer(local: *const Local) {
+    LOCAL.set(local);
+}
+
 /// Lends the thread's worker, if it is one.
 #[inline]
 pub(crate) fn with<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
     // SAFETY: set by `enter`, whose guard the worker's round holds on a stack below all that runs in it, and whose `Local`
-    // that round keeps alive.
+    // that round keeps alive. A coroutine's thread has it while the worker's waits in that round.
     f(unsafe { LOCAL.get().as_ref() })
 }
 

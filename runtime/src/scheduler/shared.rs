@@ -13,6 +13,7 @@ use super::inbox::Inbox;
 use super::shutdown::Exits;
 use super::spawn_queue::SpawnQueues;
 use crate::coroutine::arena::Arena;
+use crate::coroutine::worker_thread;
 use crate::hook::{Hook, HookHandle, HookId};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -148,7 +149,7 @@ impl WorkerShared {
     /// A simulation repeats only if nothing outside touches it.
     pub(crate) fn refuse_foreign_thread(&self) {
         if let Some(only) = self.only_thread
-            && std::thread::current().id() != only
+            && worker_thread() != only
         {
             panic!("a thread outside of the simulation touched one of its coroutines");
         }

@@ -222,6 +222,12 @@ impl Network {
         CURRENT.with_borrow(Option::clone)
     }
 
+    /// Takes over the network of the thread that drives the simulation, or gives it up.
+    #[cfg(any(miri, weald_baton))]
+    pub(crate) fn set_current(network: Option<Network>) {
+        CURRENT.set(network);
+    }
+
     /// Sockets that this thread binds are this network's, until the guard is dropped.
     pub(crate) fn enter(&self) -> Entered {
         Entered { former: CURRENT.replace(Some(self.clone())) }

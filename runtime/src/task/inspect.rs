@@ -5,6 +5,7 @@
 use std::panic::Location;
 
 use super::TaskPtr;
+use crate::coroutine::overflow::Running;
 use crate::coroutine::stack::Bounds;
 use crate::time::Instant;
 
@@ -37,7 +38,7 @@ impl TaskPtr {
             parked: header.state.is_parked(),
             shielded: owner.shielded.get(),
             cancelled: header.state.is_cancelled(),
-            stack: owner.overflow.get().map(|running| (running.bounds, owner.parked_stack.get())),
+            stack: owner.overflow.get().and_then(Running::bounds).map(|bounds| (bounds, owner.parked_stack.get())),
         }
     }
 }

@@ -1,0 +1,62 @@
+//! Owns a coroutine's thread, from before its coroutine until after it.
+//!
+//! It does not own what runs on the thread nor the baton's way (the parent does).
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use super::Baton;
+use super::arena::Slot;
+
+/// Room that the sanitizers' and the interpreter's larger frames take beside what was asked for.
+const EXTRA_STACK: usize = 1 << 20;
+
+/// Where a stack lies, which only the system knows: there is no value of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bounds {}
+
+impl Bounds {
+    /// Bytes that the coroutine can use.
+    pub(crate) fn usable(&self) -> usize {
+        match *self {}
+    }
+
+    /// Bytes between `stack_pointer` and the base.
+    pub(crate) fn used(&self, _stack_pointer: usize) -> usize {
+        match *self {}
+    }
+
+    /// Bytes of the usable stack that memory is spent on.
+    pub(crate) fn resident(&self) -> usize {
+        match *self {}
+    }
+}
+
+/// A thread that a coroutine can run on.
+pub(crate) struct Stack {
+    pub(super) baton: Arc<Baton>,
+    thread: Option<thread::JoinHandle<()>>,
+    _slot: Slot,
+}
+
+impl Stack {
+    /// Starts a thread with `usable` bytes of stack, which waits for a coroutine.
+    pub(super) fn new(usable: usize, slot: Slot) -> io::Result<Self> {
+        let baton = Arc::new(Baton::new());
+        let theirs = Arc::clone(&baton);
+        let thread =
+            thread::Builder::new().name("coroutine".to_owned()).stack_size(usable + EXTRA_STACK).spawn(move || super::run(&theirs))?;
+        Ok(Self { baton, thread: Some(thread), _slot: slot })
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.baton.end();
+        if let Some(thread) = self.thread.take() {
+            // It ends at once, and its own panic is impossible: entries do not unwind.
+            let _ = thread.join();
+        }
+    }
+}
