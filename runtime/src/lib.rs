@@ -49,6 +49,8 @@ pub mod dump;
 pub mod embedding;
 #[cfg(not(loom))]
 mod hook;
+#[allow(unsafe_code)]
+mod lent_waiter;
 #[cfg(not(loom))]
 pub mod net;
 mod park;

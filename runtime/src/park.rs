@@ -215,12 +215,17 @@ impl fmt::Debug for Coroutine {
 #[cfg(not(loom))]
 #[cold]
 #[track_caller]
-fn refuse_worker_stack() -> ! {
+pub(crate) fn refuse_worker_stack() -> ! {
     panic!("cannot block on a worker's own stack: hooks and on_worker_stack(..) must not park");
 }
 
+/// Lends the calling thread's handle, which stays where it is while the thread lives.
+pub(crate) fn with_parker<R>(f: impl FnOnce(&Arc<ThreadParker>) -> R) -> R {
+    PARKER.with(f)
+}
+
 /// A plain thread's token.
-struct ThreadParker {
+pub(crate) struct ThreadParker {
     token: Mutex<bool>,
     set: Condvar,
     #[cfg(not(loom))]
@@ -237,7 +242,7 @@ impl ThreadParker {
         }
     }
 
-    fn unpark(&self) {
+    pub(crate) fn unpark(&self) {
         *self.token.lock() = true;
         self.set.notify_one();
     }

@@ -5,10 +5,11 @@
 //! Who may touch what:
 //! - The *scheduler's reference* exists from the spawn until the result is published. While a task is unstarted it is an
 //!   [`Unstarted`]; then it belongs to the home worker's list of started tasks. Queues hold plain [`TaskPtr`]s, which that
-//!   reference keeps alive, so that a wake touches no count.
+//!   reference keeps alive, so that a wake touches no count. It and the join handle are bits of the state word; only
+//!   [`TaskRef`]s are counted.
 //! - The stage (closure, result) belongs to who runs the task until `finish`, then to whichever of the join handle and the
 //!   worker comes last, as `task_state` says. The last reference frees memory and drops nothing of the user's.
-//! - `Owner` is for the home worker's thread only.
+//! - `Owner` is for the home worker's thread only. It lies at the top of the task's stack and is gone with it.
 
 mod inspect;
 mod join;
@@ -18,23 +19,24 @@ pub use self::join::{JoinError, JoinHandle};
 pub(crate) use self::lists::{StartedTasks, TaskQueue};
 
 use std::any::Any;
-use std::cell::{Cell, OnceCell, UnsafeCell};
+use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::coroutine::arena::StackCache;
-use crate::coroutine::overflow::{self, Running};
+use crate::coroutine::overflow::Running;
+use crate::coroutine::stack::TOP_SIZE;
 use crate::coroutine::{Coroutine, Resumed, Suspend, Yielder};
-use crate::park::Waiter;
-use crate::primitive::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
+use crate::lent_waiter::{self, LentWaiter};
+use crate::primitive::atomic::{AtomicPtr, Ordering};
 use crate::scheduler::WorkerShared;
 use crate::scheduler::current;
 use crate::scheduler::inbox::Node;
-use crate::task_state::{TaskState, Wake};
+use crate::task_state::{Memory, TaskState, Wake};
 use crate::time::Instant;
 
 /// The text of a panic, if it has one.
@@ -46,7 +48,7 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
 pub(crate) struct ShutdownUnwind;
 
 /// What the spawner chooses.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Attributes {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: Option<usize>,
@@ -64,29 +66,35 @@ impl Attributes {
 
 /// The part of a task that does not depend on its types.
 pub(crate) struct Header {
-    references: AtomicUsize,
     state: TaskState,
-    vtable: &'static VTable,
     /// The link of whichever queue the task stands in: at most one.
     next: AtomicPtr<Header>,
-    /// Where it runs; set before the first run, for good.
-    home: OnceLock<Arc<WorkerShared>>,
-    /// The joiner. Who owns the slot, `task_state` says.
-    joiner: UnsafeCell<Option<Waiter>>,
+    /// Null until the first run. For the home worker's thread only.
+    owner: Cell<*const Owner>,
+    vtable: &'static VTable,
+    /// Where it runs; set before the first run, for good. The lowest bit is [`SIMULATED`]. Valid while the task is started and
+    /// not done: a worker that stops with such a task is leaked.
+    home: AtomicPtr<WorkerShared>,
+    /// The joiner, a `LentWaiter`. Who may use the slot, `task_state` says; it is null again before the joiner goes on.
+    joiner: AtomicPtr<()>,
     id: u64,
-    attributes: Attributes,
-    owner: Owner,
+    spawned_at: Option<&'static Location<'static>>,
+    /// What else the spawner chose, which is rare.
+    attributes: Option<Box<Attributes>>,
 }
+
+/// In the pointer to a home: it is one of a simulation.
+const SIMULATED: usize = 1;
 
 // A task's panic is caught and becomes its result; what its cells hold is valid after each statement.
 impl panic::RefUnwindSafe for Header {}
 
-/// For the home worker's thread only.
+/// What the home worker knows of a task that has a stack.
 struct Owner {
     coroutine: UnsafeCell<Option<Coroutine>>,
     yielder: Cell<*const Yielder>,
-    /// What the overflow handler prints; set with the stack.
-    overflow: OnceCell<Running>,
+    /// What the overflow handler prints.
+    overflow: Running,
     parked_at: Cell<Option<&'static Location<'static>>>,
     /// The worker's coarse clock, and about where the stack ended, at the last park.
     parked_since: Cell<Instant>,
@@ -95,6 +103,8 @@ struct Owner {
     previous_started: Cell<Option<TaskPtr>>,
     next_started: Cell<Option<TaskPtr>>,
 }
+
+const _: () = assert!(size_of::<Owner>() <= TOP_SIZE);
 
 struct VTable {
     /// Runs the closure and stores the result. On the task's own stack.
@@ -201,37 +211,27 @@ unsafe impl Node for Header {
     }
 }
 
-/// Makes a task and its two first references.
-pub(crate) fn new<F, T>(f: F, id: u64, attributes: Attributes) -> (Unstarted, JoinHandle<T>)
+/// Makes a task, with the scheduler's reference and the join handle.
+pub(crate) fn new<F, T>(f: F, id: u64, mut attributes: Attributes) -> (Unstarted, JoinHandle<T>)
 where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
     let header = Header {
-        references: AtomicUsize::new(2),
         state: TaskState::new(),
-        vtable: &Task::<F, T>::VTABLE,
         next: AtomicPtr::new(ptr::null_mut()),
-        home: OnceLock::new(),
-        joiner: UnsafeCell::new(None),
+        owner: Cell::new(ptr::null()),
+        vtable: &Task::<F, T>::VTABLE,
+        home: AtomicPtr::new(ptr::null_mut()),
+        joiner: AtomicPtr::new(lent_waiter::none()),
         id,
-        attributes,
-        owner: Owner {
-            coroutine: UnsafeCell::new(None),
-            yielder: Cell::new(ptr::null()),
-            overflow: OnceCell::new(),
-            parked_at: Cell::new(None),
-            parked_since: Cell::new(Instant::default()),
-            parked_stack: Cell::new(0),
-            shielded: Cell::new(false),
-            previous_started: Cell::new(None),
-            next_started: Cell::new(None),
-        },
+        spawned_at: attributes.spawned_at.take(),
+        attributes: (attributes != Attributes::default()).then(|| Box::new(attributes)),
     };
     let stage = UnsafeCell::new(ManuallyDrop::new(Stage::<F, T>::Unstarted(f)));
     let task = NonNull::from(Box::leak(Box::new(Task { header, stage })));
     let task = TaskPtr(task.cast());
-    (Unstarted(task), JoinHandle { task: TaskRef(task), result: PhantomData })
+    (Unstarted(task), JoinHandle { task, result: PhantomData })
 }
 
 /// Runs a borrowing closure as a task and waits for it on the calling thread, which must be a plain one.
@@ -303,20 +303,15 @@ impl Drop for Unstarted {
 
 impl Clone for TaskRef {
     fn clone(&self) -> Self {
-        // Ordering: Relaxed, the reference from which this one is made keeps the task alive.
-        self.header().references.fetch_add(1, Ordering::Relaxed);
-        Self(self.0)
+        self.0.to_ref()
     }
 }
 
 impl Drop for TaskRef {
     fn drop(&mut self) {
-        let header = self.header();
-        // Ordering: Release pairs with the Acquire fence of who frees: all use came before.
-        if header.references.fetch_sub(1, Ordering::Release) == 1 {
-            fence(Ordering::Acquire);
+        if self.0.state().drop_reference() == Memory::Free {
             // SAFETY: the last reference.
-            unsafe { (header.vtable.free)(self.0.0) };
+            unsafe { self.0.free() };
         }
     }
 }
@@ -328,7 +323,7 @@ impl TaskRef {
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
-        self.header().attributes.name.as_deref()
+        self.header().name()
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -337,18 +332,17 @@ impl TaskRef {
 
     /// Sets the token, and enqueues the task where it lives if it is parked.
     pub(crate) fn unpark(&self) {
-        let header = self.header();
-        // A task without a home has not run, and so is not parked.
-        let home = header.home.get();
-        if let Some(home) = home {
-            // Before the state changes: afterwards the wake would be lost.
-            home.refuse_foreign_thread();
+        // Before the state changes: afterwards the wake would be lost.
+        self.0.refuse_foreign_thread();
+        if self.header().state.unpark() == Wake::Enqueue {
+            self.0.enqueue();
         }
-        if header.state.unpark() == Wake::Enqueue
-            && let Some(home) = home.or_else(|| header.home.get())
-        {
-            current::enqueue(home, self.0);
-        }
+    }
+}
+
+impl Header {
+    fn name(&self) -> Option<&str> {
+        self.attributes.as_ref()?.name.as_deref()
     }
 }
 
@@ -381,75 +375,126 @@ impl TaskPtr {
     /// Whether the name was given, and where the task is parked: for messages.
     pub(crate) fn describe(self) -> String {
         let header = self.header();
-        let mut text = match &header.attributes.name {
+        let mut text = match header.name() {
             Some(name) => format!("coroutine '{name}'"),
             None => format!("coroutine {}", header.id),
         };
-        if let Some(location) = header.owner.parked_at.get() {
+        if let Some(location) = self.is_started().then(|| self.owner().parked_at.get()).flatten() {
             text.push_str(&format!(" parked at {location}"));
         }
         text
     }
 
-    /// One more reference.
+    /// A counted reference.
     pub(crate) fn to_ref(self) -> TaskRef {
-        // Ordering: Relaxed, as in `TaskRef::clone`; the scheduler's reference keeps the task alive.
-        self.header().references.fetch_add(1, Ordering::Relaxed);
+        self.state().add_reference();
         TaskRef(self)
     }
 
-    pub(crate) fn pin_to(self, home: &Arc<WorkerShared>) {
-        let _ = self.header().home.set(Arc::clone(home));
+    /// # Safety
+    ///
+    /// Nobody knows of the task any more.
+    unsafe fn free(self) {
+        // SAFETY: passed on to the caller.
+        unsafe { (self.header().vtable.free)(self.0) };
     }
 
+    pub(crate) fn pin_to(self, home: &Arc<WorkerShared>) {
+        let simulated = if home.only_thread.is_some() { SIMULATED } else { 0 };
+        let home = Arc::as_ptr(home).cast_mut().map_addr(|address| address | simulated);
+        // Ordering: Relaxed; who enqueues a woken task has it from the worker's `commit_park`.
+        self.header().home.store(home, Ordering::Relaxed);
+    }
+
+    /// A simulation repeats only if nothing outside touches it.
+    #[inline]
+    pub(crate) fn refuse_foreign_thread(self) {
+        // Ordering: Relaxed; a task that has no home yet has not run, and so is not parked.
+        let home = self.header().home.load(Ordering::Relaxed);
+        if home.addr() & SIMULATED != 0 && !crate::time::is_virtual() {
+            refuse_foreign_thread();
+        }
+    }
+
+    /// Puts a task that the caller owns by its wake into the queue of its home.
+    #[inline]
+    pub(crate) fn enqueue(self) {
+        // Ordering: Relaxed; the wake acquired what the worker committed.
+        let home = self.header().home.load(Ordering::Relaxed).map_addr(|address| address & !SIMULATED);
+        // SAFETY: the task was parked, so it is started and not done; see `Header::home`.
+        current::enqueue(unsafe { &*home }, self);
+    }
+
+    #[inline]
     pub(crate) fn is_started(self) -> bool {
-        // SAFETY: on the home worker (or, unstarted, in the hands of the only owner).
-        unsafe { (*self.header().owner.coroutine.get()).is_some() }
+        !self.header().owner.get().is_null()
+    }
+
+    /// For started tasks.
+    #[inline]
+    fn owner<'a>(self) -> &'a Owner {
+        // SAFETY: set by `start`, to what lives until the task's stack is given back, after which nobody asks.
+        unsafe { &*self.header().owner.get() }
     }
 
     /// Gives an unstarted task its stack.
     pub(crate) fn start(self, stacks: &mut StackCache) -> io::Result<()> {
         let header = self.header();
-        let stack = stacks.take(header.attributes.stack_size)?;
-        let name = header.attributes.name.as_deref().map(ptr::from_ref);
-        let _ = header.owner.overflow.set(Running::new(&stack, name, header.id));
+        let stack = stacks.take(header.attributes.as_ref().and_then(|attributes| attributes.stack_size))?;
+        let name = header.name().map(ptr::from_ref);
+        let owner = stack.top().cast::<Owner>();
+        let content = Owner {
+            coroutine: UnsafeCell::new(None),
+            yielder: Cell::new(ptr::null()),
+            overflow: Running::new(&stack, name, header.id),
+            parked_at: Cell::new(None),
+            parked_since: Cell::new(Instant::default()),
+            parked_stack: Cell::new(0),
+            shielded: Cell::new(false),
+            previous_started: Cell::new(None),
+            next_started: Cell::new(None),
+        };
+        // SAFETY: the top of a stack that nothing runs on is its owner's, large enough and aligned.
+        unsafe { owner.write(content) };
+        header.owner.set(owner.as_ptr());
         let coroutine = Coroutine::new(stack, move |yielder| {
-            let header = self.header();
-            header.owner.yielder.set(yielder);
+            self.owner().yielder.set(yielder);
             // SAFETY: the task is unstarted until here and runs once; its stage is the runner's.
-            unsafe { (header.vtable.run)(self.0) };
+            unsafe { (self.header().vtable.run)(self.0) };
         });
         // SAFETY: on the home worker, and nothing runs on the stack.
-        unsafe { *header.owner.coroutine.get() = Some(coroutine) };
+        unsafe { *self.owner().coroutine.get() = Some(coroutine) };
         Ok(())
     }
 
     /// Runs the started task until it suspends or ends.
+    #[inline]
     pub(crate) fn resume(self) -> Resumed {
-        let header = self.header();
-        overflow::set_running(header.owner.overflow.get());
-        // SAFETY: on the home worker; while the coroutine runs nobody else reaches this cell: `is_started` and `start` are
-        // called for tasks that do not run.
-        let resumed = Coroutine::resume(unsafe { &mut *header.owner.coroutine.get() });
-        overflow::set_running(None);
-        resumed
+        // SAFETY: on the home worker; while the coroutine runs nobody else reaches this cell: only `start` does.
+        Coroutine::resume(unsafe { &mut *self.owner().coroutine.get() })
+    }
+
+    /// What the overflow handler prints of a started task.
+    pub(crate) fn overflow(self) -> *const Running {
+        &raw const self.owner().overflow
     }
 
     /// Leaves the task's stack, from within it. Returns when it is resumed.
+    #[inline]
     pub(crate) fn suspend(self, suspend: Suspend) {
         // SAFETY: set at the start of the coroutine, which is the caller: the yielder is on its live stack.
-        unsafe { &*self.header().owner.yielder.get() }.suspend(suspend);
+        unsafe { &*self.owner().yielder.get() }.suspend(suspend);
     }
 
     /// Runs `f` on the worker's stack, from within the coroutine.
     pub(crate) fn on_worker_stack<R>(self, f: impl FnOnce() -> R + Send) -> R {
         // SAFETY: as in `suspend`.
-        unsafe { &*self.header().owner.yielder.get() }.on_parent_stack(f)
+        unsafe { &*self.owner().yielder.get() }.on_parent_stack(f)
     }
 
     /// Notes where and how the task is about to park.
     pub(crate) fn set_park(self, location: Option<&'static Location<'static>>, shielded: bool) {
-        let owner = &self.header().owner;
+        let owner = self.owner();
         owner.parked_at.set(location);
         owner.shielded.set(shielded);
     }
@@ -458,13 +503,13 @@ impl TaskPtr {
     #[inline]
     pub(crate) fn note_park(self, now: Instant) {
         let here = 0_u8;
-        let owner = &self.header().owner;
+        let owner = self.owner();
         owner.parked_since.set(now);
         owner.parked_stack.set(ptr::from_ref(&here).addr());
     }
 
     pub(crate) fn is_shielded(self) -> bool {
-        self.header().owner.shielded.get()
+        self.owner().shielded.get()
     }
 
     /// Publishes an error for a task that never ran.
@@ -477,20 +522,32 @@ impl TaskPtr {
     /// Publishes the result, wakes the joiner and gives up the scheduler's reference. The stack has been left.
     pub(crate) fn finish(self) {
         let header = self.header();
-        let finished = header.state.finish();
-        if finished.drop_result {
+        let finished = header.state.finish(|| {
             // SAFETY: nobody will join, so the result is the finisher's.
             let drop_stage = || unsafe { (header.vtable.drop_stage)(self.0) };
             if panic::catch_unwind(AssertUnwindSafe(drop_stage)).is_err() {
                 tracing::error!(coroutine = header.id, "the result of a detached coroutine panicked in its drop");
             }
-        }
+        });
         if finished.wake_joiner {
-            // SAFETY: `finish` saw the registration, so the slot is ours.
-            if let Some(joiner) = unsafe { (*header.joiner.get()).take() } {
-                joiner.unpark();
+            // Ordering: Relaxed; `finish` acquired the registration, so the slot is ours.
+            let joiner = LentWaiter::from_raw(header.joiner.load(Ordering::Relaxed));
+            // SAFETY: the joiner stays until the slot is null.
+            let woken = joiner.map(|joiner| unsafe { joiner.wake() });
+            // Ordering: Release pairs with the Acquire in `join::Registered`. The last touch: the joiner may free the task.
+            header.joiner.store(lent_waiter::none(), Ordering::Release);
+            if let Some(woken) = woken {
+                woken.fire();
             }
         }
-        drop(TaskRef(self));
+        if finished.memory == Memory::Free {
+            // SAFETY: as the state says.
+            unsafe { self.free() };
+        }
     }
+}
+
+#[cold]
+fn refuse_foreign_thread() -> ! {
+    panic!("a thread outside of the simulation touched one of its coroutines");
 }

@@ -25,22 +25,33 @@
 //! - A flag set before `commit_park` makes the commit fail: no wake is lost between the decision to park and the switch.
 //! - `JOIN_WAITER` lends the join slot: the joiner writes the slot before setting it and touches it again only after
 //!   clearing it; `finish` that sees it set owns the slot from then on.
-//! - Of `finish` and `drop_interest`, exactly one sees the other's bit, and that one drops the result.
+//! - The result is dropped by `finish` if the join handle is gone, and otherwise by the handle: whoever drops it does so
+//!   before its own last transition, which the other's memory may not survive.
+//! - The memory is freed once, by whoever makes the last of these come true: the task is done, the join handle gone, and
+//!   no counted reference left. So the scheduler and the handle need no count.
+//!
+//! The wake that takes a task out of *parked* leaves [`WOKEN`] instead of a token, which the next commit clears: so a park
+//! and its wake cost one exchange each, and the resumed task only reads.
 
-use crate::primitive::atomic::{AtomicU32, Ordering};
+use crate::primitive::atomic::{AtomicU64, Ordering, fence};
 
-const PARKED: u32 = 1 << 0;
-const DONE: u32 = 1 << 1;
-const TOKEN: u32 = 1 << 2;
-const TIMED_OUT: u32 = 1 << 3;
-const CANCELLED: u32 = 1 << 4;
-const UNWINDING: u32 = 1 << 5;
-const JOIN_INTEREST: u32 = 1 << 6;
-const JOIN_WAITER: u32 = 1 << 7;
+const PARKED: u64 = 1 << 0;
+const DONE: u64 = 1 << 1;
+const TOKEN: u64 = 1 << 2;
+const TIMED_OUT: u64 = 1 << 3;
+const CANCELLED: u64 = 1 << 4;
+const UNWINDING: u64 = 1 << 5;
+const JOIN_INTEREST: u64 = 1 << 6;
+const JOIN_WAITER: u64 = 1 << 7;
+/// The last departure from *parked* was by a token, which went with it. Means nothing before the task was resumed from it,
+/// nor after its next commit.
+const WOKEN: u64 = 1 << 8;
+/// One counted reference; the bits from here on are their number.
+const REFERENCE: u64 = 1 << 16;
 
 /// The word. See the module's documentation.
 #[derive(Debug)]
-pub(crate) struct TaskState(AtomicU32);
+pub(crate) struct TaskState(AtomicU64);
 
 /// What the waker must do.
 #[must_use]
@@ -60,6 +71,16 @@ pub(crate) enum Commit {
     Parked,
     /// A wake came first: it goes back into the queue.
     Runnable,
+}
+
+/// Whether the caller was the last to know of the task.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// It frees the memory.
+    Free,
+    /// Others see to it; the memory may be gone already.
+    Kept,
 }
 
 /// What a task that wants to park, or was resumed from a park, finds.
@@ -82,10 +103,10 @@ pub(crate) enum Wakeup {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Finished {
-    /// The join slot holds a waiter, which is now the caller's to take and wake.
+    /// The join slot holds a waiter, which is now the caller's to take and wake. The joiner, and so the memory, stays until it
+    /// was taken.
     pub(crate) wake_joiner: bool,
-    /// Nobody will join: the caller drops the result.
-    pub(crate) drop_result: bool,
+    pub(crate) memory: Memory,
 }
 
 /// Whether a joiner was registered.
@@ -101,7 +122,7 @@ pub(crate) enum Registration {
 impl TaskState {
     /// A new task: runnable, with a join handle.
     pub(crate) fn new() -> Self {
-        Self(AtomicU32::new(JOIN_INTEREST))
+        Self(AtomicU64::new(JOIN_INTEREST))
     }
 
     /// Sets the token.
@@ -124,7 +145,7 @@ impl TaskState {
         self.wake(CANCELLED | UNWINDING)
     }
 
-    fn wake(&self, flag: u32) -> Wake {
+    fn wake(&self, flag: u64) -> Wake {
         // Ordering: Relaxed, the exchange below is what publishes and what synchronises.
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
@@ -133,20 +154,22 @@ impl TaskState {
             }
             // Even a flag that is set already is written again: the Release half must publish what this waker did to
             // the task's next `take`.
-            let next = (word | flag) & !PARKED;
-            // Ordering: Release pairs with the Acquire in `take` (the condition waited for is visible to the woken
-            // task); Acquire pairs with the Release in `commit_park` (the suspended stack is visible to who resumes it).
+            let parked = word & PARKED != 0;
+            let next = (word & !PARKED) | if parked && flag == TOKEN { WOKEN } else { flag };
+            // Ordering: Release pairs with the Acquire in `take` and `resumed` (the condition waited for is visible to the
+            // woken task); Acquire pairs with the Release in `commit_park` (the suspended stack is visible to who resumes it).
             match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) if word & PARKED != 0 => return Wake::Enqueue,
+                Ok(_) if parked => return Wake::Enqueue,
                 Ok(_) => return Wake::Nothing,
                 Err(now) => word = now,
             }
         }
     }
 
-    /// Consumes a wakeup, if there is one: by the task itself, before it suspends and after it was resumed.
+    /// Consumes a wakeup, if there is one: by the task itself, before it suspends.
     ///
     /// The token comes first, so that a wake is never eaten by a deadline or a cancellation. A stale time-out goes with it.
+    #[inline]
     pub(crate) fn take(&self) -> Wakeup {
         // Ordering: Relaxed for the common case of no flag at all; nothing is concluded from it but to go on and park,
         // which `commit_park` checks again.
@@ -155,18 +178,19 @@ impl TaskState {
             return Wakeup::Nothing;
         }
         // Ordering: Acquire pairs with the Release in `wake`.
-        let word = self.0.fetch_and(!(TOKEN | TIMED_OUT), Ordering::Acquire);
-        if word & UNWINDING != 0 {
-            Wakeup::Unwind
-        } else if word & TOKEN != 0 {
-            Wakeup::Token
-        } else if word & TIMED_OUT != 0 {
-            Wakeup::TimedOut
-        } else if word & CANCELLED != 0 {
-            Wakeup::Cancelled
-        } else {
-            Wakeup::Nothing
+        wakeup(self.0.fetch_and(!(TOKEN | TIMED_OUT), Ordering::Acquire) & !WOKEN)
+    }
+
+    /// As [`take`](Self::take), for the task that was resumed from a park.
+    #[inline]
+    pub(crate) fn resumed(&self) -> Wakeup {
+        // Ordering: Acquire pairs with the Release in `wake`.
+        let word = self.0.load(Ordering::Acquire);
+        if word & (WOKEN | TOKEN | TIMED_OUT | CANCELLED) == WOKEN {
+            return Wakeup::Token;
         }
+        // Ordering: as above.
+        wakeup(self.0.fetch_and(!(WOKEN | TOKEN | TIMED_OUT), Ordering::Acquire))
     }
 
     /// Whether the task must unwind, without consuming anything.
@@ -196,24 +220,37 @@ impl TaskState {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             debug_assert_eq!(word & (PARKED | DONE), 0, "only a running task parks");
-            if word & obstacles != 0 {
-                return Commit::Runnable;
-            }
+            let (next, commit) = if word & obstacles == 0 { (word | PARKED, Commit::Parked) } else { (word, Commit::Runnable) };
             // Ordering: Release pairs with the Acquire in `wake`: who unparks sees the saved stack and the home worker.
-            match self.0.compare_exchange_weak(word, word | PARKED, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return Commit::Parked,
+            match self.0.compare_exchange_weak(word, next & !WOKEN, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return commit,
                 Err(now) => word = now,
             }
         }
     }
 
-    /// Publishes the result. Called once, by the worker, after the stack was left for good.
-    pub(crate) fn finish(&self) -> Finished {
-        // Ordering: Release pairs with the Acquire in `is_done`, `register_joiner`, `unregister_joiner` and
-        // `drop_interest` (the result is visible); Acquire pairs with the Release in `register_joiner` (the waiter is).
-        let word = self.0.fetch_or(DONE, Ordering::AcqRel);
-        debug_assert_eq!(word & (PARKED | DONE), 0, "only a running task finishes, once");
-        Finished { wake_joiner: word & JOIN_WAITER != 0, drop_result: word & JOIN_INTEREST == 0 }
+    /// Publishes the result. Called once, by the worker, after the stack was left for good. If nobody will join, the result
+    /// is dropped first.
+    pub(crate) fn finish(&self, drop_result: impl FnOnce()) -> Finished {
+        let mut drop_result = Some(drop_result);
+        // Ordering: Relaxed; an interest that is gone does not come back, and left nothing to see.
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
+            debug_assert_eq!(word & (PARKED | DONE), 0, "only a running task finishes, once");
+            if word & JOIN_INTEREST == 0
+                && let Some(drop_result) = drop_result.take()
+            {
+                drop_result();
+                word = self.0.load(Ordering::Relaxed);
+            }
+            // Ordering: Release pairs with the Acquire in `is_done`, `register_joiner`, `unregister_joiner`, `drop_interest`
+            // and `drop_reference` (the result is visible, and all use of the task came before its end); Acquire pairs with
+            // the Release in `register_joiner` (the waiter is visible) and in `drop_reference` and `drop_interest`, for who frees.
+            match self.0.compare_exchange_weak(word, word | DONE, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Finished { wake_joiner: word & JOIN_WAITER != 0, memory: memory(word | DONE) },
+                Err(now) => word = now,
+            }
+        }
     }
 
     /// Whether the result was published, and may be read by the owner of the join handle.
@@ -230,7 +267,7 @@ impl TaskState {
             debug_assert_eq!(word & JOIN_WAITER, 0, "there is one join handle");
             if word & DONE != 0 {
                 // Ordering: pairs with the Release in `finish`.
-                crate::primitive::atomic::fence(Ordering::Acquire);
+                fence(Ordering::Acquire);
                 return Registration::AlreadyDone;
             }
             // Ordering: Release pairs with the Acquire in `finish`: it reads the slot.
@@ -249,7 +286,7 @@ impl TaskState {
         loop {
             if word & DONE != 0 {
                 // Ordering: pairs with the Release in `finish`.
-                crate::primitive::atomic::fence(Ordering::Acquire);
+                fence(Ordering::Acquire);
                 return false;
             }
             // Ordering: Relaxed suffices on success: the slot was this caller's own writing.
@@ -260,12 +297,65 @@ impl TaskState {
         }
     }
 
-    /// The join handle goes. True: the task is done, and the caller drops the result.
-    #[must_use]
-    pub(crate) fn drop_interest(&self) -> bool {
-        // Ordering: Acquire pairs with the Release in `finish` (the caller drops the result); the other way there is
-        // nothing to publish, but the finisher's drop must not move before its own exchange, which is AcqRel.
-        self.0.fetch_and(!JOIN_INTEREST, Ordering::Acquire) & DONE != 0
+    /// The join handle goes. If the task is done, the result is dropped first.
+    pub(crate) fn drop_interest(&self, drop_result: impl FnOnce()) -> Memory {
+        let mut drop_result = Some(drop_result);
+        // Ordering: Acquire pairs with the Release in `finish` (the result is visible) and in `drop_reference` (for who
+        // frees); here and below.
+        let mut word = self.0.load(Ordering::Acquire);
+        loop {
+            if word & DONE != 0 {
+                if let Some(drop_result) = drop_result.take() {
+                    drop_result();
+                    word = self.0.load(Ordering::Acquire);
+                }
+                // Nobody is left who could make a reference: the exchange can be spared.
+                if word & !(REFERENCE - 1) == 0 {
+                    return Memory::Free;
+                }
+            }
+            // Ordering: Release pairs with the Acquire of who frees.
+            match self.0.compare_exchange_weak(word, word & !JOIN_INTEREST, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return memory(word & !JOIN_INTEREST),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// One more counted reference, from somebody who may know of the task.
+    pub(crate) fn add_reference(&self) {
+        // Ordering: Relaxed, what the caller has keeps the task alive.
+        self.0.fetch_add(REFERENCE, Ordering::Relaxed);
+    }
+
+    /// A counted reference goes.
+    pub(crate) fn drop_reference(&self) -> Memory {
+        // Ordering: Release pairs with the Acquire of who frees: all use came before.
+        let word = self.0.fetch_sub(REFERENCE, Ordering::Release) - REFERENCE;
+        if memory(word) == Memory::Free {
+            // Ordering: pairs with the Release here, in `finish` and in `drop_interest`.
+            fence(Ordering::Acquire);
+        }
+        memory(word)
+    }
+}
+
+/// What is to become of the memory of a task with this word.
+fn memory(word: u64) -> Memory {
+    if word & DONE != 0 && word & JOIN_INTEREST == 0 && word < REFERENCE { Memory::Free } else { Memory::Kept }
+}
+
+fn wakeup(word: u64) -> Wakeup {
+    if word & UNWINDING != 0 {
+        Wakeup::Unwind
+    } else if word & (TOKEN | WOKEN) != 0 {
+        Wakeup::Token
+    } else if word & TIMED_OUT != 0 {
+        Wakeup::TimedOut
+    } else if word & CANCELLED != 0 {
+        Wakeup::Cancelled
+    } else {
+        Wakeup::Nothing
     }
 }
 
@@ -307,21 +397,57 @@ mod tests {
     }
 
     #[test]
+    fn a_wake_out_of_a_park_leaves_no_token_for_the_next() {
+        let state = TaskState::new();
+        assert_eq!(state.commit_park(false), Commit::Parked);
+        assert_eq!(state.unpark(), Wake::Enqueue);
+        assert_eq!(state.resumed(), Wakeup::Token);
+        assert_eq!(state.take(), Wakeup::Nothing);
+        assert_eq!(state.commit_park(false), Commit::Parked);
+        assert_eq!(state.time_out(), Wake::Enqueue);
+        assert_eq!(state.resumed(), Wakeup::TimedOut, "the wake before is no token");
+        // A wake that came too late for one park, and an obstacle to the next.
+        assert_eq!(state.commit_park(false), Commit::Parked);
+        assert_eq!(state.unpark(), Wake::Enqueue);
+        assert_eq!(state.time_out(), Wake::Nothing);
+        assert_eq!(state.unpark(), Wake::Nothing);
+        assert_eq!(state.resumed(), Wakeup::Token);
+        assert_eq!(state.cancel(), Wake::Nothing);
+        assert_eq!(state.commit_park(false), Commit::Runnable);
+        assert_eq!(state.resumed(), Wakeup::Cancelled);
+    }
+
+    #[test]
     fn a_finished_task_is_woken_no_more() {
         let state = TaskState::new();
         assert!(!state.is_done());
-        assert_eq!(state.finish(), Finished { wake_joiner: false, drop_result: false });
+        assert_eq!(state.finish(|| panic!("a handle is there")), Finished { wake_joiner: false, memory: Memory::Kept });
         assert!(state.is_done());
         assert_eq!(state.unpark(), Wake::Nothing);
         assert_eq!(state.register_joiner(), Registration::AlreadyDone);
-        assert!(state.drop_interest());
+        let mut dropped = 0;
+        assert_eq!(state.drop_interest(|| dropped += 1), Memory::Free);
+        assert_eq!(dropped, 1);
     }
 
     #[test]
     fn the_result_is_dropped_by_the_later_of_finish_and_the_handle() {
         let state = TaskState::new();
-        assert!(!state.drop_interest());
-        assert!(state.finish().drop_result);
+        assert_eq!(state.drop_interest(|| panic!("there is no result yet")), Memory::Kept);
+        let mut dropped = 0;
+        assert_eq!(state.finish(|| dropped += 1).memory, Memory::Free);
+        assert_eq!(dropped, 1);
+    }
+
+    #[test]
+    fn a_counted_reference_keeps_the_memory_after_the_end() {
+        let state = TaskState::new();
+        state.add_reference();
+        state.add_reference();
+        assert_eq!(state.drop_interest(|| panic!("there is no result yet")), Memory::Kept);
+        assert_eq!(state.drop_reference(), Memory::Kept);
+        assert_eq!(state.finish(|| ()).memory, Memory::Kept);
+        assert_eq!(state.drop_reference(), Memory::Free);
     }
 
     #[test]
@@ -329,14 +455,15 @@ mod tests {
         let state = TaskState::new();
         assert_eq!(state.register_joiner(), Registration::Registered);
         assert!(state.unregister_joiner());
-        assert!(!state.finish().wake_joiner);
+        assert!(!state.finish(|| ()).wake_joiner);
     }
 }
 
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use crate::primitive::{Arc, UnsafeCell, atomic::AtomicUsize};
+    use crate::primitive::atomic::{AtomicPtr, AtomicUsize};
+    use crate::primitive::{Arc, UnsafeCell, spin_loop};
     use loom::thread;
 
     /// A worker parks a task while two others wake it: it is enqueued exactly once for each park, and what was
@@ -362,7 +489,7 @@ mod loom_tests {
             let mine = match state.commit_park(false) {
                 Commit::Parked => 0,
                 Commit::Runnable => {
-                    assert_ne!(state.take(), Wakeup::Nothing);
+                    assert_ne!(state.resumed(), Wakeup::Nothing);
                     assert!(news.load(Ordering::Relaxed) >= 1, "the waker's news came with the wake");
                     1
                 }
@@ -370,78 +497,114 @@ mod loom_tests {
             for waker in wakers {
                 waker.join().expect("wakers do not panic");
             }
+            if mine == 0 {
+                assert_ne!(state.resumed(), Wakeup::Nothing, "the resumed task finds why");
+            }
             assert_eq!(mine + enqueued.load(Ordering::Relaxed), 1);
         });
     }
 
-    /// The joiner either reads the published result at once or is woken, and the slot has one owner at a time.
+    /// The joiner either reads the published result at once or is woken; the slot has one owner at a time; and the joiner, which
+    /// frees the task, goes on only after the finisher has done with the slot and with the waiter in it.
     #[test]
     fn loom_join_against_finish() {
+        struct Task {
+            state: TaskState,
+            slot: AtomicPtr<u32>,
+            result: UnsafeCell<u32>,
+            /// Stands for the memory of the task and of the waiter: the joiner writes it when it leaves.
+            memory: UnsafeCell<u32>,
+        }
         loom::model(|| {
-            let state = Arc::new(TaskState::new());
-            let slot = Arc::new(UnsafeCell::new(0_u32));
-            let result = Arc::new(UnsafeCell::new(0_u32));
+            let mut waiter = 1_u32;
+            let waiter: *mut u32 = &raw mut waiter;
+            let task = Arc::new(Task {
+                state: TaskState::new(),
+                slot: AtomicPtr::new(std::ptr::null_mut()),
+                result: UnsafeCell::new(0),
+                memory: UnsafeCell::new(0),
+            });
             let woken = Arc::new(AtomicUsize::new(0));
             let worker = {
-                let (state, slot, result, woken) = (Arc::clone(&state), Arc::clone(&slot), Arc::clone(&result), Arc::clone(&woken));
+                let (task, woken) = (Arc::clone(&task), Arc::clone(&woken));
                 thread::spawn(move || {
                     // SAFETY: the result is the worker's until `finish`.
-                    result.with_mut(|result| unsafe { *result = 7 });
-                    let finished = state.finish();
-                    assert!(!finished.drop_result);
+                    task.result.with_mut(|result| unsafe { *result = 7 });
+                    let finished = task.state.finish(|| panic!("the handle is there"));
+                    assert_eq!(finished.memory, Memory::Kept);
                     if finished.wake_joiner {
-                        // SAFETY: `finish` saw the registration, so the slot is the worker's.
-                        slot.with_mut(|slot| unsafe {
-                            assert_eq!(*slot, 1);
-                            *slot = 0;
-                        });
+                        assert!(!task.slot.load(Ordering::Relaxed).is_null());
                         woken.fetch_add(1, Ordering::Relaxed);
+                        // SAFETY: the joiner stays until the slot is null.
+                        task.memory.with(|memory| unsafe { assert_eq!(*memory, 0) });
+                        task.slot.store(std::ptr::null_mut(), Ordering::Release);
                     }
                 })
             };
-            // SAFETY: the slot is the joiner's until it is registered.
-            slot.with_mut(|slot| unsafe { *slot = 1 });
-            let registered = state.register_joiner() == Registration::Registered;
-            let taken_back = registered && state.unregister_joiner();
-            if !registered || taken_back {
-                // SAFETY: not registered, so the slot is still, or again, the joiner's.
-                slot.with_mut(|slot| unsafe { *slot = 0 });
+            task.slot.store(waiter, Ordering::Relaxed);
+            let registered = task.state.register_joiner() == Registration::Registered;
+            let taken_back = registered && task.state.unregister_joiner();
+            if registered && !taken_back {
+                while !task.slot.load(Ordering::Acquire).is_null() {
+                    spin_loop();
+                }
             }
-            if state.is_done() {
+            if task.state.is_done() {
                 // SAFETY: published by `finish`.
-                result.with(|result| unsafe { assert_eq!(*result, 7) });
+                task.result.with(|result| unsafe { assert_eq!(*result, 7) });
+                assert_eq!(task.state.drop_interest(|| ()), Memory::Free);
+                // SAFETY: the memory is the joiner's.
+                task.memory.with_mut(|memory| unsafe { *memory = 1 });
             }
             worker.join().expect("the worker does not panic");
             assert_eq!(woken.load(Ordering::Relaxed), usize::from(registered && !taken_back));
         });
     }
 
-    /// Exactly one of the finishing worker and the dropped handle drops the result.
+    /// The finishing worker, the dropped handle and a counted reference: one drops the result, one frees the memory, and
+    /// nobody touches it after that.
     #[test]
-    fn loom_detach_against_finish() {
+    fn loom_memory_is_freed_once_and_last() {
         loom::model(|| {
             let state = Arc::new(TaskState::new());
-            let result = Arc::new(UnsafeCell::new(0_u32));
+            let content = Arc::new((UnsafeCell::new(0_u32), UnsafeCell::new(0_u32)));
+            let (dropped, freed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            state.add_reference();
+            let drop_result = |content: &(UnsafeCell<u32>, UnsafeCell<u32>), dropped: &AtomicUsize| {
+                // SAFETY: the result is the dropper's.
+                content.0.with_mut(|result| unsafe { assert_eq!(std::mem::take(&mut *result), 7) });
+                dropped.fetch_add(1, Ordering::Relaxed);
+            };
+            let free = |memory: Memory, content: &(UnsafeCell<u32>, UnsafeCell<u32>), freed: &AtomicUsize| {
+                if memory == Memory::Free {
+                    // SAFETY: nobody knows of the task any more.
+                    content.0.with_mut(|result| unsafe { assert_eq!(*result, 0, "the result was dropped before") });
+                    // SAFETY: as above.
+                    content.1.with_mut(|memory| unsafe { *memory = 1 });
+                    freed.fetch_add(1, Ordering::Relaxed);
+                }
+            };
             let worker = {
-                let (state, result) = (Arc::clone(&state), Arc::clone(&result));
+                let (state, content, dropped, freed) = (Arc::clone(&state), Arc::clone(&content), Arc::clone(&dropped), Arc::clone(&freed));
                 thread::spawn(move || {
                     // SAFETY: the result is the worker's until `finish`.
-                    result.with_mut(|result| unsafe { *result = 7 });
-                    let drops = state.finish().drop_result;
-                    if drops {
-                        // SAFETY: the handle is gone.
-                        result.with_mut(|result| unsafe { *result = 0 });
-                    }
-                    drops
+                    content.0.with_mut(|result| unsafe { *result = 7 });
+                    let finished = state.finish(|| drop_result(&content, &dropped));
+                    free(finished.memory, &content, &freed);
                 })
             };
-            let handle_drops = state.drop_interest();
-            if handle_drops {
-                // SAFETY: the task is done.
-                result.with_mut(|result| unsafe { assert_eq!(std::mem::take(&mut *result), 7) });
-            }
-            let worker_drops = worker.join().expect("the worker does not panic");
-            assert!(handle_drops ^ worker_drops);
+            let other = {
+                let (state, content, freed) = (Arc::clone(&state), Arc::clone(&content), Arc::clone(&freed));
+                thread::spawn(move || {
+                    // SAFETY: the reference keeps the memory.
+                    content.1.with(|memory| unsafe { assert_eq!(*memory, 0) });
+                    free(state.drop_reference(), &content, &freed);
+                })
+            };
+            free(state.drop_interest(|| drop_result(&content, &dropped)), &content, &freed);
+            worker.join().expect("the worker does not panic");
+            other.join().expect("the other does not panic");
+            assert_eq!((dropped.load(Ordering::Relaxed), freed.load(Ordering::Relaxed)), (1, 1));
         });
     }
 }

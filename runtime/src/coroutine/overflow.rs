@@ -6,7 +6,6 @@
 //! buffer of its own and writes with one system call. It runs on the alternate stack that [`SignalStack`] installs for each
 //! thread that runs coroutines.
 
-use std::cell::Cell;
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -14,6 +13,7 @@ use std::sync::OnceLock;
 
 use super::memory::Mapping;
 use super::stack::{Bounds, Stack};
+use crate::scheduler::current;
 
 /// Room for the handler and for one chained to it; the kernel's frame with wide vector registers takes up to 12 KiB.
 const SIGNAL_STACK_SIZE: usize = 64 * 1024;
@@ -38,21 +38,11 @@ impl Running {
     }
 }
 
-thread_local! {
-    static RUNNING: Cell<*const Running> = const { Cell::new(ptr::null()) };
-}
-
 static PREVIOUS: OnceLock<Previous> = OnceLock::new();
 
 struct Previous {
     segv: libc::sigaction,
     bus: libc::sigaction,
-}
-
-/// Names the coroutine that this thread is about to run, or says that it runs none. It must stay in its place until then.
-#[inline]
-pub(crate) fn set_running(running: Option<&Running>) {
-    RUNNING.set(running.map_or(ptr::null(), ptr::from_ref));
 }
 
 /// The alternate signal stack of a thread; the former one returns when this is dropped.
@@ -108,7 +98,7 @@ extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context:
     // SAFETY: the kernel passes a valid siginfo for SA_SIGINFO handlers.
     let address = unsafe { (*info).si_addr() }.addr();
     // SAFETY: null, or the task that runs on this thread now, which cannot go away meanwhile.
-    if let Some(running) = unsafe { RUNNING.get().as_ref() }
+    if let Some(running) = unsafe { current::running_for_overflow().as_ref() }
         && running.bounds.guards(address)
     {
         report(running);

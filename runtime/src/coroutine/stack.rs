@@ -4,11 +4,20 @@
 //! it); a dedicated stack, larger than a slot, owns its own mapping.
 
 use std::num::NonZeroUsize;
+use std::ptr::{self, NonNull};
 
 use corosensei::stack::StackPointer;
 
 use super::arena::GUARD_SIZE;
 use super::memory::{Mapping, resident};
+
+/// Bytes at the top of each stack that are not the coroutine's: its owner keeps what it knows of it there, in a page that is
+/// touched anyway.
+pub(crate) const TOP_SIZE: usize = 256;
+/// Stacks begin at the same place in a page, which would be the same lines of the first cache; so they begin at one of so many
+/// lines below it (14 to 19 % of a switch at 1,000 to 10,000 stacks).
+const COLOURS: usize = 16;
+const CACHE_LINE: usize = 64;
 
 /// Where a stack lies. From low addresses to high: `guard_start`, the guard, `low`, the usable stack, `base`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +95,13 @@ impl Stack {
         self.bounds
     }
 
+    /// The lowest address of the [`TOP_SIZE`] bytes above the coroutine's part, aligned to a cache line.
+    pub(crate) fn top(&self) -> NonNull<u8> {
+        let colour = (self.bounds.guard_start / (self.bounds.base - self.bounds.guard_start)) % COLOURS;
+        let address = self.bounds.base - TOP_SIZE - colour * CACHE_LINE;
+        NonNull::new(ptr::with_exposed_provenance_mut(address)).expect("no mapping starts at address zero")
+    }
+
     /// The arena's slot that it occupies, if it does.
     pub(super) fn slot(&self) -> Option<u32> {
         match self.memory {
@@ -95,12 +111,12 @@ impl Stack {
     }
 }
 
-// SAFETY: `bounds` describes mapped memory of more than MIN_STACK_SIZE bytes above an inaccessible guard of GUARD_SIZE bytes
+// SAFETY: below `top` lies mapped memory of more than MIN_STACK_SIZE bytes above an inaccessible guard of GUARD_SIZE bytes
 // (the arena installs it before it makes a `Stack`), page aligned, which lives as long as the `Stack` and its arena, and
 // nobody else uses it.
 unsafe impl corosensei::stack::Stack for Stack {
     fn base(&self) -> StackPointer {
-        NonZeroUsize::new(self.bounds.base).expect("no mapping ends at address zero")
+        self.top().addr()
     }
 
     fn limit(&self) -> StackPointer {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::spawn_queue::SpawnQueue;
 use super::{Phase, Shared, WorkerShared};
 use crate::coroutine::Suspend;
+use crate::coroutine::overflow::Running;
 use crate::park::Unparked;
 use crate::task::{ShutdownUnwind, StartedTasks, TaskPtr, TaskQueue, TaskRef};
 use crate::task_state::{Wake, Wakeup};
@@ -150,6 +151,21 @@ pub(crate) fn task() -> TaskRef {
     in_coroutine(|_, task| task.to_ref())
 }
 
+/// The running coroutine, without a count.
+///
+/// # Panics
+///
+/// Outside of a coroutine.
+#[inline]
+pub(crate) fn running() -> TaskPtr {
+    in_coroutine(|_, task| task)
+}
+
+/// What the overflow handler must know. Safe to call in a signal handler.
+pub(crate) fn running_for_overflow() -> *const Running {
+    with(|local| local.and_then(|local| local.running.get()).map_or(ptr::null(), TaskPtr::overflow))
+}
+
 /// What cancellation does to a park.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cancellation {
@@ -194,7 +210,7 @@ pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unp
         let timer = deadline.map(|deadline| local.timers.borrow_mut().insert(deadline, task));
         let unparked = loop {
             task.suspend(Suspend::Park);
-            match task.state().take() {
+            match task.state().resumed() {
                 Wakeup::Token => break Some(Unparked::Token),
                 Wakeup::TimedOut => break Some(Unparked::TimedOut),
                 Wakeup::Unwind => break None,
@@ -266,9 +282,10 @@ pub(crate) fn on_worker_stack<R>(f: impl FnOnce() -> R + Send) -> R {
 }
 
 /// Puts a task that the caller owns by its wake into the queue of its home.
-pub(crate) fn enqueue(home: &Arc<WorkerShared>, task: TaskPtr) {
+#[inline]
+pub(crate) fn enqueue(home: &WorkerShared, task: TaskPtr) {
     with(|local| match local {
-        Some(local) if Arc::ptr_eq(&local.worker, home) => local.queue.push(task),
+        Some(local) if ptr::eq(&raw const *local.worker, home) => local.queue.push(task),
         _ => home.enqueue(task),
     });
 }

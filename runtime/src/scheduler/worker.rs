@@ -270,8 +270,8 @@ impl Worker {
                 Commit::Runnable => local.queue.push(task),
             },
             Resumed::Finished(stack) => {
-                self.stacks.give(stack);
                 local.started.remove(task);
+                self.stacks.give(stack);
                 task.finish();
             }
         }

@@ -5,7 +5,6 @@
 use std::panic::Location;
 
 use super::TaskPtr;
-use crate::coroutine::overflow::Running;
 use crate::coroutine::stack::Bounds;
 use crate::time::Instant;
 
@@ -28,17 +27,17 @@ impl TaskPtr {
     /// For the home worker, whose list or queue keeps the task alive for as long as it is looked at.
     pub(crate) fn inspect<'a>(self) -> Inspection<'a> {
         let header = self.header();
-        let owner = &header.owner;
-        let parked_at = owner.parked_at.get();
+        let owner = self.is_started().then(|| self.owner());
+        let parked_at = owner.and_then(|owner| Some((owner.parked_at.get()?, owner.parked_since.get())));
         Inspection {
             id: header.id,
-            name: header.attributes.name.as_deref(),
-            spawned_at: header.attributes.spawned_at,
-            parked_at: parked_at.map(|location| (location, owner.parked_since.get())),
+            name: header.name(),
+            spawned_at: header.spawned_at,
+            parked_at,
             parked: header.state.is_parked(),
-            shielded: owner.shielded.get(),
+            shielded: owner.is_some_and(|owner| owner.shielded.get()),
             cancelled: header.state.is_cancelled(),
-            stack: owner.overflow.get().and_then(Running::bounds).map(|bounds| (bounds, owner.parked_stack.get())),
+            stack: owner.and_then(|owner| Some((owner.overflow.bounds()?, owner.parked_stack.get()))),
         }
     }
 }

@@ -8,12 +8,15 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::{self, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use super::{TaskRef, panic_message};
-use crate::park::{self, Unparked, Waiter};
-use crate::task_state::Registration;
+use super::{TaskPtr, panic_message};
+use crate::lent_waiter::{self, LentWaiter};
+use crate::park::{self, Unparked};
+use crate::primitive::atomic::Ordering;
+use crate::primitive::spin_loop;
+use crate::task_state::{Memory, Registration};
 use crate::time::Instant;
 
 /// Why a coroutine has no result.
@@ -80,11 +83,16 @@ impl std::error::Error for JoinError {
 
 /// The right to wait for a coroutine's result. Dropping it lets the coroutine run on.
 pub struct JoinHandle<T> {
-    pub(super) task: TaskRef,
+    /// Alive by the handle's bit in the state word.
+    pub(super) task: TaskPtr,
     pub(super) result: PhantomData<T>,
 }
 
-// A JoinHandle<T> is Send and Sync as PhantomData<T> and TaskRef are: it hands T from the coroutine's worker to its owner.
+// SAFETY: a handle hands T from the coroutine's worker to its owner; of the task it uses what a `TaskRef` may, and as the one
+// handle the stage and the join slot under the protocol of `task_state`.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: as for Send; `&JoinHandle` gives out no `T`.
+unsafe impl<T: Sync> Sync for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
     /// Waits until the coroutine has ended and returns its result.
@@ -123,7 +131,7 @@ impl<T> JoinHandle<T> {
     /// The coroutine, to unpark it.
     #[must_use]
     pub fn coroutine(&self) -> park::Coroutine {
-        park::Coroutine::from_task(self.task.clone())
+        park::Coroutine::from_task(self.task.to_ref())
     }
 
     #[track_caller]
@@ -132,16 +140,16 @@ impl<T> JoinHandle<T> {
         if header.state.is_done() {
             return Unparked::Token;
         }
-        // SAFETY: nobody is registered (each return below takes the registration back), so the slot is the handle's.
-        unsafe { *header.joiner.get() = Some(Waiter::current()) };
+        // Ordering: Relaxed; nobody is registered (each return below sees to it), so the slot is the handle's.
+        header.joiner.store(LentWaiter::current().into_raw(), Ordering::Relaxed);
         if header.state.register_joiner() == Registration::AlreadyDone {
+            header.joiner.store(lent_waiter::none(), Ordering::Relaxed);
             return Unparked::Token;
         }
-        let registered = Registered(&self.task);
+        let registered = Registered(self.task);
         loop {
             let unparked = park::park_until(deadline);
             if header.state.is_done() {
-                mem::forget(registered);
                 return Unparked::Token;
             }
             if unparked != Unparked::Token {
@@ -156,7 +164,7 @@ impl<T> JoinHandle<T> {
         let mut result = MaybeUninit::<Result<T, JoinError>>::uninit();
         // SAFETY: the task is done and this is the handle, so the stage is ours; `T` is the type the task was made with.
         unsafe {
-            (self.task.header().vtable.take_result)(self.task.0.0, result.as_mut_ptr().cast());
+            (self.task.header().vtable.take_result)(self.task.0, result.as_mut_ptr().cast());
             result.assume_init()
         }
     }
@@ -164,9 +172,12 @@ impl<T> JoinHandle<T> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        if self.task.header().state.drop_interest() {
-            // SAFETY: the task is done and the handle the last that may touch the result.
-            unsafe { (self.task.header().vtable.drop_stage)(self.task.0.0) };
+        let header = self.task.header();
+        // SAFETY: the task is done, and the result the handle's.
+        let memory = header.state.drop_interest(|| unsafe { (header.vtable.drop_stage)(self.task.0) });
+        if memory == Memory::Free {
+            // SAFETY: as the state says.
+            unsafe { self.task.free() };
         }
     }
 }
@@ -177,15 +188,20 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-/// A joiner's registration, taken back when it leaves before the end (its park may unwind).
-struct Registered<'a>(&'a TaskRef);
+/// A joiner's registration. The joiner stays until it is taken back (its park may unwind), or the finisher has done with it.
+struct Registered(TaskPtr);
 
-impl Drop for Registered<'_> {
+impl Drop for Registered {
     fn drop(&mut self) {
         let header = self.0.header();
         if header.state.unregister_joiner() {
-            // SAFETY: no longer registered, so the slot is the handle's again.
-            unsafe { *header.joiner.get() = None };
+            // Ordering: Relaxed; no longer registered, so the slot is the handle's again.
+            header.joiner.store(lent_waiter::none(), Ordering::Relaxed);
+            return;
+        }
+        // Ordering: Acquire pairs with the Release in `TaskPtr::finish`. The finisher is a few instructions from there.
+        while !header.joiner.load(Ordering::Acquire).is_null() {
+            spin_loop();
         }
     }
 }

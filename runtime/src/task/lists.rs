@@ -60,24 +60,24 @@ pub(crate) struct StartedTasks {
 impl StartedTasks {
     pub(crate) fn insert(&self, task: TaskPtr) {
         let next = self.newest.replace(Some(task));
-        let owner = &task.header().owner;
+        let owner = task.owner();
         owner.previous_started.set(None);
         owner.next_started.set(next);
         if let Some(next) = next {
-            next.header().owner.previous_started.set(Some(task));
+            next.owner().previous_started.set(Some(task));
         }
         self.count.set(self.count.get() + 1);
     }
 
     pub(crate) fn remove(&self, task: TaskPtr) {
-        let owner = &task.header().owner;
+        let owner = task.owner();
         let (previous, next) = (owner.previous_started.take(), owner.next_started.take());
         match previous {
-            Some(previous) => previous.header().owner.next_started.set(next),
+            Some(previous) => previous.owner().next_started.set(next),
             None => self.newest.set(next),
         }
         if let Some(next) = next {
-            next.header().owner.previous_started.set(previous);
+            next.owner().previous_started.set(previous);
         }
         self.count.set(self.count.get() - 1);
     }
@@ -90,7 +90,7 @@ impl StartedTasks {
     pub(crate) fn for_each(&self, mut visit: impl FnMut(TaskPtr)) {
         let mut task = self.newest.get();
         while let Some(current) = task {
-            task = current.header().owner.next_started.get();
+            task = current.owner().next_started.get();
             visit(current);
         }
     }

@@ -20,9 +20,6 @@ impl Running {
     }
 }
 
-/// std finds the thread by itself.
-pub(crate) fn set_running(_running: Option<&Running>) {}
-
 /// std installs one for each thread.
 #[derive(Debug)]
 pub(crate) struct SignalStack(());

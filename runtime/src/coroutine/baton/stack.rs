@@ -3,6 +3,8 @@
 //! It does not own what runs on the thread nor the baton's way (the parent does).
 
 use std::io;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::thread;
 
@@ -33,9 +35,19 @@ impl Bounds {
     }
 }
 
+/// As in the shipping backend, where it lies on the stack.
+pub(crate) const TOP_SIZE: usize = 256;
+
+#[repr(align(64))]
+struct Top {
+    _room: MaybeUninit<[u8; TOP_SIZE]>,
+}
+
 /// A thread that a coroutine can run on.
 pub(crate) struct Stack {
     pub(super) baton: Arc<Baton>,
+    /// A pointer and not a box, which must not be moved while others point into it.
+    top: NonNull<Top>,
     thread: Option<thread::JoinHandle<()>>,
     _slot: Slot,
 }
@@ -47,7 +59,13 @@ impl Stack {
         let theirs = Arc::clone(&baton);
         let thread =
             thread::Builder::new().name("coroutine".to_owned()).stack_size(usable + EXTRA_STACK).spawn(move || super::run(&theirs))?;
-        Ok(Self { baton, thread: Some(thread), _slot: slot })
+        let top = NonNull::from(Box::leak(Box::new(Top { _room: MaybeUninit::uninit() })));
+        Ok(Self { baton, top, thread: Some(thread), _slot: slot })
+    }
+
+    /// The lowest address of [`TOP_SIZE`] bytes that are the owner's, aligned to a cache line.
+    pub(crate) fn top(&self) -> NonNull<u8> {
+        self.top.cast()
     }
 }
 
@@ -58,5 +76,7 @@ impl Drop for Stack {
             // It ends at once, and its own panic is impossible: entries do not unwind.
             let _ = thread.join();
         }
+        // SAFETY: made from a box by `new`; whoever drops the stack knows that nothing points into it.
+        drop(unsafe { Box::from_raw(self.top.as_ptr()) });
     }
 }
