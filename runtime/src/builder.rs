@@ -17,6 +17,7 @@ use crate::scheduler::current::{self, Place};
 use crate::scheduler::shutdown::{self, ShutdownReport};
 use crate::scheduler::worker::Worker;
 use crate::scheduler::{Shared, WorkerShared, spawn_queue};
+use crate::sigquit;
 use crate::task::{self, Attributes, JoinError, JoinHandle};
 
 /// Bytes that a coroutine can use of its stack by default: a slot of 128 KiB less its guard of 32 KiB.
@@ -213,11 +214,19 @@ pub struct RuntimeBuilder {
     max_coroutines: usize,
     name: String,
     seed: Option<u64>,
+    dump_on_sigquit: bool,
 }
 
 impl Default for RuntimeBuilder {
     fn default() -> Self {
-        Self { workers: None, stack_size: DEFAULT_STACK_SIZE, max_coroutines: DEFAULT_MAX_COROUTINES, name: "weald".to_owned(), seed: None }
+        Self {
+            workers: None,
+            stack_size: DEFAULT_STACK_SIZE,
+            max_coroutines: DEFAULT_MAX_COROUTINES,
+            name: "weald".to_owned(),
+            seed: None,
+            dump_on_sigquit: false,
+        }
     }
 }
 
@@ -253,6 +262,15 @@ impl RuntimeBuilder {
         self
     }
 
+    /// SIGQUIT (`Ctrl-\`, `kill -QUIT`) prints the [dump](Handle::dump) of every runtime of the process to standard error, and the process goes
+    /// on. Default: false, so that the runtime takes no signal of a program that it is only a part of.
+    ///
+    /// It is so for the process from the first runtime made with it. A handler that was there before is called as well.
+    pub fn dump_on_sigquit(mut self, dump: bool) -> Self {
+        self.dump_on_sigquit = dump;
+        self
+    }
+
     /// Makes the runtime and starts its workers.
     ///
     /// # Errors
@@ -270,6 +288,10 @@ impl RuntimeBuilder {
         let arena = Arc::new(Arena::new(self.stack_size, self.max_coroutines)?);
         let (spawns, own) = spawn_queue::new(count);
         let shared = Arc::new(Shared::new(workers, spawns, arena));
+        sigquit::register(&self.name, &shared);
+        if self.dump_on_sigquit {
+            sigquit::enable()?;
+        }
         let mut runtime = Runtime { handle: Handle::from_shared(Arc::clone(&shared)), threads: Vec::with_capacity(count) };
         for (index, (reactor, spawned)) in reactors.into_iter().zip(own).enumerate() {
             let shared = Arc::clone(&shared);

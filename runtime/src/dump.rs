@@ -181,8 +181,7 @@ fn take(shared: &Arc<Shared>) -> Dump {
         request.wait();
     }
     let sections = request.close();
-    let not_taken = shared.spawns.outside_len() + (0..shared.workers.len()).map(|worker| shared.spawns.len_of(worker)).sum::<usize>();
-    Dump::merge(sections, not_taken)
+    Dump::merge(sections, shared.spawns.len())
 }
 
 /// A question to all workers.

@@ -52,12 +52,16 @@ mod hook;
 #[allow(unsafe_code)]
 mod lent_waiter;
 #[cfg(not(loom))]
+pub mod metrics;
+#[cfg(not(loom))]
 pub mod net;
 mod park;
 mod primitive;
 mod reactor;
 #[allow(unsafe_code)]
 mod scheduler;
+#[cfg(not(loom))]
+mod sigquit;
 #[cfg(not(loom))]
 pub mod sim;
 #[cfg(not(loom))]

@@ -72,6 +72,11 @@ impl Arena {
         Ok(Self { mapping, slot_size, slots, inner: Mutex::new(inner) })
     }
 
+    /// How many slots have been given to workers at least once.
+    pub(crate) fn used_ever(&self) -> u32 {
+        self.inner.lock().fresh
+    }
+
     /// Moves up to [`BATCH`] free slots to `stock`.
     fn refill(&self, stock: &mut Vec<u32>) -> io::Result<()> {
         let mut inner = self.inner.lock();

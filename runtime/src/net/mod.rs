@@ -17,6 +17,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use crate::reactor::Direction;
 use crate::sim::network::Network;
 use crate::time::Instant;
 use crate::wait_list::Limit;
@@ -71,20 +72,23 @@ impl Io {
     }
 }
 
+/// What a blocking call waits for. A trait and not a closure: a closure would stand for its caller's line.
+trait Wait {
+    /// Parks until the direction counts as ready.
+    #[track_caller]
+    fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()>;
+}
+
 /// Repeats an operation until it no longer would block, waiting in between. The clock is read only if it would.
 #[track_caller]
-fn blocking<T>(
-    limit: Limit,
-    mut operation: impl FnMut() -> io::Result<T>,
-    wait: impl Fn(Option<Instant>) -> io::Result<()>,
-) -> io::Result<T> {
+fn blocking<T>(limit: Limit, mut operation: impl FnMut() -> io::Result<T>, socket: &impl Wait, direction: Direction) -> io::Result<T> {
     let mut deadline = None;
     loop {
         match operation() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,
         }
-        wait(*deadline.get_or_insert_with(|| limit.deadline()))?;
+        socket.wait(direction, *deadline.get_or_insert_with(|| limit.deadline()))?;
     }
 }
 

@@ -13,10 +13,10 @@ use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::Io;
 use super::batch::{Queue, RecvBatch, SendBatch};
 use super::descriptor::{Descriptor, wait_error};
 use super::timeout::Timeout;
+use super::{Io, Wait};
 use crate::primitive::atomic::{AtomicUsize, Ordering};
 use crate::reactor::{Direction, Drained};
 use crate::sim::network::SimulatedSocket;
@@ -399,10 +399,16 @@ impl UdpSocket {
 
     #[track_caller]
     fn blocking<T>(&self, direction: Direction, limit: Limit, operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        super::blocking(limit, operation, |deadline| match &self.inner {
-            Inner::System(socket) => socket.descriptor.wait(direction, deadline),
-            Inner::Simulated(socket) => socket.source().wait(direction, deadline).map_err(wait_error),
-        })
+        super::blocking(limit, operation, &self.inner, direction)
+    }
+}
+
+impl Wait for Inner {
+    fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
+        match self {
+            Self::System(socket) => socket.descriptor.wait(direction, deadline),
+            Self::Simulated(socket) => socket.source().wait(direction, deadline).map_err(wait_error),
+        }
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Local {
     pub(crate) rng: RefCell<fastrand::Rng>,
     pub(crate) running: Cell<Option<TaskPtr>>,
     on_worker_stack: Cell<bool>,
-    next_id: Cell<u64>,
+    first_id: u64,
     /// The time as of the round's last look at the clock: late by a round, at most, or by what one coroutine holds the worker.
     pub(crate) clock: Cell<Instant>,
 }
@@ -59,14 +59,17 @@ impl Local {
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             running: Cell::new(None),
             on_worker_stack: Cell::new(false),
-            next_id: Cell::new(first_id),
+            first_id,
             clock: Cell::new(Instant::now()),
         }
     }
 
     /// A number for a new coroutine.
     pub(crate) fn next_id(&self) -> u64 {
-        self.next_id.replace(self.next_id.get() + 1)
+        let spawned = &self.worker.counters.spawned;
+        let id = self.first_id + spawned.get();
+        spawned.bump();
+        id
     }
 
     /// Whether other threads gave the worker something, or anybody something that it may take. Asked behind the fence before a
@@ -207,7 +210,10 @@ pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unp
         }
         task.set_park(Some(location), shielded);
         task.note_park(local.clock.get());
-        let timer = deadline.map(|deadline| local.timers.borrow_mut().insert(deadline, task));
+        let timer = deadline.map(|deadline| {
+            local.worker.counters.timers.bump();
+            local.timers.borrow_mut().insert(deadline, task)
+        });
         let unparked = loop {
             task.suspend(Suspend::Park);
             match task.state().resumed() {

@@ -8,6 +8,8 @@
 //! - The phase only grows. From `Cancelling` on no coroutine begins its first run.
 
 #[cfg(not(loom))]
+pub(crate) mod counters;
+#[cfg(not(loom))]
 pub(crate) mod current;
 pub(crate) mod idle;
 pub(crate) mod inbox;

@@ -7,6 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::ThreadId;
 
+use super::counters::Counters;
 use super::current::{self, Local};
 use super::idle::{Idle, Rung, Sleeper};
 use super::inbox::Inbox;
@@ -56,6 +57,9 @@ pub(crate) struct WorkerShared {
     has_commands: AtomicBool,
     /// During a shutdown, how many coroutines are left; `usize::MAX` before the worker has counted.
     pub(crate) remaining: AtomicUsize,
+    /// How often its bell was rung. Beside the system call, the locked instruction is nothing.
+    pub(crate) rings: AtomicU64,
+    pub(crate) counters: Counters,
 }
 
 impl WorkerShared {
@@ -70,6 +74,8 @@ impl WorkerShared {
             commands: Mutex::new(Vec::new()),
             has_commands: AtomicBool::new(false),
             remaining: AtomicUsize::new(usize::MAX),
+            rings: AtomicU64::new(0),
+            counters: Counters::new(),
         }
     }
 
@@ -124,6 +130,7 @@ impl WorkerShared {
     /// For who has claimed the ring.
     pub(crate) fn ring_bell(&self) {
         if let Some((_, waker)) = &self.reactor {
+            self.rings.fetch_add(1, Ordering::Relaxed);
             waker.ring();
         }
     }
@@ -297,6 +304,11 @@ impl Shared {
         if let Some(worker) = sleeper {
             worker.ring_bell();
         }
+    }
+
+    /// How many coroutines other threads have spawned.
+    pub(crate) fn spawned_outside(&self) -> u64 {
+        self.next_outside_id.load(Ordering::Relaxed) - 1
     }
 
     fn outside_id(&self) -> u64 {

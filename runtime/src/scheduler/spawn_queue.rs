@@ -50,14 +50,9 @@ impl SpawnQueues {
         self.outside.is_empty() && self.stealers.iter().all(Stealer::is_empty)
     }
 
-    /// How many were spawned from outside and taken by no worker.
-    pub(crate) fn outside_len(&self) -> usize {
-        self.outside.len()
-    }
-
-    /// How many tasks stand in the deque of a worker.
-    pub(crate) fn len_of(&self, worker: usize) -> usize {
-        self.stealers[worker].len()
+    /// How many have not run, and may run anywhere.
+    pub(crate) fn len(&self) -> usize {
+        self.outside.len() + self.stealers.iter().map(Stealer::len).sum::<usize>()
     }
 
     /// Takes one task spawned from outside.

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::counters::NOBODY;
 use super::current::{self, Local};
 use super::shared::{Command, Phase, Shared};
 use super::spawn_queue::SpawnQueue;
@@ -112,6 +113,8 @@ impl Worker {
         let _entered = current::enter(&local);
         // A new phase is news: whoever polls before a sleep must return to the loop, which looks for the last one.
         let mut round = Round { busy: self.obey_phase(), ..Round::default() };
+        let counters = &local.worker.counters;
+        counters.rounds.bump();
         local.worker.answer_ring();
         let now = Instant::now();
         local.clock.set(now);
@@ -119,11 +122,15 @@ impl Worker {
         if let Some(reactor) = &mut self.reactor
             && !(can_run && now - self.polled < POLL_EVERY)
         {
+            counters.polls.bump();
             round.busy |= poll(reactor, Some(Duration::ZERO));
             self.polled = now;
         }
         local.expire_timers(now);
-        local.worker.inbox.drain(|node| local.queue.push(TaskPtr::from_node(node)));
+        local.worker.inbox.drain(|node| {
+            counters.remote_wakes.bump();
+            local.queue.push(TaskPtr::from_node(node));
+        });
         for command in local.worker.take_commands() {
             round.busy = true;
             self.execute(command);
@@ -241,11 +248,15 @@ impl Worker {
         if shared.idle.stops_searching() && found.is_some() {
             shared.call_help(local.worker.index + 1);
         }
+        if found.is_some() {
+            local.worker.counters.steals.bump();
+        }
         found.map(|task| task.into_ptr())
     }
 
     fn run_one(&mut self, local: &Local, task: TaskPtr, round: &mut Round) {
         round.ran += 1;
+        let counters = &local.worker.counters;
         if !task.is_started() {
             // The runtime's phase, which may be ahead of this round's: a coroutine may have kept the worker over a whole shutdown.
             if local.shared.phase() != Phase::Running {
@@ -256,9 +267,13 @@ impl Worker {
                 return task.refuse(JoinError::NoStack(error));
             }
             local.started.insert(task);
+            counters.started.bump();
         }
         local.running.set(Some(task));
+        counters.running.set(task.id());
         let resumed = task.resume();
+        counters.running.set(NOBODY);
+        counters.switches.bump();
         local.running.set(None);
         match resumed {
             Resumed::Suspended(Suspend::Yield) => {
@@ -266,12 +281,13 @@ impl Worker {
                 local.queue.push(task);
             }
             Resumed::Suspended(Suspend::Park) => match task.state().commit_park(task.is_shielded()) {
-                Commit::Parked => {}
+                Commit::Parked => counters.parks.bump(),
                 Commit::Runnable => local.queue.push(task),
             },
             Resumed::Finished(stack) => {
                 local.started.remove(task);
                 self.stacks.give(stack);
+                counters.finished.bump();
                 task.finish();
             }
         }
@@ -348,6 +364,7 @@ impl Worker {
             let start = Instant::now();
             while start.elapsed() < SPIN_TIME {
                 if self.round().busy {
+                    self.local.worker.counters.spin_hits.bump();
                     return self.spinning.found();
                 }
                 for _ in 0..SPIN_LOOKS {
@@ -357,6 +374,7 @@ impl Worker {
                     spin_loop();
                 }
             }
+            self.local.worker.counters.spin_misses.bump();
             self.spinning.in_vain();
         }
         let asleep = Instant::now();
@@ -369,6 +387,7 @@ impl Worker {
         let local = Rc::clone(&self.local);
         let (shared, worker) = (&local.shared, &local.worker);
         let Some(reactor) = &mut self.reactor else { return };
+        worker.counters.sleeps.bump();
         shared.idle.sleeps();
         worker.sleeper.prepare();
         // The second look, behind the fence: see `idle`.
