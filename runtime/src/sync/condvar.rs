@@ -60,7 +60,7 @@ impl Condvar {
     /// # Panics
     /// On a worker's own stack, as in a hook.
     #[track_caller]
-    pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> Result<MutexGuard<'a, T>, Cancelled<MutexGuard<'a, T>>> {
+    pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> Result<MutexGuard<'a, T>, Cancelled<MutexGuard<'a, T>>> {
         match self.wait_limited(guard, Limit::Never) {
             (guard, Outcome::Cancelled) => Err(Cancelled::new(guard)),
             (guard, Outcome::Claimed | Outcome::TimedOut) => Ok(guard),
@@ -75,7 +75,7 @@ impl Condvar {
     /// # Panics
     /// As [`wait`](Self::wait).
     #[track_caller]
-    pub fn wait_while<'a, T>(
+    pub fn wait_while<'a, T: ?Sized>(
         &self,
         mut guard: MutexGuard<'a, T>,
         mut condition: impl FnMut(&mut T) -> bool,
@@ -94,7 +94,7 @@ impl Condvar {
     /// # Panics
     /// As [`wait`](Self::wait).
     #[track_caller]
-    pub fn wait_timeout<'a, T>(
+    pub fn wait_timeout<'a, T: ?Sized>(
         &self,
         guard: MutexGuard<'a, T>,
         timeout: Duration,
@@ -110,7 +110,7 @@ impl Condvar {
     /// # Panics
     /// As [`wait`](Self::wait).
     #[track_caller]
-    pub fn wait_deadline<'a, T>(
+    pub fn wait_deadline<'a, T: ?Sized>(
         &self,
         guard: MutexGuard<'a, T>,
         deadline: Instant,
@@ -134,7 +134,7 @@ impl Condvar {
     }
 
     #[track_caller]
-    fn wait_limited<'a, T>(&self, guard: MutexGuard<'a, T>, limit: Limit) -> (MutexGuard<'a, T>, Outcome) {
+    fn wait_limited<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>, limit: Limit) -> (MutexGuard<'a, T>, Outcome) {
         let mutex = guard.mutex();
         let ((), outcome) = wait_list::wait_after(self, (), self.waiters.lock(), limit, || drop(guard));
         (mutex.lock(), outcome)

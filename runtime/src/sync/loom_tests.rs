@@ -149,3 +149,81 @@ fn loom_semaphore_leaver_serves_those_behind() {
         assert_eq!(semaphore.available(), 0);
     });
 }
+
+/// The cell within the lock reports a writer beside anybody else; a lost wake-up is a deadlock.
+#[test]
+fn loom_rw_lock_excludes_and_wakes() {
+    model(|| {
+        let lock = Arc::new(RwLock::new(0));
+        let writer = {
+            let lock = lock.clone();
+            thread::spawn(move || *lock.write() += 1)
+        };
+        let reader = {
+            let lock = lock.clone();
+            thread::spawn(move || assert!(*lock.read() <= 2))
+        };
+        *lock.write() += 1;
+        writer.join().unwrap();
+        reader.join().unwrap();
+        assert_eq!(*lock.read(), 2);
+    });
+}
+
+/// A writer in line gives up: the reader that it held back comes in.
+#[test]
+fn loom_rw_lock_leaver_serves_those_behind() {
+    model(|| {
+        let lock = Arc::new(RwLock::new(0));
+        let mine = lock.read();
+        let hasty = {
+            let lock = lock.clone();
+            thread::spawn(move || lock.write_deadline(AT_ONCE).map(|mut value| *value += 1).is_ok())
+        };
+        let patient = {
+            let lock = lock.clone();
+            thread::spawn(move || *lock.read())
+        };
+        let seen = *mine;
+        assert_eq!(seen, 0);
+        drop(mine);
+        let written = i32::from(hasty.join().unwrap());
+        assert!(patient.join().unwrap() <= written);
+        assert_eq!(*lock.write(), written);
+    });
+}
+
+/// One who gives up as the last one comes has come, or is waited for: never both, never neither.
+#[test]
+fn loom_barrier_deadline_against_the_last() {
+    model(|| {
+        let barrier = Arc::new(Barrier::new(2));
+        let hasty = {
+            let barrier = barrier.clone();
+            thread::spawn(move || barrier.wait_deadline(AT_ONCE).is_ok())
+        };
+        let met = barrier.wait_deadline(AT_ONCE).is_ok();
+        assert_eq!(hasty.join().unwrap(), met);
+        assert!(barrier.wait_deadline(AT_ONCE).is_err(), "nobody was left behind in the count");
+    });
+}
+
+#[test]
+fn loom_wait_group_wakes() {
+    model(|| {
+        let group = WaitGroup::new();
+        let done = Arc::new(crate::primitive::UnsafeCell::new(0));
+        let other = {
+            let (part, done) = (group.clone(), done.clone());
+            thread::spawn(move || {
+                // SAFETY: read only after the wait for this part.
+                done.with_mut(|done| unsafe { *done = 1 });
+                drop(part);
+            })
+        };
+        group.wait().unwrap();
+        // SAFETY: the other part is gone, and with it its use.
+        assert_eq!(done.with(|done| unsafe { *done }), 1);
+        other.join().unwrap();
+    });
+}

@@ -3,23 +3,30 @@
 //!
 //! Names are std's where std has the thing. Two differences: nothing is poisoned by a panic, since a panic in a coroutine is
 //! that coroutine's join error and not the process's; and waits can be cancelled when the runtime shuts down, which is an
-//! error of its own kind. Only [`Mutex::lock`] is not cancelled: a critical section ends by itself, and its callers have
-//! nothing better to do.
+//! error of its own kind. Only locks ([`Mutex::lock`], [`RwLock::read`],
+//! [`RwLock::write`]) are not cancelled: a critical section ends by itself, and its callers have nothing better to do.
 //!
 //! Owns the errors that these types share.
 
+mod barrier;
 mod condvar;
 #[allow(unsafe_code)]
 mod mutex;
 mod notify;
+#[allow(unsafe_code)]
+mod rw_lock;
 mod semaphore;
+mod wait_group;
 
 use std::{error::Error, fmt};
 
+pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
-pub use mutex::{LockTimeoutError, Mutex, MutexGuard};
+pub use mutex::{Mutex, MutexGuard};
 pub use notify::Notify;
+pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::Semaphore;
+pub use wait_group::WaitGroup;
 
 use crate::wait_list::Outcome;
 
@@ -74,6 +81,18 @@ impl fmt::Display for WaitError {
 }
 
 impl Error for WaitError {}
+
+/// Why a lock was not got by its deadline: it was held all the while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockTimeoutError;
+
+impl fmt::Display for LockTimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the lock was held until the deadline")
+    }
+}
+
+impl Error for LockTimeoutError {}
 
 /// The outcome of a wait as its caller sees it.
 fn waited(outcome: Outcome) -> Result<(), WaitError> {

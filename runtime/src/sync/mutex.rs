@@ -13,13 +13,13 @@
 //! and is handed the lock the next time it is first. So nobody loses more than once.
 
 use std::{
-    error::Error,
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
     time::Duration,
 };
 
+use super::LockTimeoutError;
 use crate::{
     primitive::{
         UnsafeCell,
@@ -41,38 +41,26 @@ use crate::{
 /// *counter.lock() += 1;
 /// assert_eq!(counter.into_inner(), 1);
 /// ```
-pub struct Mutex<T> {
+pub struct Mutex<T: ?Sized> {
     raw: RawMutex,
     value: UnsafeCell<T>,
 }
 
 // SAFETY: the mutex lends `T` to one holder at a time, on whatever thread; that is a transfer of `T`.
-unsafe impl<T: Send> Send for Mutex<T> {}
+unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
 // SAFETY: as above: `&Mutex<T>` gives `&mut T` to one thread at a time and never `&T` to two.
-unsafe impl<T: Send> Sync for Mutex<T> {}
+unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 
 /// The right to use the value; unlocks when dropped.
 #[must_use = "the mutex is unlocked as soon as the guard is dropped"]
-pub struct MutexGuard<'a, T> {
+pub struct MutexGuard<'a, T: ?Sized> {
     mutex: &'a Mutex<T>,
     /// Not `Send`, as std's: code that relies on the one must not break with the other.
     not_send: PhantomData<*const ()>,
 }
 
 // SAFETY: a shared guard gives `&T` only.
-unsafe impl<T: Sync> Sync for MutexGuard<'_, T> {}
-
-/// Why [`Mutex::lock_timeout`] or [`Mutex::lock_deadline`] failed: the mutex stayed locked until the deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LockTimeoutError;
-
-impl fmt::Display for LockTimeoutError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the mutex stayed locked until the deadline")
-    }
-}
-
-impl Error for LockTimeoutError {}
+unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T> Mutex<T> {
     /// Makes an unlocked mutex.
@@ -80,6 +68,16 @@ impl<T> Mutex<T> {
         Self { raw: RawMutex::new(), value: UnsafeCell::new(value) }
     }
 
+    /// The value, without locking: nobody else can have it.
+    pub fn into_inner(self) -> T {
+        // SAFETY: `self` is owned, so nobody else has the cell; it is not used, nor dropped, again.
+        let value = self.value.with_mut(|value| unsafe { value.read() });
+        std::mem::forget(self);
+        value
+    }
+}
+
+impl<T: ?Sized> Mutex<T> {
     /// Locks, waiting for whoever holds it. Not ended by cancellation.
     ///
     /// # Panics
@@ -133,14 +131,6 @@ impl<T> Mutex<T> {
     }
 
     /// The value, without locking: nobody else can have it.
-    pub fn into_inner(self) -> T {
-        // SAFETY: `self` is owned, so nobody else has the cell; it is not used, nor dropped, again.
-        let value = self.value.with_mut(|value| unsafe { value.read() });
-        std::mem::forget(self);
-        value
-    }
-
-    /// The value, without locking: nobody else can have it.
     pub fn get_mut(&mut self) -> &mut T {
         // SAFETY: `&mut self` is exclusive.
         self.value.with_mut(|value| unsafe { &mut *value })
@@ -164,22 +154,22 @@ impl<T> From<T> for Mutex<T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.try_lock() {
-            Some(value) => f.debug_tuple("Mutex").field(&*value).finish(),
+            Some(value) => f.debug_tuple("Mutex").field(&&*value).finish(),
             None => f.write_str("Mutex(<locked>)"),
         }
     }
 }
 
-impl<'a, T> MutexGuard<'a, T> {
+impl<'a, T: ?Sized> MutexGuard<'a, T> {
     pub(super) fn mutex(&self) -> &'a Mutex<T> {
         self.mutex
     }
 }
 
-impl<T> Deref for MutexGuard<'_, T> {
+impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     #[inline]
@@ -189,7 +179,7 @@ impl<T> Deref for MutexGuard<'_, T> {
     }
 }
 
-impl<T> DerefMut for MutexGuard<'_, T> {
+impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the guard holds the lock, and `&mut self` makes this the only reference through it.
@@ -197,20 +187,20 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-impl<T> Drop for MutexGuard<'_, T> {
+impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.mutex.raw.unlock();
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
 
-impl<T: fmt::Display> fmt::Display for MutexGuard<'_, T> {
+impl<T: ?Sized + fmt::Display> fmt::Display for MutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }

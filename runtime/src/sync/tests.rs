@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -268,4 +269,143 @@ fn shutdown_cancels_waits_but_not_locks() {
         assert!(waiter.join().expect("no panic"), "each wait reports the cancellation");
     }
     assert_eq!(*shared.0.lock(), 2);
+}
+
+#[test]
+fn rw_lock_lends_to_readers_or_to_one_writer() {
+    let lock = RwLock::new((0u64, 0u64));
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let lock = &lock;
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let mut written = 0;
+                while written < 5_000 {
+                    let guard = match random.u8(..8) {
+                        0 => lock.try_write(),
+                        1 => lock.write_timeout(Duration::from_micros(random.u64(..50))).ok(),
+                        2 => Some(lock.write()),
+                        3 => {
+                            if let Ok(pair) = lock.read_timeout(Duration::from_micros(random.u64(..50))) {
+                                assert_eq!(pair.0, pair.1);
+                            }
+                            None
+                        }
+                        _ => {
+                            let pair = lock.read();
+                            if random.u8(..64) == 0 {
+                                thread::yield_now();
+                            }
+                            assert_eq!(pair.0, pair.1);
+                            None
+                        }
+                    };
+                    if let Some(mut pair) = guard {
+                        pair.0 += 1;
+                        if random.u8(..64) == 0 {
+                            thread::yield_now();
+                        }
+                        pair.1 += 1;
+                        written += 1;
+                        if random.bool() {
+                            let pair = RwLockWriteGuard::downgrade(pair);
+                            assert_eq!(pair.0, pair.1);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(lock.into_inner(), (20_000, 20_000));
+}
+
+#[test]
+fn rw_lock_deadlines_and_line() {
+    let lock = RwLock::new(1);
+    let reader = lock.read();
+    assert_eq!(*lock.read(), 1, "readers share");
+    assert!(lock.try_write().is_none());
+    assert_eq!(lock.write_timeout(SHORT).err(), Some(LockTimeoutError));
+    assert_eq!(*lock.try_read().expect("the writer that gave up holds nobody back"), 1);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| *lock.write() += 1);
+        while lock.try_read().is_some() {
+            thread::yield_now();
+        }
+        // A waiting writer holds back readers, and one that gives up lets nobody hang.
+        assert_eq!(lock.read_timeout(SHORT).err(), Some(LockTimeoutError));
+        let late = scope.spawn(|| *lock.read());
+        drop(reader);
+        writer.join().expect("the writer got it");
+        assert_eq!(late.join().expect("the reader got it after the writer"), 2);
+    });
+    assert_eq!(format!("{lock:?}"), "RwLock(2)");
+    let _writer = lock.write();
+    assert_eq!(format!("{lock:?}"), "RwLock(<locked>)");
+}
+
+#[test]
+fn locks_hold_what_has_no_size() {
+    let mutex: Box<Mutex<[u8]>> = Box::new(Mutex::new([1, 2, 3]));
+    mutex.lock()[1] = 7;
+    assert_eq!(format!("{mutex:?}"), "Mutex([1, 7, 3])");
+    let lock: Box<RwLock<dyn fmt::Debug + Send + Sync>> = Box::new(RwLock::new("text"));
+    assert_eq!(format!("{:?}", lock.read()), "\"text\"");
+}
+
+#[test]
+fn barrier_meets_again_and_again_with_one_leader() {
+    const ROUNDS: usize = 200;
+    let barrier = Barrier::new(4);
+    let (leaders, passed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    passed.fetch_add(1, Ordering::Relaxed);
+                    if barrier.wait().expect("nobody cancels").is_leader() {
+                        leaders.fetch_add(1, Ordering::Relaxed);
+                    }
+                    assert!(passed.load(Ordering::Relaxed) >= 4 * (round + 1), "all had come");
+                }
+            });
+        }
+    });
+    assert_eq!(leaders.into_inner(), ROUNDS);
+}
+
+#[test]
+fn barrier_does_not_count_who_gave_up() {
+    let barrier = Barrier::new(2);
+    assert_eq!(barrier.wait_timeout(SHORT), Err(WaitError::Timeout));
+    assert_eq!(barrier.wait_deadline(Instant::now()), Err(WaitError::Timeout));
+    thread::scope(|scope| {
+        let other = scope.spawn(|| barrier.wait());
+        let leads = [barrier.wait(), other.join().expect("no panic")].map(|result| result.expect("met").is_leader());
+        assert_ne!(leads[0], leads[1]);
+    });
+    assert!(Barrier::new(0).wait().expect("nobody to wait for").is_leader());
+}
+
+#[test]
+fn wait_group_waits_for_all_parts() {
+    let done = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let group = WaitGroup::new();
+        for _ in 0..4 {
+            let (part, done) = (group.clone(), &done);
+            scope.spawn(move || {
+                thread::yield_now();
+                done.fetch_add(1, Ordering::Relaxed);
+                drop(part);
+            });
+        }
+        group.wait().expect("nobody cancels");
+        assert_eq!(done.load(Ordering::Relaxed), 4);
+    });
+    let (group, part) = (WaitGroup::new(), WaitGroup::new());
+    let kept = group.clone();
+    assert_eq!(group.wait_timeout(SHORT), Err(WaitError::Timeout));
+    assert_eq!(kept.wait_deadline(Instant::now()), Ok(()), "the other part went with its wait");
+    drop(part);
 }
