@@ -205,14 +205,14 @@ enum Answer {
 /// How the one who asks waits.
 enum Asker {
     Parks(Waiter),
-    /// On a worker's own stack, and while unwinding, where a coroutine cannot be left.
+    /// On a worker's own stack, inside of a `no_park`, and while unwinding, where a coroutine cannot be left.
     Blocks(Condvar),
 }
 
 impl Asker {
     fn current() -> Self {
         match current::place() {
-            Place::WorkerStack => Self::Blocks(Condvar::new()),
+            Place::WorkerStack | Place::NoPark(_) => Self::Blocks(Condvar::new()),
             Place::Coroutine if std::thread::panicking() => Self::Blocks(Condvar::new()),
             Place::Coroutine | Place::Thread => Self::Parks(Waiter::current()),
         }

@@ -38,7 +38,7 @@ impl LentWaiter {
     pub(crate) fn current() -> Self {
         #[cfg(not(loom))]
         match current::place() {
-            Place::Coroutine => return Self(current::running().node().cast()),
+            Place::Coroutine | Place::NoPark(_) => return Self(current::running().node().cast()),
             Place::WorkerStack => park::refuse_worker_stack(),
             Place::Thread => {}
         }

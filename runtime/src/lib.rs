@@ -38,6 +38,7 @@
 
 #[cfg(not(loom))]
 mod builder;
+mod cancel;
 pub mod channel;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
@@ -51,6 +52,8 @@ pub mod embedding;
 mod hook;
 #[allow(unsafe_code)]
 mod lent_waiter;
+#[cfg(not(loom))]
+mod local;
 #[cfg(not(loom))]
 pub mod metrics;
 #[cfg(not(loom))]
@@ -86,13 +89,18 @@ mod wait_list;
 
 #[cfg(not(loom))]
 pub use self::builder::{Handle, Runtime, RuntimeBuilder, run};
+pub use self::cancel::{CancellationToken, DropGuard};
 #[cfg(not(loom))]
 pub use self::hook::{Hook, HookHandle, HookId, Progress, RoundContext};
 #[cfg(not(loom))]
-pub use self::park::{Coroutine, current, park, park_timeout};
+pub use self::local::CoroutineLocal;
+#[cfg(not(loom))]
+pub use self::park::{Coroutine, current, no_park, park, park_timeout, shield};
 #[cfg(not(loom))]
 pub use self::scheduler::shutdown::ShutdownReport;
 #[cfg(not(loom))]
-pub use self::spawn::{Builder, is_cancelled, on_worker_stack, sleep, sleep_until, spawn, spawn_local, spawn_on, worker_index, yield_now};
+pub use self::spawn::{
+    Builder, is_cancelled, on_worker_stack, sleep, sleep_until, spawn, spawn_local, spawn_on, try_sleep, worker_index, yield_now,
+};
 #[cfg(not(loom))]
 pub use self::task::{JoinError, JoinHandle};

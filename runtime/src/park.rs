@@ -10,18 +10,32 @@
 //! - A return says nothing about the caller's condition; callers loop.
 //! - Waking allocates nothing and takes no lock of the waiter's choosing.
 
+use std::cell::Cell;
 use std::fmt;
+#[cfg(not(loom))]
+use std::panic::Location;
 use std::time::Duration;
 
 use crate::primitive::{Arc, Condvar, Mutex, thread_local};
 #[cfg(not(loom))]
-use crate::scheduler::current::{self, Cancellation, Place};
+use crate::scheduler::current::{self, Place};
 #[cfg(not(loom))]
 use crate::task::TaskRef;
+#[cfg(not(loom))]
+use crate::task_state::Wake;
 use crate::time::Instant;
 
 thread_local! {
-    static PARKER: Arc<ThreadParker> = Arc::new(ThreadParker::new());
+    static THREAD: PlainThread = PlainThread::new();
+}
+
+/// What cancellation does to a park.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancellation {
+    /// It ends it.
+    Returns,
+    /// Nothing, until a shutdown's last phase unwinds the stack.
+    Shielded,
 }
 
 /// Why a park came back.
@@ -32,7 +46,8 @@ pub enum Unparked {
     Token,
     /// The deadline passed and no token was there.
     TimedOut,
-    /// The runtime is shutting down. Level-triggered: every later park says so again. The caller gives up with an error.
+    /// The caller is cancelled, by its handle, by a token that it is inside of, or by its runtime's shutdown. Level-triggered:
+    /// every later park says so again. The caller gives up with an error.
     Cancelled,
 }
 
@@ -59,11 +74,44 @@ impl Waiter {
     pub(crate) fn current() -> Self {
         #[cfg(not(loom))]
         match current::place() {
-            Place::Coroutine => return Self(Kind::Coroutine(current::task())),
+            Place::Coroutine | Place::NoPark(_) => return Self(Kind::Coroutine(current::task())),
             Place::WorkerStack => refuse_worker_stack(),
             Place::Thread => {}
         }
-        Self(Kind::Thread(PARKER.with(Arc::clone)))
+        Self(Kind::Thread(THREAD.with(|thread| Arc::clone(&thread.parker))))
+    }
+
+    /// Cancels the waiter until it ends that itself. Whoever gets `true` calls [`resume_interrupted`](Self::resume_interrupted):
+    /// the waiter runs no more until then.
+    #[must_use]
+    pub(crate) fn interrupt(&self) -> bool {
+        match &self.0 {
+            #[cfg(not(loom))]
+            Kind::Coroutine(task) => task.interrupt() == Wake::Enqueue,
+            Kind::Thread(parker) => {
+                parker.interrupt();
+                false
+            }
+        }
+    }
+
+    /// The second half of an interruption that found the waiter parked: apart, because it may ring a worker and the first
+    /// half happens under a lock.
+    pub(crate) fn resume_interrupted(&self) {
+        match &self.0 {
+            #[cfg(not(loom))]
+            Kind::Coroutine(task) => task.enqueue(),
+            Kind::Thread(_) => unreachable!("a thread is interrupted in one go"),
+        }
+    }
+
+    /// Takes an interruption of the caller itself back.
+    pub(crate) fn end_interrupt(&self) {
+        match &self.0 {
+            #[cfg(not(loom))]
+            Kind::Coroutine(task) => task.end_interrupt(),
+            Kind::Thread(parker) => parker.end_interrupt(),
+        }
     }
 
     /// Sets the token, and makes the waiter run if it is parked.
@@ -94,26 +142,21 @@ impl fmt::Debug for Waiter {
     }
 }
 
-/// Blocks the calling coroutine or thread until its token is set, the deadline passes, or the runtime shuts down.
+/// Blocks the calling coroutine or thread until its token is set, the deadline passes, or it is cancelled.
 ///
 /// While the coroutine is unwinding from a panic it never suspends (the thread's panic count would be charged to others):
 /// without a token it returns `Cancelled`.
 ///
 /// # Panics
 ///
-/// On a worker's own stack. At the end of a shutdown's grace it unwinds the coroutine with a private payload.
+/// On a worker's own stack, and inside [`no_park`](crate::no_park). At the end of a shutdown's grace it unwinds the coroutine
+/// with a private payload.
 #[track_caller]
 pub fn park_until(deadline: Option<Instant>) -> Unparked {
-    #[cfg(not(loom))]
-    match current::place() {
-        Place::Coroutine => return current::park(deadline, Cancellation::Returns),
-        Place::WorkerStack => refuse_worker_stack(),
-        Place::Thread => {}
-    }
-    PARKER.with(|parker| parker.park_until(deadline))
+    park_with(deadline, Cancellation::Returns)
 }
 
-/// As [`park_until`] for waits that cannot fail: a shutdown's cancellation does not end it, only its final unwinding does.
+/// As [`park_until`] for waits that cannot fail: cancellation does not end it, only a shutdown's final unwinding does.
 ///
 /// Never returns [`Unparked::Cancelled`].
 ///
@@ -122,13 +165,107 @@ pub fn park_until(deadline: Option<Instant>) -> Unparked {
 /// If the coroutine is unwinding and would have to wait: a clean-up that cannot be cancelled must not block.
 #[track_caller]
 pub(crate) fn park_shielded_until(deadline: Option<Instant>) -> Unparked {
+    park_with(deadline, Cancellation::Shielded)
+}
+
+/// [`park_until`], or the same shielded.
+#[inline]
+#[track_caller]
+pub(crate) fn park_with(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
     #[cfg(not(loom))]
     match current::place() {
-        Place::Coroutine => return current::park(deadline, Cancellation::Shielded),
+        Place::Coroutine => return current::park(deadline, cancellation),
+        Place::NoPark(since) => {
+            // Who unwinds is not suspended, and a second panic would end the process.
+            if !std::thread::panicking() {
+                refuse_no_park(since);
+            }
+            return current::park(deadline, cancellation);
+        }
         Place::WorkerStack => refuse_worker_stack(),
         Place::Thread => {}
     }
-    PARKER.with(|parker| parker.park_until(deadline))
+    THREAD.with(|thread| thread.park_until(deadline, cancellation))
+}
+
+/// Whether the caller's blocking calls return their error of cancellation. The runtime's shutdown is asked for elsewhere.
+#[cfg(not(loom))]
+pub(crate) fn is_interrupted_thread() -> bool {
+    current::place() == Place::Thread && THREAD.with(|thread| thread.parker.state.lock().interrupted)
+}
+
+/// Runs `f` with blocking calls that wait although the caller is cancelled: for clean-up that has to send, flush or join.
+///
+/// [`is_cancelled`](crate::is_cancelled) still says what is so. The last phase of a shutdown, which unwinds what has not
+/// ended, passes through.
+///
+/// ```
+/// use std::time::Duration;
+/// use weald_runtime::{Builder, CancellationToken, channel, shield};
+///
+/// weald_runtime::run(|| {
+///     let token = CancellationToken::new();
+///     token.cancel();
+///     let (sender, receiver) = channel::bounded(0);
+///     let child = Builder::new().cancellation(token).spawn(move || {
+///         assert!(sender.send("refused").is_err());
+///         shield(|| sender.send("a last word")).expect("the receiver waits");
+///     });
+///     assert_eq!(receiver.recv_timeout(Duration::from_secs(9)), Ok("a last word"));
+///     child.join().expect("no panic");
+/// });
+/// ```
+#[cfg(not(loom))]
+pub fn shield<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            replace_shield(self.0);
+        }
+    }
+    let _restore = Restore(replace_shield(true));
+    f()
+}
+
+#[cfg(not(loom))]
+fn replace_shield(shielded: bool) -> bool {
+    match current::place() {
+        Place::Coroutine | Place::NoPark(_) => current::replace_shield(shielded),
+        Place::WorkerStack | Place::Thread => THREAD.with(|thread| thread.shielded.replace(shielded)),
+    }
+}
+
+/// Runs `f`, in which a call that would suspend the coroutine (or block the thread) panics and says where `no_park` was
+/// called: for code that other coroutines of the same worker must not run in the middle of, as it holds a `RefCell` borrow,
+/// a `std` lock, or a pointer into its stack.
+///
+/// A call that need not wait goes on as ever.
+///
+/// ```
+/// let runtime = weald_runtime::Runtime::builder().workers(1).build()?;
+/// let refused = runtime.handle().spawn(|| weald_runtime::no_park(weald_runtime::park)).join();
+/// assert!(refused.expect_err("it panicked").to_string().contains("no_park"));
+/// # Ok::<_, std::io::Error>(())
+/// ```
+#[cfg(not(loom))]
+#[track_caller]
+pub fn no_park<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<&'static Location<'static>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            THREAD.with(|thread| thread.no_park.set(self.0));
+        }
+    }
+    let since = Location::caller();
+    match current::place() {
+        Place::Coroutine | Place::NoPark(_) => current::no_park(since, f),
+        // Nothing parks there anyway.
+        Place::WorkerStack => f(),
+        Place::Thread => {
+            let _restore = Restore(THREAD.with(|thread| thread.no_park.replace(Some(since))));
+            f()
+        }
+    }
 }
 
 /// Gives the caller a token, for a wait that consumed one which was not its own.
@@ -221,46 +358,103 @@ pub(crate) fn refuse_worker_stack() -> ! {
 
 /// Lends the calling thread's handle, which stays where it is while the thread lives.
 pub(crate) fn with_parker<R>(f: impl FnOnce(&Arc<ThreadParker>) -> R) -> R {
-    PARKER.with(f)
+    THREAD.with(|thread| f(&thread.parker))
 }
 
-/// A plain thread's token.
+#[cfg(not(loom))]
+#[cold]
+#[track_caller]
+pub(crate) fn refuse_no_park(since: &Location<'_>) -> ! {
+    panic!("cannot block inside of the no_park(..) at {since}");
+}
+
+/// What a plain thread keeps for itself.
+struct PlainThread {
+    parker: Arc<ThreadParker>,
+    shielded: Cell<bool>,
+    #[cfg(not(loom))]
+    no_park: Cell<Option<&'static Location<'static>>>,
+}
+
+impl PlainThread {
+    fn new() -> Self {
+        Self {
+            parker: Arc::new(ThreadParker::new()),
+            shielded: Cell::new(false),
+            #[cfg(not(loom))]
+            no_park: Cell::new(None),
+        }
+    }
+
+    #[track_caller]
+    fn park_until(&self, deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
+        #[cfg(not(loom))]
+        if let Some(since) = self.no_park.get()
+            && !std::thread::panicking()
+        {
+            refuse_no_park(since);
+        }
+        let cancellation = if self.shielded.get() { Cancellation::Shielded } else { cancellation };
+        self.parker.park_until(deadline, cancellation)
+    }
+}
+
+/// A plain thread's token, and whether it is cancelled.
 pub(crate) struct ThreadParker {
-    token: Mutex<bool>,
-    set: Condvar,
+    state: Mutex<ThreadState>,
+    changed: Condvar,
     #[cfg(not(loom))]
     thread: std::thread::Thread,
+}
+
+#[derive(Default)]
+struct ThreadState {
+    token: bool,
+    /// A token that the thread is inside of was cancelled.
+    interrupted: bool,
 }
 
 impl ThreadParker {
     fn new() -> Self {
         Self {
-            token: Mutex::new(false),
-            set: Condvar::new(),
+            state: Mutex::new(ThreadState::default()),
+            changed: Condvar::new(),
             #[cfg(not(loom))]
             thread: std::thread::current(),
         }
     }
 
     pub(crate) fn unpark(&self) {
-        *self.token.lock() = true;
-        self.set.notify_one();
+        self.state.lock().token = true;
+        self.changed.notify_one();
     }
 
-    fn park_until(&self, deadline: Option<Instant>) -> Unparked {
-        let mut token = self.token.lock();
+    fn interrupt(&self) {
+        self.state.lock().interrupted = true;
+        self.changed.notify_one();
+    }
+
+    fn end_interrupt(&self) {
+        self.state.lock().interrupted = false;
+    }
+
+    fn park_until(&self, deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
+        let mut state = self.state.lock();
         loop {
-            if std::mem::take(&mut *token) {
+            if std::mem::take(&mut state.token) {
                 return Unparked::Token;
             }
+            if state.interrupted && cancellation == Cancellation::Returns {
+                return Unparked::Cancelled;
+            }
             match deadline {
-                None => token = self.set.wait(token),
+                None => state = self.changed.wait(state),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left == Duration::ZERO {
                         return Unparked::TimedOut;
                     }
-                    token = self.set.wait_timeout(token, left);
+                    state = self.changed.wait_timeout(state, left);
                 }
             }
         }

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use crate::park;
-use crate::park::Unparked;
+use crate::cancel::CancellationToken;
+use crate::park::{self, Unparked};
 use crate::scheduler::Phase;
 use crate::scheduler::current::{self, Place};
+use crate::sync::Cancelled;
 use crate::task::{self, Attributes, JoinHandle};
 use crate::time::Instant;
 
@@ -22,7 +23,10 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    Builder::new().spawn(f)
+    current::with(|local| match local {
+        Some(local) => local.shared.spawn(f, Attributes::default()),
+        None => outside(),
+    })
 }
 
 /// Starts a coroutine on one worker, counted from zero.
@@ -68,6 +72,7 @@ where
 #[must_use]
 pub struct Builder {
     attributes: Attributes,
+    cancellation: Option<CancellationToken>,
 }
 
 impl Builder {
@@ -89,6 +94,12 @@ impl Builder {
         self
     }
 
+    /// The coroutine runs inside of `token`, as if its function began with [`CancellationToken::run`].
+    pub fn cancellation(mut self, token: CancellationToken) -> Self {
+        self.cancellation = Some(token);
+        self
+    }
+
     /// See [`spawn`].
     ///
     /// # Panics
@@ -102,7 +113,7 @@ impl Builder {
     {
         let attributes = self.attributes.spawned_here();
         current::with(|local| match local {
-            Some(local) => local.shared.spawn(f, attributes),
+            Some(local) => local.shared.spawn(under(self.cancellation, f), attributes),
             None => outside(),
         })
     }
@@ -120,7 +131,7 @@ impl Builder {
     {
         let attributes = self.attributes.spawned_here();
         current::with(|local| match local {
-            Some(local) => local.shared.spawn_on(worker, f, attributes),
+            Some(local) => local.shared.spawn_on(worker, under(self.cancellation, f), attributes),
             None => outside(),
         })
     }
@@ -139,7 +150,7 @@ impl Builder {
         let attributes = self.attributes.spawned_here();
         current::with(|local| {
             let Some(local) = local else { outside() };
-            let (task, handle) = task::new(f, local.next_id(), attributes);
+            let (task, handle) = task::new(under(self.cancellation, f), local.next_id(), attributes);
             // Nothing starts in a shutdown; the dropped task is published as cancelled.
             if local.shared.phase() == Phase::Running {
                 task.pin_to(&local.worker);
@@ -163,7 +174,7 @@ pub fn sleep(duration: Duration) {
 
 /// Blocks the calling coroutine, or plain thread, until `deadline` at least.
 ///
-/// A shutdown does not end it early; its last phase unwinds the sleeper.
+/// Cancellation does not end it early ([`try_sleep`] is for that); the last phase of a shutdown unwinds the sleeper.
 #[track_caller]
 pub fn sleep_until(deadline: Instant) {
     let mut tokens = false;
@@ -176,16 +187,40 @@ pub fn sleep_until(deadline: Instant) {
     }
 }
 
+/// As [`sleep`], but ended by cancellation.
+///
+/// # Errors
+///
+/// [`Cancelled`] if the caller is cancelled before the time is over.
+#[track_caller]
+pub fn try_sleep(duration: Duration) -> Result<(), Cancelled> {
+    let deadline = Instant::now() + duration;
+    let mut tokens = false;
+    let mut cancelled = false;
+    while !cancelled && Instant::now() < deadline {
+        match park::park_until(Some(deadline)) {
+            Unparked::Token => tokens = true,
+            Unparked::TimedOut => {}
+            Unparked::Cancelled => cancelled = true,
+        }
+    }
+    if tokens {
+        park::restore_token();
+    }
+    if cancelled { Err(Cancelled::new(())) } else { Ok(()) }
+}
+
 /// The number of the worker that runs the caller, counted from zero; `None` outside of a runtime.
 #[must_use]
 pub fn worker_index() -> Option<usize> {
     current::with(|local| local.map(|local| local.worker.index))
 }
 
-/// Whether the caller's runtime is shutting down, so that blocking calls return errors.
+/// Whether the caller is told to end, so that its blocking calls return errors of cancellation: by
+/// [`JoinHandle::cancel`], by a [`CancellationToken`] that it is inside of, or because its runtime shuts down.
 #[must_use]
 pub fn is_cancelled() -> bool {
-    current::is_cancelled()
+    current::is_cancelled() || park::is_interrupted_thread()
 }
 
 /// Runs `f` on the worker's own stack of 2 MiB, for code that needs more than a coroutine has and does not block.
@@ -196,6 +231,14 @@ where
     F: FnOnce() -> R + Send,
 {
     current::on_worker_stack(f)
+}
+
+/// `f`, run inside of the token if there is one.
+fn under<F: FnOnce() -> T, T>(token: Option<CancellationToken>, f: F) -> impl FnOnce() -> T {
+    move || match token {
+        Some(token) => token.run(f),
+        None => f(),
+    }
 }
 
 #[cold]

@@ -32,6 +32,7 @@ use crate::coroutine::overflow::Running;
 use crate::coroutine::stack::TOP_SIZE;
 use crate::coroutine::{Coroutine, Resumed, Suspend, Yielder};
 use crate::lent_waiter::{self, LentWaiter};
+use crate::local::Locals;
 use crate::primitive::atomic::{AtomicPtr, Ordering};
 use crate::scheduler::WorkerShared;
 use crate::scheduler::current;
@@ -100,6 +101,10 @@ struct Owner {
     parked_since: Cell<Instant>,
     parked_stack: Cell<usize>,
     shielded: Cell<bool>,
+    /// Empty before the first run and after the last.
+    locals: Locals,
+    /// Inside of a `shield(..)`.
+    shield: Cell<bool>,
     previous_started: Cell<Option<TaskPtr>>,
     next_started: Cell<Option<TaskPtr>>,
 }
@@ -149,8 +154,14 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
         let Stage::Unstarted(f) = (unsafe { Self::replace(header, Stage::Empty) }) else {
             unreachable!("a task runs once");
         };
-        let result = panic::catch_unwind(AssertUnwindSafe(f))
-            .map_err(|payload| if payload.is::<ShutdownUnwind>() { JoinError::Cancelled } else { JoinError::Panicked(payload) });
+        let returned = panic::catch_unwind(AssertUnwindSafe(f));
+        let ended = TaskPtr(header).locals().end();
+        let result = match (returned, ended) {
+            (Ok(value), Err(payload)) => panic::catch_unwind(AssertUnwindSafe(|| drop(value))).and(Err(payload)),
+            (returned, _) => returned,
+        };
+        let result =
+            result.map_err(|payload| if payload.is::<ShutdownUnwind>() { JoinError::Cancelled } else { JoinError::Panicked(payload) });
         // SAFETY: as above.
         unsafe { Self::replace(header, Stage::Finished(result)) };
     }
@@ -244,11 +255,11 @@ pub(crate) fn run_borrowed<'a, T: Send + 'a>(
     let mut result = None;
     let place = &mut result;
     let closure: Box<dyn FnOnce() + Send + '_> = Box::new(move || *place = Some(f()));
-    // SAFETY: only the lifetime changes. The closure is gone when `join` below has returned, because done is published after
-    // the closure was consumed or dropped and its stack left; and on a plain thread, whose waits are never cancelled, `join`
-    // returns only when it was. A panic in `spawn` drops the closure or leaves it where it can never run.
+    // SAFETY: only the lifetime changes. The closure is gone when `join_shielded` below has returned, because done is published
+    // after the closure was consumed or dropped and its stack left; and on a plain thread, which is never unwound from a park,
+    // it returns only when it was. A panic in `spawn` drops the closure or leaves it where it can never run.
     let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(closure) };
-    spawn(closure).join()?;
+    spawn(closure).join_shielded()?;
     result.ok_or(JoinError::Cancelled)
 }
 
@@ -332,11 +343,31 @@ impl TaskRef {
 
     /// Sets the token, and enqueues the task where it lives if it is parked.
     pub(crate) fn unpark(&self) {
+        if self.wake(TaskState::unpark) == Wake::Enqueue {
+            self.enqueue();
+        }
+    }
+
+    /// Cancels the task until it ends the interruption. On `Wake::Enqueue` the caller owes it an [`enqueue`](Self::enqueue).
+    pub(crate) fn interrupt(&self) -> Wake {
+        self.wake(TaskState::interrupt)
+    }
+
+    /// For the running task itself; see `TaskState::end_interrupt`.
+    pub(crate) fn end_interrupt(&self) {
+        self.header().state.end_interrupt();
+    }
+
+    #[inline]
+    fn wake(&self, wake: impl FnOnce(&TaskState) -> Wake) -> Wake {
         // Before the state changes: afterwards the wake would be lost.
         self.0.refuse_foreign_thread();
-        if self.header().state.unpark() == Wake::Enqueue {
-            self.0.enqueue();
-        }
+        wake(&self.header().state)
+    }
+
+    /// Enqueues the task, which the caller owns by a wake, where it lives.
+    pub(crate) fn enqueue(&self) {
+        self.0.enqueue();
     }
 }
 
@@ -416,6 +447,14 @@ impl TaskPtr {
         }
     }
 
+    /// Cancels the task for good. For who holds a reference or the join handle.
+    pub(crate) fn cancel(self) {
+        self.refuse_foreign_thread();
+        if self.state().cancel() == Wake::Enqueue {
+            self.enqueue();
+        }
+    }
+
     /// Puts a task that the caller owns by its wake into the queue of its home.
     #[inline]
     pub(crate) fn enqueue(self) {
@@ -451,6 +490,8 @@ impl TaskPtr {
             parked_since: Cell::new(Instant::default()),
             parked_stack: Cell::new(0),
             shielded: Cell::new(false),
+            locals: Locals::default(),
+            shield: Cell::new(false),
             previous_started: Cell::new(None),
             next_started: Cell::new(None),
         };
@@ -506,6 +547,16 @@ impl TaskPtr {
         let owner = self.owner();
         owner.parked_since.set(now);
         owner.parked_stack.set(ptr::from_ref(&here).addr());
+    }
+
+    /// The task's coroutine-locals.
+    pub(crate) fn locals<'a>(self) -> &'a Locals {
+        &self.owner().locals
+    }
+
+    /// Whether the task shields all its parks from cancellation.
+    pub(crate) fn shield<'a>(self) -> &'a Cell<bool> {
+        &self.owner().shield
     }
 
     pub(crate) fn is_shielded(self) -> bool {

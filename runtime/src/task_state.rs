@@ -4,13 +4,13 @@
 //! those, and is `#[must_use]`.
 //!
 //! ```text
-//!             unpark, time_out, cancel: set a flag
+//!             unpark, time_out, cancel, interrupt: set a flag
 //!            +--------+
 //!            v        |   commit_park (no flag)
 //!        +----------------+ ------------------> +--------+
 //!        |    runnable    |                     | parked |
 //!        +----------------+ <------------------ +--------+
-//!            |               unpark, time_out, cancel: whoever clears PARKED must enqueue
+//!            |               unpark, time_out, cancel, interrupt: whoever clears PARKED must enqueue
 //!            | finish
 //!            v
 //!        +----------------+
@@ -46,8 +46,12 @@ const JOIN_WAITER: u64 = 1 << 7;
 /// The last departure from *parked* was by a token, which went with it. Means nothing before the task was resumed from it,
 /// nor after its next commit.
 const WOKEN: u64 = 1 << 8;
+const INTERRUPTED: u64 = 1 << 9;
 /// One counted reference; the bits from here on are their number.
 const REFERENCE: u64 = 1 << 16;
+
+/// What makes blocking calls return their error: for good, or while a cancelled token's closure runs.
+const CANCELLATION: u64 = CANCELLED | INTERRUPTED;
 
 /// The word. See the module's documentation.
 #[derive(Debug)]
@@ -140,6 +144,18 @@ impl TaskState {
         self.wake(CANCELLED)
     }
 
+    /// Cancels until [`end_interrupt`](Self::end_interrupt), for a token whose closure the task runs.
+    pub(crate) fn interrupt(&self) -> Wake {
+        self.wake(INTERRUPTED)
+    }
+
+    /// Takes an interruption back. By the task itself, which then looks again at the tokens that it is still inside of.
+    pub(crate) fn end_interrupt(&self) {
+        // Ordering: Acquire pairs with the Release in `wake`: a token whose interruption this takes away is seen to be
+        // cancelled, and one whose interruption comes later sets the flag again.
+        self.0.fetch_and(!INTERRUPTED, Ordering::Acquire);
+    }
+
     /// Asks for the stack to be unwound, for good.
     pub(crate) fn unwind(&self) -> Wake {
         self.wake(CANCELLED | UNWINDING)
@@ -174,7 +190,7 @@ impl TaskState {
         // Ordering: Relaxed for the common case of no flag at all; nothing is concluded from it but to go on and park,
         // which `commit_park` checks again.
         let word = self.0.load(Ordering::Relaxed);
-        if word & (TOKEN | TIMED_OUT | CANCELLED) == 0 {
+        if word & (TOKEN | TIMED_OUT | CANCELLATION) == 0 {
             return Wakeup::Nothing;
         }
         // Ordering: Acquire pairs with the Release in `wake`.
@@ -186,7 +202,7 @@ impl TaskState {
     pub(crate) fn resumed(&self) -> Wakeup {
         // Ordering: Acquire pairs with the Release in `wake`.
         let word = self.0.load(Ordering::Acquire);
-        if word & (WOKEN | TOKEN | TIMED_OUT | CANCELLED) == WOKEN {
+        if word & (WOKEN | TOKEN | TIMED_OUT | CANCELLATION) == WOKEN {
             return Wakeup::Token;
         }
         // Ordering: as above.
@@ -202,7 +218,7 @@ impl TaskState {
     /// Whether the task is cancelled, without consuming anything.
     pub(crate) fn is_cancelled(&self) -> bool {
         // Ordering: Relaxed, the flag stands alone.
-        self.0.load(Ordering::Relaxed) & CANCELLED != 0
+        self.0.load(Ordering::Relaxed) & CANCELLATION != 0
     }
 
     /// Whether the task is parked, so that only a wake makes it run.
@@ -215,7 +231,7 @@ impl TaskState {
     ///
     /// A shielded task parks although it is cancelled.
     pub(crate) fn commit_park(&self, shielded: bool) -> Commit {
-        let obstacles = TOKEN | TIMED_OUT | UNWINDING | if shielded { 0 } else { CANCELLED };
+        let obstacles = TOKEN | TIMED_OUT | UNWINDING | if shielded { 0 } else { CANCELLATION };
         // Ordering: Relaxed, the exchange below publishes.
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
@@ -352,7 +368,7 @@ fn wakeup(word: u64) -> Wakeup {
         Wakeup::Token
     } else if word & TIMED_OUT != 0 {
         Wakeup::TimedOut
-    } else if word & CANCELLED != 0 {
+    } else if word & CANCELLATION != 0 {
         Wakeup::Cancelled
     } else {
         Wakeup::Nothing
@@ -415,6 +431,20 @@ mod tests {
         assert_eq!(state.cancel(), Wake::Nothing);
         assert_eq!(state.commit_park(false), Commit::Runnable);
         assert_eq!(state.resumed(), Wakeup::Cancelled);
+    }
+
+    #[test]
+    fn an_interruption_lasts_until_it_is_taken_back() {
+        let state = TaskState::new();
+        assert_eq!(state.commit_park(false), Commit::Parked);
+        assert_eq!(state.interrupt(), Wake::Enqueue);
+        assert_eq!(state.resumed(), Wakeup::Cancelled);
+        assert_eq!(state.take(), Wakeup::Cancelled);
+        assert!(state.is_cancelled());
+        state.end_interrupt();
+        assert!(!state.is_cancelled());
+        assert_eq!(state.take(), Wakeup::Nothing);
+        assert_eq!(state.commit_park(false), Commit::Parked);
     }
 
     #[test]
@@ -501,6 +531,32 @@ mod loom_tests {
                 assert_ne!(state.resumed(), Wakeup::Nothing, "the resumed task finds why");
             }
             assert_eq!(mine + enqueued.load(Ordering::Relaxed), 1);
+        });
+    }
+
+    /// A task leaves one token's closure while that token and an outer one are cancelled: it stays interrupted on behalf of the
+    /// outer one, and does not park.
+    #[test]
+    fn loom_end_interrupt_against_another_interruption() {
+        loom::model(|| {
+            let state = Arc::new(TaskState::new());
+            let outer = Arc::new(crate::primitive::atomic::AtomicBool::new(false));
+            assert_eq!(state.interrupt(), Wake::Nothing, "the inner token");
+            let canceller = {
+                let (state, outer) = (Arc::clone(&state), Arc::clone(&outer));
+                thread::spawn(move || {
+                    outer.store(true, Ordering::Relaxed);
+                    state.interrupt()
+                })
+            };
+            state.end_interrupt();
+            if outer.load(Ordering::Relaxed) {
+                assert_eq!(state.interrupt(), Wake::Nothing);
+            }
+            let parked = state.commit_park(false) == Commit::Parked;
+            let enqueue = canceller.join().expect("the canceller does not panic") == Wake::Enqueue;
+            assert_eq!(parked, enqueue, "parked only if the cancellation came later, and then woken by it");
+            assert_eq!(state.take(), Wakeup::Cancelled);
         });
     }
 

@@ -17,7 +17,8 @@ use super::spawn_queue::SpawnQueue;
 use super::{Phase, Shared, WorkerShared};
 use crate::coroutine::Suspend;
 use crate::coroutine::overflow::Running;
-use crate::park::Unparked;
+use crate::local::Locals;
+use crate::park::{self, Cancellation, Unparked};
 use crate::task::{ShutdownUnwind, StartedTasks, TaskPtr, TaskQueue, TaskRef};
 use crate::task_state::{Wake, Wakeup};
 use crate::time::Instant;
@@ -39,7 +40,7 @@ pub(crate) struct Local {
     pub(crate) timers: RefCell<TimerWheel<TaskPtr>>,
     pub(crate) rng: RefCell<fastrand::Rng>,
     pub(crate) running: Cell<Option<TaskPtr>>,
-    on_worker_stack: Cell<bool>,
+    confined: Cell<Option<Confined>>,
     first_id: u64,
     /// The time as of the round's last look at the clock: late by a round, at most, or by what one coroutine holds the worker.
     pub(crate) clock: Cell<Instant>,
@@ -58,7 +59,7 @@ impl Local {
             timers: RefCell::new(TimerWheel::new(Instant::now())),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             running: Cell::new(None),
-            on_worker_stack: Cell::new(false),
+            confined: Cell::new(None),
             first_id,
             clock: Cell::new(Instant::now()),
         }
@@ -124,11 +125,22 @@ pub(crate) fn with<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
     f(unsafe { LOCAL.get().as_ref() })
 }
 
+/// Why the running coroutine must not leave the worker.
+#[derive(Clone, Copy, Debug)]
+enum Confined {
+    /// It has left its stack for the worker's.
+    WorkerStack,
+    /// It is inside of a `no_park`, which began here.
+    NoPark(&'static Location<'static>),
+}
+
 /// Where the calling code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// In a coroutine, on its stack.
     Coroutine,
+    /// In a coroutine, on its stack, inside of the `no_park` that began here.
+    NoPark(&'static Location<'static>),
     /// On a worker's own stack, where nothing may wait.
     WorkerStack,
     /// On a thread that is no worker.
@@ -140,8 +152,12 @@ pub(crate) enum Place {
 pub(crate) fn place() -> Place {
     with(|local| match local {
         None => Place::Thread,
-        Some(local) if local.running.get().is_none() || local.on_worker_stack.get() => Place::WorkerStack,
-        Some(_) => Place::Coroutine,
+        Some(local) if local.running.get().is_none() => Place::WorkerStack,
+        Some(local) => match local.confined.get() {
+            None => Place::Coroutine,
+            Some(Confined::NoPark(since)) => Place::NoPark(since),
+            Some(Confined::WorkerStack) => Place::WorkerStack,
+        },
     })
 }
 
@@ -169,15 +185,6 @@ pub(crate) fn running_for_overflow() -> *const Running {
     with(|local| local.and_then(|local| local.running.get()).map_or(ptr::null(), TaskPtr::overflow))
 }
 
-/// What cancellation does to a park.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cancellation {
-    /// It ends it.
-    Returns,
-    /// Nothing, until the shutdown's last phase unwinds the stack.
-    Shielded,
-}
-
 /// Parks the running coroutine. See `park::park_until`.
 ///
 /// # Panics
@@ -186,11 +193,11 @@ pub(crate) enum Cancellation {
 #[track_caller]
 pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
     let location = Location::caller();
-    let shielded = cancellation == Cancellation::Shielded;
     in_coroutine(|local, task| {
         if std::thread::panicking() {
-            return park_while_panicking(task, shielded, location);
+            return park_while_panicking(task, cancellation, location);
         }
+        let shielded = cancellation == Cancellation::Shielded || task.shield().get();
         match task.state().take() {
             Wakeup::Token => return Unparked::Token,
             Wakeup::Unwind => {
@@ -234,15 +241,25 @@ pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unp
 
 /// A coroutine that unwinds must not leave its worker: the thread counts panics, and would charge it to the next one.
 #[cold]
-fn park_while_panicking(task: TaskPtr, shielded: bool, location: &Location<'_>) -> Unparked {
+fn park_while_panicking(task: TaskPtr, cancellation: Cancellation, location: &Location<'_>) -> Unparked {
     if task.state().take() == Wakeup::Token {
         return Unparked::Token;
     }
-    if shielded {
+    if cancellation == Cancellation::Shielded {
         eprintln!("fatal: {} would block at {location} while it unwinds from a panic", task.describe());
         std::process::abort();
     }
     Unparked::Cancelled
+}
+
+/// Lends the running coroutine's locals; `None` if none runs here.
+pub(crate) fn with_locals<R>(f: impl FnOnce(&Locals) -> R) -> Option<R> {
+    with(|local| Some(f(local?.running.get()?.locals())))
+}
+
+/// Shields the running coroutine's parks from cancellation, or ends that. Returns what was so before.
+pub(crate) fn replace_shield(shielded: bool) -> bool {
+    in_coroutine(|_, task| task.shield().replace(shielded))
 }
 
 #[cold]
@@ -253,10 +270,15 @@ fn unwind() -> ! {
 /// Lets other coroutines of the worker run. On a plain thread, lets other threads run.
 pub(crate) fn yield_now() {
     let yielded = with(|local| {
-        let Some(local) = local.filter(|local| !local.on_worker_stack.get()) else { return false };
+        let Some(local) = local else { return false };
         let Some(task) = local.running.get() else { return false };
         // As in `park`: who unwinds must not leave its worker.
         if !std::thread::panicking() {
+            match local.confined.get() {
+                None => {}
+                Some(Confined::NoPark(since)) => park::refuse_no_park(since),
+                Some(Confined::WorkerStack) => return false,
+            }
             task.suspend(Suspend::Yield);
             if task.state().is_unwinding() {
                 unwind();
@@ -271,20 +293,26 @@ pub(crate) fn yield_now() {
 
 /// Runs `f` on the worker's stack if the caller is a coroutine, and in place otherwise.
 pub(crate) fn on_worker_stack<R>(f: impl FnOnce() -> R + Send) -> R {
-    struct Reset<'a>(&'a Cell<bool>);
-    impl Drop for Reset<'_> {
-        fn drop(&mut self) {
-            self.0.set(false);
-        }
-    }
-    if place() != Place::Coroutine {
+    if !matches!(place(), Place::Coroutine | Place::NoPark(_)) {
         return f();
     }
-    in_coroutine(|local, task| {
-        local.on_worker_stack.set(true);
-        let _reset = Reset(&local.on_worker_stack);
-        task.on_worker_stack(f)
-    })
+    in_coroutine(|local, task| confine(local, Confined::WorkerStack, || task.on_worker_stack(f)))
+}
+
+/// Runs `f` in the running coroutine, which must not suspend meanwhile.
+pub(crate) fn no_park<R>(since: &'static Location<'static>, f: impl FnOnce() -> R) -> R {
+    in_coroutine(|local, _| confine(local, Confined::NoPark(since), f))
+}
+
+fn confine<R>(local: &Local, confined: Confined, f: impl FnOnce() -> R) -> R {
+    struct Restore<'a>(&'a Local, Option<Confined>);
+    impl Drop for Restore<'_> {
+        fn drop(&mut self) {
+            self.0.confined.set(self.1);
+        }
+    }
+    let _restore = Restore(local, local.confined.replace(Some(confined)));
+    f()
 }
 
 /// Puts a task that the caller owns by its wake into the queue of its home.

@@ -36,7 +36,7 @@ use crate::wait_list::Outcome;
 pub struct Cancelled<G = ()>(G);
 
 impl<G> Cancelled<G> {
-    fn new(given_back: G) -> Self {
+    pub(crate) fn new(given_back: G) -> Self {
         Self(given_back)
     }
 

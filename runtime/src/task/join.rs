@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{TaskPtr, panic_message};
 use crate::lent_waiter::{self, LentWaiter};
-use crate::park::{self, Unparked};
+use crate::park::{self, Cancellation, Unparked};
 use crate::primitive::atomic::Ordering;
 use crate::primitive::spin_loop;
 use crate::task_state::{Memory, Registration};
@@ -24,7 +24,7 @@ use crate::time::Instant;
 pub enum JoinError {
     /// It panicked, with this payload.
     Panicked(Box<dyn Any + Send + 'static>),
-    /// The runtime was shut down: the coroutine was not run, did not end in time, or the one that joins was cancelled.
+    /// The one that joins was cancelled; or the runtime was shut down, and the coroutine was not run or did not end in time.
     Cancelled,
     /// There was no stack for it: the arena is full, or the system out of memory.
     NoStack(io::Error),
@@ -37,7 +37,7 @@ impl JoinError {
         matches!(self, Self::Panicked(_))
     }
 
-    /// Whether the runtime was shut down.
+    /// Whether the one that joins was cancelled, or the runtime shut down.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled)
@@ -66,7 +66,7 @@ impl fmt::Display for JoinError {
                 Some(message) => write!(f, "the coroutine panicked: {message}"),
                 None => f.write_str("the coroutine panicked"),
             },
-            Self::Cancelled => f.write_str("the coroutine was cancelled by the shutdown of its runtime"),
+            Self::Cancelled => f.write_str("the coroutine, or its join, was cancelled"),
             Self::NoStack(error) => write!(f, "no stack for the coroutine: {error}"),
         }
     }
@@ -99,10 +99,10 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// [`JoinError`]: it panicked, there was no stack for it, or the runtime is shutting down.
+    /// [`JoinError`]: it panicked, there was no stack for it, the caller is cancelled, or the runtime is shutting down.
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
-        match self.wait(None) {
+        match self.wait(None, Cancellation::Returns) {
             Unparked::Token => self.take(),
             Unparked::TimedOut | Unparked::Cancelled => Err(JoinError::Cancelled),
         }
@@ -115,11 +115,39 @@ impl<T> JoinHandle<T> {
     /// The handle, when the time is over.
     #[track_caller]
     pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
-        match self.wait(Some(Instant::now() + timeout)) {
+        match self.wait(Some(Instant::now() + timeout), Cancellation::Returns) {
             Unparked::Token => Ok(self.take()),
             Unparked::TimedOut => Err(self),
             Unparked::Cancelled => Ok(Err(JoinError::Cancelled)),
         }
+    }
+
+    /// As [`join`](Self::join), although the caller is cancelled.
+    #[track_caller]
+    pub(crate) fn join_shielded(self) -> Result<T, JoinError> {
+        match self.wait(None, Cancellation::Shielded) {
+            Unparked::Token => self.take(),
+            Unparked::TimedOut | Unparked::Cancelled => unreachable!("a shielded wait without a deadline ends with the task"),
+        }
+    }
+
+    /// Tells the coroutine to end: from now on its blocking calls return their errors of cancellation, whatever they would
+    /// wait for, and [`is_cancelled`](crate::is_cancelled) is true in it. What it spawned is not told.
+    ///
+    /// Nothing is unwound, and nothing forces the coroutine: what it does then is its result. One that has not begun begins,
+    /// and finds itself cancelled.
+    ///
+    /// ```
+    /// weald_runtime::run(|| {
+    ///     let (sender, receiver) = weald_runtime::channel::bounded::<u32>(1);
+    ///     let child = weald_runtime::spawn(move || receiver.recv().is_err());
+    ///     child.cancel();
+    ///     assert!(child.join().expect("no panic"));
+    ///     drop(sender);
+    /// });
+    /// ```
+    pub fn cancel(&self) {
+        self.task.cancel();
     }
 
     /// Whether the coroutine has ended, so that [`join`](Self::join) would not wait.
@@ -135,7 +163,7 @@ impl<T> JoinHandle<T> {
     }
 
     #[track_caller]
-    fn wait(&self, deadline: Option<Instant>) -> Unparked {
+    fn wait(&self, deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
         let header = self.task.header();
         if header.state.is_done() {
             return Unparked::Token;
@@ -148,7 +176,7 @@ impl<T> JoinHandle<T> {
         }
         let registered = Registered(self.task);
         loop {
-            let unparked = park::park_until(deadline);
+            let unparked = park::park_with(deadline, cancellation);
             if header.state.is_done() {
                 return Unparked::Token;
             }
