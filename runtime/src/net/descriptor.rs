@@ -15,15 +15,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
-use super::cancelled;
+use super::{Wait, cancelled};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicBool, Ordering};
 use crate::reactor::{Direction, Drained, ReactorHandle, Source, WaitError, process_reactor};
 use crate::scheduler::current;
 use crate::time::Instant;
 
-pub(super) struct Descriptor {
-    descriptor: OwnedFd,
+pub(super) struct Descriptor<D: AsFd = OwnedFd> {
+    descriptor: D,
     first: OnceLock<Registration>,
     /// One registers at a time.
     registering: Mutex<()>,
@@ -38,10 +38,14 @@ struct Registration {
     next: OnceLock<Box<Registration>>,
 }
 
-impl Descriptor {
+impl<D: AsFd> Descriptor<D> {
     /// Takes a descriptor, which must be non-blocking.
-    pub(super) fn new(descriptor: OwnedFd) -> Descriptor {
+    pub(super) fn new(descriptor: D) -> Descriptor<D> {
         Descriptor { descriptor, first: OnceLock::new(), registering: Mutex::new(()) }
+    }
+
+    pub(super) fn get(&self) -> &D {
+        &self.descriptor
     }
 
     /// False only after an operation met `WouldBlock` and before the next edge.
@@ -66,19 +70,6 @@ impl Descriptor {
             }
             result => result,
         }
-    }
-
-    /// Blocks the caller after an operation met `WouldBlock`, until it may be tried again.
-    ///
-    /// # Errors
-    /// `TimedOut` at the deadline; cancelled; no reactor to be had.
-    #[track_caller]
-    pub(super) fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
-        let Some(registration) = self.open_registration() else {
-            // A new registration counts as ready: the operation is tried once more, and sees what came between.
-            return self.register().map(drop);
-        };
-        registration.source.wait(direction, deadline).map_err(wait_error)
     }
 
     /// The last registration, whose reactor may have ended.
@@ -113,8 +104,18 @@ impl Descriptor {
     }
 }
 
+impl<D: AsFd> Wait for Descriptor<D> {
+    fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
+        let Some(registration) = self.open_registration() else {
+            // A new registration counts as ready: the operation is tried once more, and sees what came between.
+            return self.register().map(drop);
+        };
+        registration.source.wait(direction, deadline).map_err(wait_error)
+    }
+}
+
 impl Registration {
-    fn watch_writing(&self, descriptor: &OwnedFd) -> io::Result<()> {
+    fn watch_writing(&self, descriptor: impl AsFd) -> io::Result<()> {
         // Relaxed: set after edges were armed, and read after the ready bit was cleared, whose Acquire keeps this load behind it.
         // So every edge since the failed try comes, and two who arm at once do no harm.
         if self.watches_writing.load(Ordering::Relaxed) || self.source.is_closed() {
@@ -126,13 +127,13 @@ impl Registration {
     }
 }
 
-impl AsFd for Descriptor {
+impl<D: AsFd> AsFd for Descriptor<D> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
 }
 
-impl Drop for Descriptor {
+impl<D: AsFd> Drop for Descriptor<D> {
     fn drop(&mut self) {
         let mut registration = self.first.get();
         while let Some(present) = registration {

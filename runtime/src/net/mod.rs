@@ -1,4 +1,5 @@
-//! UDP, in batches: [`UdpSocket`] with its options, [`RecvBatch`] and [`SendBatch`].
+//! Sockets: [`TcpStream`] and [`TcpListener`] in std's words, and [`UdpSocket`], which also sends and receives in batches
+//! ([`RecvBatch`], [`SendBatch`]).
 //!
 //! A socket may be made anywhere, and used by coroutines and plain threads alike, also by several at once. In a simulation it
 //! is one of the simulated network.
@@ -7,10 +8,14 @@
 
 mod batch;
 mod descriptor;
+mod resolve;
+mod tcp;
 mod timeout;
 mod udp;
 
 pub use self::batch::{Datagrams, RecvBatch, Refused, SendBatch, Transmit};
+pub use self::resolve::ToSocketAddrs;
+pub use self::tcp::{Incoming, TcpListener, TcpStream};
 pub use self::udp::{FilterInstruction, Offloads, UdpSocket, UdpSocketOptions};
 
 use std::error::Error;
@@ -74,7 +79,10 @@ impl Io {
 
 /// What a blocking call waits for. A trait and not a closure: a closure would stand for its caller's line.
 trait Wait {
-    /// Parks until the direction counts as ready.
+    /// Parks until the operation that met `WouldBlock` may be tried again.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; cancelled; no reactor to be had.
     #[track_caller]
     fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()>;
 }
@@ -92,13 +100,14 @@ fn blocking<T>(limit: Limit, mut operation: impl FnMut() -> io::Result<T>, socke
     }
 }
 
-/// Inside an [`io::Error`] (`error.get_ref()`): the runtime's shutdown ended a blocking call.
+/// Inside an [`io::Error`] (`error.get_ref()`): the caller was cancelled, by the runtime's shutdown for example, and a blocking
+/// call ended for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancelled;
 
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cancelled by the shutdown of the runtime")
+        f.write_str("cancelled")
     }
 }
 
@@ -107,4 +116,8 @@ impl Error for Cancelled {}
 /// The error of a call that was cancelled.
 fn cancelled() -> io::Error {
     io::Error::other(Cancelled)
+}
+
+fn is_cancelled(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Cancelled>())
 }

@@ -1,4 +1,4 @@
-//! UDP sockets: making them, their options, and sending or receiving one datagram.
+//! Sockets: making UDP ones, their options, sending or receiving one datagram; accepting connections; what errors mean.
 
 use std::io;
 use std::net::SocketAddr;
@@ -153,4 +153,59 @@ pub(crate) fn is_train_refused(error: &io::Error) -> bool {
 /// The error of a datagram that is longer than the interface takes.
 pub(crate) fn too_long() -> io::Error {
     io::Error::from_raw_os_error(libc::EMSGSIZE)
+}
+
+/// Takes a connection off a listening socket; the new descriptor is non-blocking.
+pub(crate) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
+    let mut raw = RawAddress::default();
+    let mut len = RawAddress::capacity();
+    let descriptor = listener.as_fd().as_raw_fd();
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the kernel writes at most `len` bytes to `raw`, which is that long, and the length back; the returned descriptor
+    // is new and owned by nobody else.
+    let accepted = unsafe { OwnedFd::from_raw_fd(check(libc::accept4(descriptor, raw.as_mut_ptr(), &raw mut len, flags))?) };
+    let remote = raw.decode().ok_or_else(|| io::Error::other("a connection from an address of no IP family"))?;
+    Ok((accepted, remote))
+}
+
+pub(crate) fn peer_address(socket: impl AsFd) -> io::Result<SocketAddr> {
+    let mut raw = RawAddress::default();
+    let mut len = RawAddress::capacity();
+    // SAFETY: the kernel writes at most `len` bytes to `raw`, which is that long, and the length back.
+    check(unsafe { libc::getpeername(socket.as_fd().as_raw_fd(), raw.as_mut_ptr(), &raw mut len) })?;
+    raw.decode().ok_or_else(|| io::Error::other("the peer's address is of no IP family"))
+}
+
+/// Whether a connection attempt goes on in the background.
+pub(crate) fn is_connecting(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR))
+}
+
+/// Whether a socket is not connected (yet).
+pub(crate) fn is_not_connected(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOTCONN)
+}
+
+/// Whether `accept` reported the end of a connection that was waiting there, accept(2): it is gone, and others may wait.
+pub(crate) fn is_about_gone_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EINTR
+                | libc::ENETDOWN
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+        )
+    )
+}
+
+/// Whether descriptors or memory ran out.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

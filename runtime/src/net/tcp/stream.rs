@@ -1,0 +1,405 @@
+//! A TCP connection.
+//!
+//! Owns the blocking calls of a connection and their limits.
+
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::system::SystemStream;
+use crate::net::resolve::{self, ToSocketAddrs};
+use crate::net::timeout::Timeout;
+use crate::net::{Io, blocking};
+use crate::reactor::Direction;
+use crate::sys::socket;
+use crate::time::Instant;
+use crate::wait_list::Limit;
+
+/// A TCP connection, as `std::net::TcpStream`; its blocking calls park the coroutine (or plain thread) that makes them.
+///
+/// It may be used from anywhere, whichever runtime or thread made it, and by several at once: one reads and another writes
+/// through `&TcpStream`. Closing happens when the last handle ([`try_clone`](Self::try_clone)) is dropped.
+///
+/// Where std reports a timeout as `WouldBlock`, the error here is always `TimedOut`. A cancelled call fails with an error whose
+/// inner one is [`Cancelled`](crate::net::Cancelled); `Interrupted` does not occur.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use weald_runtime::net::{TcpListener, TcpStream};
+///
+/// # fn main() -> std::io::Result<()> {
+/// weald_runtime::run(|| {
+///     let listener = TcpListener::bind("127.0.0.1:0")?;
+///     let address = listener.local_addr()?;
+///     let client = weald_runtime::spawn(move || {
+///         let mut stream = TcpStream::connect(address)?;
+///         stream.write_all(b"ping")?;
+///         stream.shutdown(std::net::Shutdown::Write)?;
+///         let mut answer = String::new();
+///         stream.read_to_string(&mut answer)?;
+///         std::io::Result::Ok(answer)
+///     });
+///     let (mut stream, _) = listener.accept()?;
+///     let mut question = String::new();
+///     stream.read_to_string(&mut question)?;
+///     stream.write_all(question.replace('i', "o").as_bytes())?;
+///     drop(stream);
+///     assert_eq!(client.join().expect("it does not panic")?, "pong");
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub struct TcpStream {
+    shared: Arc<Shared>,
+}
+
+/// What the handles to one connection share.
+struct Shared {
+    system: SystemStream,
+    read_timeout: Timeout,
+    write_timeout: Timeout,
+}
+
+impl TcpStream {
+    /// Connects to the first of the named addresses that accepts.
+    ///
+    /// A name is looked up by the system's resolver, on a thread of its own.
+    ///
+    /// # Errors
+    /// The last address's: refused, unreachable, timed out by the system; the look-up's; cancelled.
+    #[track_caller]
+    pub fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        TcpStream::connect_limited(address, Limit::Never)
+    }
+
+    /// Connects to one address, waiting at most for `timeout`.
+    ///
+    /// # Errors
+    /// `TimedOut`, and as for [`connect`](Self::connect); `InvalidInput` for a timeout of zero.
+    #[track_caller]
+    pub fn connect_timeout(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        if timeout.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a timeout of zero"));
+        }
+        TcpStream::connect_limited(address, Limit::After(timeout))
+    }
+
+    /// As [`connect`](Self::connect), until `deadline` for the look-up and all addresses together.
+    ///
+    /// # Errors
+    /// `TimedOut`, and as for [`connect`](Self::connect).
+    #[track_caller]
+    pub fn connect_deadline(address: impl ToSocketAddrs, deadline: Instant) -> io::Result<TcpStream> {
+        TcpStream::connect_limited(address, Limit::At(deadline))
+    }
+
+    #[track_caller]
+    fn connect_limited(address: impl ToSocketAddrs, limit: Limit) -> io::Result<TcpStream> {
+        let limit = limit.resolve();
+        let addresses = resolve::resolve(address, limit)?;
+        resolve::first_of(&addresses, |address| TcpStream::connect_one(address, limit))
+    }
+
+    #[track_caller]
+    fn connect_one(address: SocketAddr, limit: Limit) -> io::Result<TcpStream> {
+        match Io::current() {
+            Io::System => {
+                let stream = TcpStream::new(SystemStream::connect(address)?);
+                stream.blocking(Direction::Write, limit, SystemStream::finish_connect)?;
+                Ok(stream)
+            }
+            Io::Network(_) => Err(no_simulation()),
+        }
+    }
+
+    pub(super) fn new(system: SystemStream) -> TcpStream {
+        let shared = Shared { system, read_timeout: Timeout::default(), write_timeout: Timeout::default() };
+        TcpStream { shared: Arc::new(shared) }
+    }
+
+    /// Takes over a connection of std's, and makes it non-blocking.
+    ///
+    /// # Errors
+    /// The system refuses that.
+    #[expect(clippy::disallowed_types, reason = "what comes out does not block the worker")]
+    pub fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+        SystemStream::from_std(stream).map(TcpStream::new)
+    }
+
+    /// The connection as one of std's, in blocking mode and without timeouts.
+    ///
+    /// # Errors
+    /// `ResourceBusy` while there are other handles to it; the system refuses a descriptor.
+    #[expect(clippy::disallowed_types, reason = "for code that runs elsewhere")]
+    pub fn into_std(self) -> io::Result<std::net::TcpStream> {
+        match Arc::try_unwrap(self.shared) {
+            Ok(shared) => shared.system.into_std(),
+            Err(_) => Err(io::Error::new(io::ErrorKind::ResourceBusy, "other handles to the connection are left")),
+        }
+    }
+
+    /// Another handle to the same connection, its timeouts included. A reference count, not a new descriptor.
+    ///
+    /// # Errors
+    /// None; the result is std's.
+    pub fn try_clone(&self) -> io::Result<TcpStream> {
+        Ok(TcpStream { shared: Arc::clone(&self.shared) })
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        socket::peer_address(&self.shared.system)
+    }
+
+    /// The connection's own address.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        socket::local_address(&self.shared.system)
+    }
+
+    /// Ends one direction or both, for all handles. Reads that wait then find the end of the stream.
+    ///
+    /// # Errors
+    /// The connection has failed or ended.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.std().shutdown(how)
+    }
+
+    /// Limits how long reads (and peeks) wait; `None`, as from the start, is without end.
+    ///
+    /// # Errors
+    /// `InvalidInput` for zero; the `try_` calls do not wait.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.shared.read_timeout.set(timeout)
+    }
+
+    /// Limits how long writes wait; `None`, as from the start, is without end.
+    ///
+    /// # Errors
+    /// `InvalidInput` for zero; the `try_` calls do not wait.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.shared.write_timeout.set(timeout)
+    }
+
+    /// What [`set_read_timeout`](Self::set_read_timeout) set.
+    ///
+    /// # Errors
+    /// None; the result is std's.
+    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.shared.read_timeout.get())
+    }
+
+    /// What [`set_write_timeout`](Self::set_write_timeout) set.
+    ///
+    /// # Errors
+    /// None; the result is std's.
+    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.shared.write_timeout.get())
+    }
+
+    /// Reads what has arrived without consuming it, waiting for the first byte.
+    ///
+    /// # Errors
+    /// `TimedOut` after the read timeout; the connection failed; cancelled.
+    #[track_caller]
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.blocking(Direction::Read, self.shared.read_timeout.limit(), |system| system.peek(buffer))
+    }
+
+    /// As `read`, waiting until `deadline` whatever the read timeout is.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; the connection failed; cancelled.
+    #[track_caller]
+    pub fn read_deadline(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        self.blocking(Direction::Read, Limit::At(deadline), |system| system.read(buffer))
+    }
+
+    /// As `write`, waiting until `deadline` whatever the write timeout is.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; the connection failed; cancelled.
+    #[track_caller]
+    pub fn write_deadline(&self, bytes: &[u8], deadline: Instant) -> io::Result<usize> {
+        self.blocking(Direction::Write, Limit::At(deadline), |system| system.write(bytes))
+    }
+
+    /// As `read`, but fails with `WouldBlock` where that would wait.
+    ///
+    /// # Errors
+    /// Nothing has arrived, or the connection failed.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.shared.system.read(buffer)
+    }
+
+    /// As `write`, but fails with `WouldBlock` where that would wait.
+    ///
+    /// # Errors
+    /// There is no room, or the connection failed.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.shared.system.write(bytes)
+    }
+
+    /// Whether small writes are sent at once (`TCP_NODELAY`). Off by default.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.std().set_nodelay(nodelay)
+    }
+
+    /// What [`set_nodelay`](Self::set_nodelay) set.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.std().nodelay()
+    }
+
+    /// How long the system goes on sending after the close (`SO_LINGER`); zero resets the connection. `None`, the default, is as
+    /// long as it takes. The close itself never blocks for it, except on a descriptor taken out by [`into_std`](Self::into_std).
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        SockRef::from(self).set_linger(linger)
+    }
+
+    /// What [`set_linger`](Self::set_linger) set, in whole seconds.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        SockRef::from(self).linger()
+    }
+
+    /// The time to live of sent packets, in hops.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        self.std().set_ttl(ttl)
+    }
+
+    /// What [`set_ttl`](Self::set_ttl) set.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn ttl(&self) -> io::Result<u32> {
+        self.std().ttl()
+    }
+
+    /// Takes the error that the system keeps for the next call (`SO_ERROR`).
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.std().take_error()
+    }
+
+    #[expect(clippy::disallowed_types, reason = "for what does not block")]
+    fn std(&self) -> &std::net::TcpStream {
+        self.shared.system.std()
+    }
+
+    #[track_caller]
+    fn blocking<T>(&self, direction: Direction, limit: Limit, mut operation: impl FnMut(&SystemStream) -> io::Result<T>) -> io::Result<T> {
+        let system = &self.shared.system;
+        blocking(limit, || operation(system), system.descriptor(), direction)
+    }
+}
+
+pub(super) fn no_simulation() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "the simulated network has no TCP")
+}
+
+impl Read for &TcpStream {
+    #[track_caller]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.blocking(Direction::Read, self.shared.read_timeout.limit(), |system| system.read(buffer))
+    }
+
+    #[track_caller]
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.blocking(Direction::Read, self.shared.read_timeout.limit(), |system| system.read_vectored(buffers))
+    }
+}
+
+impl Write for &TcpStream {
+    #[track_caller]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.blocking(Direction::Write, self.shared.write_timeout.limit(), |system| system.write(bytes))
+    }
+
+    #[track_caller]
+    fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.blocking(Direction::Write, self.shared.write_timeout.limit(), |system| system.write_vectored(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for TcpStream {
+    #[track_caller]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+
+    #[track_caller]
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(buffers)
+    }
+}
+
+impl Write for TcpStream {
+    #[track_caller]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    #[track_caller]
+    fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for TcpStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.system.as_fd()
+    }
+}
+
+impl AsRawFd for TcpStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("TcpStream");
+        if let Ok(local) = self.local_addr() {
+            debug.field("local", &local);
+        }
+        if let Ok(peer) = self.peer_addr() {
+            debug.field("peer", &peer);
+        }
+        debug.finish_non_exhaustive()
+    }
+}
