@@ -1,6 +1,7 @@
 //! Measurements of Weald beside its peers.
 //!
-//! Every comparison alternates the two sides in one run and is told as a ratio: machines are shared, and absolute figures of different
+//! Every comparison alternates the sides in one run and is told as a ratio: machines are shared, and absolute figures of different
 //! runs say nothing about each other.
 
 pub mod quic;
+pub mod runtime;

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Get(arguments) => get::run(arguments),
-        Command::Bench(command) => bench::run(&command),
+        Command::Bench(command) => bench::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -267,3 +267,50 @@ fn wrong_usage_is_told_apart_from_failure() {
         }
     }
 }
+
+#[test]
+fn the_benchmark_of_the_runtime_prints_one_json_object_and_a_plot() {
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("plot.svg");
+    let output = weald(&[
+        "bench",
+        "runtime",
+        "--peers",
+        "--quick",
+        "--json",
+        "--only",
+        "yield,spawn-join,ping-pong,bounded-mpmc,timer,udp-echo,idle-cpu,memory",
+        "--plot",
+        plot.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    // Eight names, each with one and two workers where there are two processors, and memory with one worker and two figures.
+    let processors = std::thread::available_parallelism().unwrap().get().min(2);
+    assert_eq!(rows.len(), 7 * processors + 2, "{report}");
+    for row in rows {
+        let contestants = row["contestants"].as_array().unwrap();
+        assert_eq!(contestants.len(), 8);
+        for samples in contestants {
+            let (name, note) = (samples["contestant"].as_str().unwrap(), samples["note"].as_str());
+            assert!(!note.is_some_and(|note| note.starts_with("failed")), "{name}: {row}");
+            let taken = samples["samples"].as_array().unwrap().len();
+            assert!(taken > 0 || note.is_some(), "{name}: {row}");
+            assert!(taken > 0 || name != "weald", "{row}");
+        }
+        assert!(row["best_peer"].is_string(), "{row}");
+    }
+    let plot = std::fs::read_to_string(plot).unwrap();
+    assert!(plot.starts_with("<svg") && plot.contains("ping-pong") && plot.contains("tokio"), "{plot}");
+}
+
+#[test]
+fn the_benchmark_of_the_runtime_prints_a_table() {
+    let output = weald(&["bench", "runtime", "--quick", "--only", "yield", "ping-pong"]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    for word in ["yield, alone", "ping-pong", "floor", "goal", "1.4x"] {
+        assert!(table.contains(word), "{word} is not in\n{table}");
+    }
+    assert!(failure(&["bench", "runtime", "--only", "nothing"]).contains("choose of yield"));
+}
