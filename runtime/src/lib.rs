@@ -63,6 +63,8 @@ mod primitive;
 mod reactor;
 #[allow(unsafe_code)]
 mod scheduler;
+#[allow(unsafe_code)]
+pub mod select;
 #[cfg(not(loom))]
 mod sigquit;
 #[cfg(not(loom))]

@@ -13,6 +13,7 @@
 
 mod inspect;
 mod join;
+mod join_arm;
 mod lists;
 
 pub use self::join::{JoinError, JoinHandle};

@@ -27,7 +27,8 @@ use crate::{
     spin_lock::{SpinGuard, SpinLock},
     time::Instant,
 };
-use claim::{ClaimWord, Phase, Withdrawal};
+use claim::ClaimWord;
+pub(crate) use claim::{Phase, Withdrawal};
 
 /// How long a wait may last.
 #[derive(Clone, Copy, Debug)]
@@ -139,8 +140,8 @@ pub(crate) fn wake_all<S, P>(mut state: SpinGuard<'_, S>, waiters: impl Fn(&mut 
 /// Waiters claimed under one lock acquisition by [`wake_all`]: bounds how long the lock is held.
 const WAKE_BATCH: usize = 16;
 
-/// The half of a wait that all its nodes share.
-pub(crate) struct Wait {
+/// The half of a wait that all its nodes share. (`pub` since `select`'s hidden traits speak of it; nobody outside can name it.)
+pub struct Wait {
     word: ClaimWord,
     /// Taken by the notifier that claims the wait.
     waiter: UnsafeCell<Option<Waiter>>,
@@ -150,10 +151,20 @@ impl Wait {
     pub(crate) fn new(waiter: Waiter) -> Self {
         Self { word: ClaimWord::new(), waiter: UnsafeCell::new(Some(waiter)) }
     }
+
+    /// Where the wait stands.
+    pub(crate) fn phase(&self) -> Phase {
+        self.word.phase()
+    }
+
+    /// Waiter: ends the wait unless a notifier was faster.
+    pub(crate) fn withdraw(&self, withdrawal: Withdrawal) -> Result<(), Phase> {
+        self.word.withdraw(withdrawal)
+    }
 }
 
 /// A waiter's place in one source's list.
-pub(crate) struct Node<P> {
+pub struct Node<P> {
     wait: NonNull<Wait>,
     /// Which of the wait's sources this is.
     source: u32,
@@ -181,11 +192,20 @@ impl<P> Node<P> {
         }
     }
 
-    fn into_payload(self) -> P {
+    pub(crate) fn into_payload(self) -> P {
         // SAFETY: `self` is owned, so nobody else has the cell; it is not used, nor dropped, again.
         let payload = self.payload.with_mut(|payload| unsafe { payload.read() });
         mem::forget(self);
         payload
+    }
+
+    /// Reads the payload of a node that is in no list yet.
+    ///
+    /// # Safety
+    /// The node is in no list, and only the caller has it.
+    pub(crate) unsafe fn unlisted_payload(&self) -> &P {
+        // SAFETY: nobody else has the node, so nobody writes; `&self` outlives the reference.
+        self.payload.with(|payload| unsafe { &*payload })
     }
 
     /// # Safety
@@ -217,6 +237,21 @@ impl<P> WaitList<P> {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.head.is_none()
+    }
+
+    /// Whether somebody other than `own` waits who could be claimed now.
+    pub(crate) fn has_rival(&self, own: &Wait) -> bool {
+        let mut next = self.head;
+        while let Some(node) = next {
+            // SAFETY: linked nodes and their waits are alive (`push_back`), and `&self` means that the source's lock is held.
+            let (node, wait) = unsafe { (node.as_ref(), node.as_ref().wait.as_ref()) };
+            if !std::ptr::eq(wait, own) && wait.phase() == Phase::Waiting {
+                return true;
+            }
+            // SAFETY: as above.
+            next = unsafe { node.links(|links| links.next) };
+        }
+        false
     }
 
     /// Takes out the first waiter that has not left. `None` if there is none; the list is empty then.

@@ -30,7 +30,9 @@
 //! read-modify-write an operation, where the other needs two and a full fence to check for waiters; and a rendezvous, the
 //! exact `len` and `select!` come out of it for nothing.
 
+mod arms;
 mod bounded;
+mod clock;
 mod error;
 pub mod oneshot;
 mod unbounded;
@@ -44,6 +46,8 @@ use crate::{
     time::Instant,
     wait_list::{self, Limit, Outcome, Source, WaitList},
 };
+pub use arms::{Receiving, Sending, SendingFrom};
+pub use clock::{after, at, never, tick};
 pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 
 /// Makes a channel that holds at most `capacity` messages; its memory is allocated now.
@@ -60,10 +64,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 }
 
 fn channel<T>(buffer: Buffer<T>, capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
-    let channel = Arc::new(Channel {
-        capacity,
-        state: SpinLock::new(State { buffer, senders: 1, receivers: 1, sending: WaitList::new(), receiving: WaitList::new() }),
-    });
+    let channel = Arc::new(Channel::new(buffer, capacity));
     (Sender { channel: channel.clone() }, Receiver { channel })
 }
 
@@ -348,7 +349,7 @@ struct Channel<T> {
     state: SpinLock<State<T>>,
 }
 
-struct State<T> {
+pub(crate) struct State<T> {
     buffer: Buffer<T>,
     senders: usize,
     receivers: usize,
@@ -359,6 +360,12 @@ struct State<T> {
 }
 
 impl<T> Channel<T> {
+    /// For one sender and one receiver.
+    fn new(buffer: Buffer<T>, capacity: Option<usize>) -> Self {
+        let state = State { buffer, senders: 1, receivers: 1, sending: WaitList::new(), receiving: WaitList::new() };
+        Self { capacity, state: SpinLock::new(state) }
+    }
+
     #[inline]
     #[track_caller]
     fn send(&self, message: T, limit: Limit) -> Result<(), SendTimeoutError<T>> {
@@ -377,7 +384,7 @@ impl<T> Channel<T> {
     #[cold]
     #[track_caller]
     fn send_parked(&self, message: T, state: SpinGuard<'_, State<T>>, limit: Limit) -> Result<(), SendTimeoutError<T>> {
-        match wait_list::wait(&Sending(PhantomData), Some(message), state, limit) {
+        match wait_list::wait(&SenderWait(PhantomData), Some(message), state, limit) {
             (None, _) => Ok(()),
             (Some(message), Outcome::Claimed) => Err(SendTimeoutError::Disconnected(message)),
             (Some(message), Outcome::TimedOut) => Err(SendTimeoutError::Timeout(message)),
@@ -402,7 +409,10 @@ impl<T> Channel<T> {
 
     #[track_caller]
     fn recv_parked(&self, state: SpinGuard<'_, State<T>>, limit: Limit) -> Result<T, RecvTimeoutError> {
-        match wait_list::wait(&Receiving(self), None, state, limit) {
+        if let Some(due) = state.buffer.due() {
+            return self.recv_due(state, due, limit);
+        }
+        match wait_list::wait(&ReceiverWait(self), None, state, limit) {
             (Some(message), _) => Ok(message),
             (None, Outcome::Claimed) => Err(RecvTimeoutError::Disconnected),
             (None, Outcome::TimedOut) => Err(RecvTimeoutError::Timeout),
@@ -471,12 +481,12 @@ fn wake(waiter: Option<Waiter>) {
 }
 
 /// A channel as something to wait for room in. An unwound sender has nothing to tell it, so it needs no reference.
-struct Sending<T>(PhantomData<T>);
+struct SenderWait<T>(PhantomData<T>);
 
 /// A channel as something to wait for messages from.
-struct Receiving<'a, T>(&'a Channel<T>);
+struct ReceiverWait<'a, T>(&'a Channel<T>);
 
-impl<T> Source for Sending<T> {
+impl<T> Source for SenderWait<T> {
     type State = State<T>;
     type Payload = Option<T>;
 
@@ -488,7 +498,7 @@ impl<T> Source for Sending<T> {
     fn abandon(&self, _message: &mut Option<T>, _claimed: bool) {}
 }
 
-impl<T> Source for Receiving<'_, T> {
+impl<T> Source for ReceiverWait<'_, T> {
     type State = State<T>;
     type Payload = Option<T>;
 
@@ -508,6 +518,8 @@ impl<T> Source for Receiving<'_, T> {
 enum Buffer<T> {
     Bounded(bounded::Ring<T>),
     Unbounded(unbounded::Segments<T>),
+    /// Nobody sends: messages come due.
+    Clock(clock::Clock<T>),
 }
 
 impl<T> Buffer<T> {
@@ -515,6 +527,7 @@ impl<T> Buffer<T> {
         match self {
             Self::Bounded(ring) => ring.len(),
             Self::Unbounded(segments) => segments.len(),
+            Self::Clock(clock) => clock.is_due().into(),
         }
     }
 
@@ -522,6 +535,15 @@ impl<T> Buffer<T> {
         match self {
             Self::Bounded(ring) => ring.is_full(),
             Self::Unbounded(_) => false,
+            Self::Clock(_) => true,
+        }
+    }
+
+    /// When the next message comes of itself.
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Bounded(_) | Self::Unbounded(_) => None,
+            Self::Clock(clock) => clock.due(),
         }
     }
 
@@ -533,6 +555,7 @@ impl<T> Buffer<T> {
                 segments.push(message);
                 Ok(())
             }
+            Self::Clock(_) => Err(message),
         }
     }
 
@@ -541,6 +564,7 @@ impl<T> Buffer<T> {
         match self {
             Self::Bounded(ring) => ring.pop(),
             Self::Unbounded(segments) => segments.pop(),
+            Self::Clock(clock) => clock.take(),
         }
     }
 
@@ -548,6 +572,7 @@ impl<T> Buffer<T> {
         match self {
             Self::Bounded(ring) => ring.restore(message),
             Self::Unbounded(segments) => segments.restore(message),
+            Self::Clock(_) => unreachable!("a clock has no sender that hands messages over"),
         }
     }
 

@@ -18,9 +18,10 @@ use std::{fmt, time::Duration};
 use super::{RecvError, RecvTimeoutError, SendError, TryRecvError, wake};
 use crate::{
     primitive::Arc,
+    select::{ListArm, Listed, Look, Selectable},
     spin_lock::SpinLock,
     time::Instant,
-    wait_list::{self, Limit, Outcome, Source, WaitList},
+    wait_list::{self, Limit, Outcome, Source, Wait, WaitList},
 };
 
 /// Makes a channel for one message.
@@ -119,6 +120,11 @@ impl<T> Receiver<T> {
         self.recv_limited(Limit::At(deadline))
     }
 
+    /// Receiving the message, for [`select!`](crate::select!) and the functions beside it.
+    pub fn receiving(&self) -> Receiving<'_, T> {
+        Receiving(&self.shared)
+    }
+
     #[track_caller]
     fn recv_limited(&self, limit: Limit) -> Result<T, RecvTimeoutError> {
         let mut state = self.shared.0.lock();
@@ -168,7 +174,7 @@ impl<T> fmt::Debug for Receiver<T> {
 
 struct Oneshot<T>(SpinLock<State<T>>);
 
-struct State<T> {
+pub(crate) struct State<T> {
     message: Option<T>,
     sender: bool,
     receiver: bool,
@@ -199,5 +205,68 @@ impl<T> Source for Oneshot<T> {
         if let Some(message) = message.take() {
             self.0.lock().message = Some(message);
         }
+    }
+}
+
+/// Receiving the message, to be selected: `recv(receiver)` of [`select!`](crate::select!). Made by [`Receiver::receiving`].
+#[must_use = "it does nothing unless it is selected"]
+pub struct Receiving<'a, T>(&'a Oneshot<T>);
+
+impl<T> ListArm for Receiving<'_, T> {
+    type State = State<T>;
+    type Payload = Option<T>;
+    type Output = Result<T, RecvError>;
+
+    fn lock(&self) -> &SpinLock<State<T>> {
+        &self.0.0
+    }
+
+    fn waiters(state: &mut State<T>) -> &mut WaitList<Option<T>> {
+        &mut state.receiving
+    }
+
+    fn attempt(&mut self) -> Option<Self::Output> {
+        match self.0.0.lock().take() {
+            Ok(message) => Some(Ok(message)),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(RecvError::Disconnected)),
+        }
+    }
+
+    fn look(&self, state: &State<T>, _message: &Option<T>, _own: &Wait) -> Look {
+        if state.message.is_some() || !state.sender { Look::Ready } else { Look::Waiting(None) }
+    }
+
+    fn payload(&mut self) -> Option<T> {
+        None
+    }
+
+    fn left(&mut self, _message: Option<T>) {}
+
+    fn chosen(&mut self, message: Option<T>) -> Option<Self::Output> {
+        Some(message.ok_or(RecvError::Disconnected))
+    }
+
+    fn abandoned(&mut self, mut message: Option<T>) {
+        self.0.abandon(&mut message, true);
+    }
+
+    fn cancelled(&mut self) -> Self::Output {
+        Err(RecvError::Cancelled)
+    }
+}
+
+impl<'a, T> Selectable for Receiving<'a, T> {
+    type Output = Result<T, RecvError>;
+    type Arm = Listed<Self, Option<T>, Result<T, RecvError>>;
+
+    fn into_arm(self) -> Self::Arm {
+        Listed::new(self)
+    }
+}
+
+impl<T> fmt::Debug for Receiving<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("oneshot::Receiving").finish_non_exhaustive()
     }
 }

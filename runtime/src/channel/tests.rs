@@ -160,7 +160,7 @@ fn dropping_messages_may_use_the_channel() {
 fn a_message_handed_to_an_unwound_receiver_is_next_again() {
     let (sender, receiver) = bounded(1);
     sender.send(2).unwrap();
-    Receiving(&receiver.channel).abandon(&mut Some(1), true);
+    ReceiverWait(&receiver.channel).abandon(&mut Some(1), true);
     assert_eq!(receiver.len(), 2, "above the capacity for once");
     assert_eq!(sender.try_send(3), Err(TrySendError::Full(3)));
     thread::scope(|scope| {

@@ -168,13 +168,7 @@ impl<T> JoinHandle<T> {
         if header.state.is_done() {
             return Unparked::Token;
         }
-        // Ordering: Relaxed; nobody is registered (each return below sees to it), so the slot is the handle's.
-        header.joiner.store(LentWaiter::current().into_raw(), Ordering::Relaxed);
-        if header.state.register_joiner() == Registration::AlreadyDone {
-            header.joiner.store(lent_waiter::none(), Ordering::Relaxed);
-            return Unparked::Token;
-        }
-        let registered = Registered(self.task);
+        let Some(registered) = Registered::new(self.task) else { return Unparked::Token };
         loop {
             let unparked = park::park_with(deadline, cancellation);
             if header.state.is_done() {
@@ -217,7 +211,22 @@ impl<T> fmt::Debug for JoinHandle<T> {
 }
 
 /// A joiner's registration. The joiner stays until it is taken back (its park may unwind), or the finisher has done with it.
-struct Registered(TaskPtr);
+pub struct Registered(TaskPtr);
+
+impl Registered {
+    /// Registers the caller, who has the handle and has not registered before. `None`: the task is done.
+    #[track_caller]
+    pub(super) fn new(task: TaskPtr) -> Option<Self> {
+        let header = task.header();
+        // Ordering: Relaxed; nobody is registered (a registration ends with its wait), so the slot is the handle's.
+        header.joiner.store(LentWaiter::current().into_raw(), Ordering::Relaxed);
+        if header.state.register_joiner() == Registration::AlreadyDone {
+            header.joiner.store(lent_waiter::none(), Ordering::Relaxed);
+            return None;
+        }
+        Some(Self(task))
+    }
+}
 
 impl Drop for Registered {
     fn drop(&mut self) {
