@@ -14,11 +14,13 @@ use crate::coroutine::overflow::SignalStack;
 use crate::hook::{Hook, HookHandle, HookId};
 use crate::reactor::Reactor;
 use crate::scheduler::current::{self, Place};
+use crate::scheduler::probe;
 use crate::scheduler::shutdown::{self, ShutdownReport};
 use crate::scheduler::worker::Worker;
 use crate::scheduler::{Shared, WorkerShared, spawn_queue};
 use crate::sigquit;
 use crate::task::{self, Attributes, JoinError, JoinHandle};
+use crate::watchdog::{DEFAULT_HOLD, Watch, Watchdog};
 
 /// Bytes that a coroutine can use of its stack by default: a slot of 128 KiB less its guard of 32 KiB.
 pub(crate) const DEFAULT_STACK_SIZE: usize = SLOT_SIZE - GUARD_SIZE;
@@ -53,6 +55,7 @@ where
 pub struct Runtime {
     handle: Handle,
     threads: Vec<thread::JoinHandle<()>>,
+    watchdog: Option<Watchdog>,
 }
 
 // Nothing in a runtime is left half done by a panic: coroutines' panics are caught, and the thread handles are opaque.
@@ -109,6 +112,7 @@ impl Runtime {
 
     fn end(&mut self, grace: Duration) -> ShutdownReport {
         let report = shutdown::shut_down(&self.handle.shared, grace);
+        drop(self.watchdog.take());
         if report.is_clean() {
             for thread in self.threads.drain(..) {
                 // A worker's own panic was printed when it happened.
@@ -215,6 +219,7 @@ pub struct RuntimeBuilder {
     name: String,
     seed: Option<u64>,
     dump_on_sigquit: bool,
+    watch: Watch,
 }
 
 impl Default for RuntimeBuilder {
@@ -226,6 +231,7 @@ impl Default for RuntimeBuilder {
             name: "weald".to_owned(),
             seed: None,
             dump_on_sigquit: false,
+            watch: Watch { hold: (cfg!(debug_assertions) && !cfg!(miri)).then_some(DEFAULT_HOLD), deadlock: false },
         }
     }
 }
@@ -271,6 +277,27 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Names, in a warning of the `tracing` facade, a coroutine that has held its worker for so long without a park or a yield: others
+    /// wait meanwhile. Default: 10 ms in debug builds, `None` in others.
+    ///
+    /// A thread looks twice in that time; ten times a second while all workers sleep. It interrupts a held worker by SIGURG, to get
+    /// the stack trace that comes with the warning: a system call that a signal can interrupt may then fail with `Interrupted`.
+    pub fn watchdog(mut self, hold: Option<Duration>) -> Self {
+        self.watch.hold = hold;
+        self
+    }
+
+    /// Tells, in an error of the `tracing` facade with a [dump](Handle::dump), when every coroutine has been parked for half a second
+    /// without a timer, a socket or a hook that could wake one. Default: false.
+    ///
+    /// It does not know of plain threads, which may wake coroutines through channels and locks at any time: turn it on where
+    /// none do. Nor does it see a dead-lock of some coroutines while others sleep or wait for sockets. A program that waits for
+    /// nothing but a signal handler's message looks dead-locked.
+    pub fn detect_deadlock(mut self, detect: bool) -> Self {
+        self.watch.deadlock = detect;
+        self
+    }
+
     /// Makes the runtime and starts its workers.
     ///
     /// # Errors
@@ -292,15 +319,20 @@ impl RuntimeBuilder {
         if self.dump_on_sigquit {
             sigquit::enable()?;
         }
-        let mut runtime = Runtime { handle: Handle::from_shared(Arc::clone(&shared)), threads: Vec::with_capacity(count) };
+        let mut runtime = Runtime { handle: Handle::from_shared(Arc::clone(&shared)), threads: Vec::with_capacity(count), watchdog: None };
         for (index, (reactor, spawned)) in reactors.into_iter().zip(own).enumerate() {
             let shared = Arc::clone(&shared);
             let name = format!("{}-{index}", self.name);
+            let probed = self.watch.hold.is_some();
             let thread = thread::Builder::new().name(name).spawn(move || {
                 let signal_stack = SignalStack::install();
                 if let Err(error) = &signal_stack {
                     tracing::warn!(%error, "no alternate signal stack: an overflow will end the process without a name");
                 }
+                let worker = Arc::clone(&shared.workers[index]);
+                let _enlisted = probed.then(|| probe::enlist(&worker)).and_then(|enlisted| {
+                    enlisted.inspect_err(|error| tracing::warn!(%error, "no handler to interrupt a held worker")).ok()
+                });
                 let worker = Worker::new(shared, index, spawned, Some(reactor), worker_seed(seed, index));
                 // Everything of the user's is caught further in. A worker that is gone would leave its coroutines parked for
                 // ever, with no trace of why.
@@ -312,6 +344,7 @@ impl RuntimeBuilder {
             // A runtime of which some workers are missing is shut down by its drop.
             runtime.threads.push(thread?);
         }
+        runtime.watchdog = Watchdog::start(&self.name, &shared, self.watch)?;
         Ok(runtime)
     }
 }

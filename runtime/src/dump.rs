@@ -18,8 +18,10 @@ use std::time::Duration;
 use crate::Handle;
 use crate::park::{self, Unparked, Waiter};
 use crate::primitive::{Condvar, Mutex};
+use crate::scheduler::counters::NOBODY;
 use crate::scheduler::current::{self, Local, Place};
-use crate::scheduler::{Command, Phase, Shared};
+use crate::scheduler::probe::{Probed, probe};
+use crate::scheduler::{Command, Phase, Shared, WorkerShared};
 use crate::task::TaskPtr;
 use crate::time::Instant;
 
@@ -56,8 +58,25 @@ pub struct WorkerDump {
     /// False: the worker did not answer within 100 ms, and its coroutines are missing. A coroutine holds it that neither parks nor
     /// yields, or the system gave it no processor.
     pub answered: bool,
+    /// The coroutine that holds a worker which did not answer.
+    pub held_by: Option<HeldBy>,
     /// Its coroutines, those included that have not run but can run nowhere else.
     pub coroutines: usize,
+}
+
+/// A coroutine that holds its worker, and what is known of it from outside.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HeldBy {
+    /// Its number.
+    pub id: u64,
+    /// Its name, up to 64 octets of it. This and the following are known only in a runtime that has a
+    /// [watchdog](crate::RuntimeBuilder::watchdog), which may interrupt the worker's thread.
+    pub name: Option<String>,
+    /// Where it was spawned.
+    pub spawned_at: Option<&'static Location<'static>>,
+    /// The functions on its stack, the innermost first.
+    pub trace: Vec<String>,
 }
 
 /// What a coroutine does.
@@ -181,7 +200,11 @@ fn take(shared: &Arc<Shared>) -> Dump {
         request.wait();
     }
     let sections = request.close();
-    Dump::merge(sections, shared.spawns.len())
+    let mut dump = Dump::merge(sections, shared.spawns.len());
+    for (silent, worker) in dump.workers.iter_mut().zip(&shared.workers).filter(|(silent, _)| !silent.answered) {
+        silent.held_by = HeldBy::of(worker);
+    }
+    dump
 }
 
 /// A question to all workers.
@@ -353,11 +376,22 @@ impl Section {
     }
 }
 
+impl HeldBy {
+    fn of(worker: &WorkerShared) -> Option<Self> {
+        let id = worker.counters.running.get();
+        match probe(worker) {
+            Some(Probed { id, name, spawned_at, trace }) => Some(Self { id, name, spawned_at, trace }),
+            None => (id != NOBODY).then_some(Self { id, name: None, spawned_at: None, trace: Vec::new() }),
+        }
+    }
+}
+
 impl Dump {
     fn merge(sections: Vec<Option<Section>>, not_taken: usize) -> Self {
         let workers = sections.iter().enumerate().map(|(index, section)| WorkerDump {
             index,
             answered: section.is_some(),
+            held_by: None,
             coroutines: section.as_ref().map_or(0, |section| section.coroutines),
         });
         let workers = workers.collect();
@@ -394,11 +428,10 @@ impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} coroutines on {} workers", self.count(), self.workers.len())?;
         for worker in self.workers.iter().filter(|worker| !worker.answered) {
-            writeln!(
-                f,
-                "worker {} did not answer: a coroutine holds it, or it got no processor; its coroutines are missing",
-                worker.index
-            )?;
+            writeln!(f, "worker {} did not answer, and its coroutines are missing", worker.index)?;
+            if let Some(held_by) = &worker.held_by {
+                write!(f, "{held_by}")?;
+            }
         }
         for group in &self.groups {
             writeln!(f, "{group}")?;
@@ -412,6 +445,23 @@ impl fmt::Display for Dump {
         let left = self.workers.iter().map(|worker| worker.coroutines).sum::<usize>() - self.coroutines.len();
         if left > 0 {
             writeln!(f, "\nand {left} more in the groups above")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for HeldBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "    held by coroutine {}", self.id)?;
+        if let Some(name) = &self.name {
+            write!(f, " '{name}'")?;
+        }
+        writeln!(f)?;
+        for line in &self.trace {
+            writeln!(f, "        {line}")?;
+        }
+        if let Some(at) = self.spawned_at {
+            writeln!(f, "        spawned at {at}")?;
         }
         Ok(())
     }

@@ -88,6 +88,8 @@ pub mod time;
 mod timer_wheel;
 #[allow(unsafe_code)]
 mod wait_list;
+#[cfg(not(loom))]
+mod watchdog;
 
 #[cfg(not(loom))]
 pub use self::builder::{Handle, Runtime, RuntimeBuilder, run};

@@ -144,6 +144,12 @@ impl ReactorHandle {
         self.shared.epoll.modify(descriptor, source.token(), Interest::ReadWrite)
     }
 
+    /// Whether anybody waits for one of its descriptors.
+    pub(crate) fn has_waiters(&self) -> bool {
+        let sources: Vec<_> = self.shared.table.lock().slots.iter().filter_map(|slot| slot.source.clone()).collect();
+        sources.iter().any(|source| source.has_waiters(Direction::Read) || source.has_waiters(Direction::Write))
+    }
+
     /// Whether nobody polls any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.table.lock().closed

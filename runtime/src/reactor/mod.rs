@@ -12,7 +12,7 @@ mod source;
 #[cfg(not(loom))]
 pub(crate) use self::epoll::{Reactor, ReactorHandle, ReactorWaker};
 #[cfg(not(loom))]
-pub(crate) use self::process::process_reactor;
+pub(crate) use self::process::{process_has_waiters, process_reactor};
 #[cfg(not(loom))]
 pub(crate) use self::source::WaitError;
 pub(crate) use self::source::{Direction, Drained, Source};

@@ -11,12 +11,19 @@ use std::thread;
 use super::{Reactor, ReactorHandle};
 use crate::primitive::Mutex;
 
+static HANDLE: Mutex<Option<ReactorHandle>> = Mutex::new(None);
+
+/// Whether anybody waits for a socket which no worker watches.
+pub(crate) fn process_has_waiters() -> bool {
+    let handle = HANDLE.lock().clone();
+    handle.is_some_and(|handle| handle.has_waiters())
+}
+
 /// A handle to the process's reactor.
 ///
 /// # Errors
 /// The system refuses a descriptor or the thread. The next call tries again.
 pub(crate) fn process_reactor() -> io::Result<ReactorHandle> {
-    static HANDLE: Mutex<Option<ReactorHandle>> = Mutex::new(None);
     let mut handle = HANDLE.lock();
     if let Some(handle) = &*handle {
         return Ok(handle.clone());

@@ -187,8 +187,9 @@ impl wait_list::Source for Half {
     fn abandon(&self, (): &mut (), _claimed: bool) {}
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
 impl Source {
+    /// Whether anybody waits for the direction, in a blocking call or a selection.
     pub(super) fn has_waiters(&self, direction: Direction) -> bool {
         !self.half(direction).waiters.lock().is_empty()
     }

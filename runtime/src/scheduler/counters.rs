@@ -56,6 +56,9 @@ pub(crate) struct Counters {
     pub(crate) sleeps: Count,
     pub(crate) spin_hits: Count,
     pub(crate) spin_misses: Count,
+    /// While it sleeps: when it wakes by itself, in nanoseconds of the clock, or `u64::MAX`; and how many hooks it has.
+    pub(crate) sleeps_until: Count,
+    pub(crate) hooks: Count,
 }
 
 impl Counters {
@@ -77,6 +80,8 @@ impl Counters {
             sleeps: Count::default(),
             spin_hits: Count::default(),
             spin_misses: Count::default(),
+            sleeps_until: Count::default(),
+            hooks: Count::default(),
         }
     }
 }

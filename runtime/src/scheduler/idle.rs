@@ -99,6 +99,12 @@ impl Idle {
         self.sleeping.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many sleep, or are about to.
+    #[cfg(not(loom))]
+    pub(crate) fn sleeping(&self) -> usize {
+        self.sleeping.load(Ordering::Relaxed)
+    }
+
     /// A worker woke up.
     pub(crate) fn wakes(&self) {
         self.sleeping.fetch_sub(1, Ordering::Relaxed);

@@ -14,6 +14,8 @@ pub(crate) mod current;
 pub(crate) mod idle;
 pub(crate) mod inbox;
 #[cfg(not(loom))]
+pub(crate) mod probe;
+#[cfg(not(loom))]
 pub(crate) mod shutdown;
 #[cfg(not(loom))]
 pub(crate) mod spawn_queue;

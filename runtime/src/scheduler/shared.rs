@@ -60,6 +60,8 @@ pub(crate) struct WorkerShared {
     /// How often its bell was rung. Beside the system call, the locked instruction is nothing.
     pub(crate) rings: AtomicU64,
     pub(crate) counters: Counters,
+    /// Its thread, while that may be interrupted (`probe`).
+    pub(crate) thread: Mutex<Option<libc::pid_t>>,
 }
 
 impl WorkerShared {
@@ -76,6 +78,7 @@ impl WorkerShared {
             remaining: AtomicUsize::new(usize::MAX),
             rings: AtomicU64::new(0),
             counters: Counters::new(),
+            thread: Mutex::new(None),
         }
     }
 

@@ -388,6 +388,8 @@ impl Worker {
         let (shared, worker) = (&local.shared, &local.worker);
         let Some(reactor) = &mut self.reactor else { return };
         worker.counters.sleeps.bump();
+        worker.counters.sleeps_until.set(deadline.map_or(u64::MAX, Instant::as_nanos));
+        worker.counters.hooks.set(self.hooks.len() as u64);
         shared.idle.sleeps();
         worker.sleeper.prepare();
         // The second look, behind the fence: see `idle`.

@@ -1,0 +1,196 @@
+//! Owns the question to a worker that cannot answer: what holds you? A signal interrupts the worker's thread, and the handler notes
+//! the coroutine that runs on it and the return addresses on its stack.
+//!
+//! It does not own when to ask (`watchdog`, `dump`). SIGURG, as its default is to be ignored: one that comes late does no harm.
+//!
+//! Invariants:
+//! - The handler is async-signal-safe: it takes no lock and allocates nothing. The walk up the stack follows unwind tables, which the C
+//!   library finds without a lock since glibc 2.35.
+//! - There is one answer's room in the process, and one question at a time. The room is the asker's, but from the handler's exchange of
+//!   [`ASKED`] for [`WRITING`] until it stores [`DONE`].
+//! - A thread is signalled only while it is enlisted, and so alive.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::panic::Location;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::{WorkerShared, current};
+use crate::primitive::Mutex;
+use crate::primitive::atomic::{AtomicI32, AtomicU32, Ordering};
+use crate::sys::signal_handler::{self, Former};
+use crate::time::Instant;
+
+/// How long a thread may take to be interrupted.
+const PATIENCE: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_micros(100);
+const FRAMES: usize = 64;
+const NAME: usize = 64;
+
+const IDLE: u32 = 0;
+const ASKED: u32 = 1;
+const WRITING: u32 = 2;
+const DONE: u32 = 3;
+
+static ASKING: Mutex<()> = Mutex::new(());
+static STATE: AtomicU32 = AtomicU32::new(IDLE);
+static TARGET: AtomicI32 = AtomicI32::new(0);
+static ROOM: Room = Room(UnsafeCell::new(Raw::EMPTY));
+static FORMER: OnceLock<Former> = OnceLock::new();
+
+struct Room(UnsafeCell<Raw>);
+
+// SAFETY: the protocol of `STATE` gives the room to one thread at a time.
+unsafe impl Sync for Room {}
+
+#[derive(Clone, Copy)]
+struct Raw {
+    coroutine: Option<u64>,
+    name: [u8; NAME],
+    name_len: usize,
+    spawned_at: Option<&'static Location<'static>>,
+    frames: [usize; FRAMES],
+    frames_len: usize,
+}
+
+impl Raw {
+    const EMPTY: Self = Self { coroutine: None, name: [0; NAME], name_len: 0, spawned_at: None, frames: [0; FRAMES], frames_len: 0 };
+}
+
+/// What a worker was doing when it was interrupted.
+#[derive(Debug)]
+pub(crate) struct Probed {
+    pub(crate) id: u64,
+    /// The first 64 octets of it.
+    pub(crate) name: Option<String>,
+    pub(crate) spawned_at: Option<&'static Location<'static>>,
+    /// The functions on its stack, the innermost first.
+    pub(crate) trace: Vec<String>,
+}
+
+/// The calling thread may be signalled while this lives.
+pub(crate) struct Enlisted<'a>(&'a WorkerShared);
+
+/// Lets the calling thread, which is the worker's, be probed. Installs the handler, once in the process.
+pub(crate) fn enlist(worker: &WorkerShared) -> io::Result<Enlisted<'_>> {
+    {
+        let _one_at_a_time = ASKING.lock();
+        if FORMER.get().is_none() {
+            let _ = FORMER.set(signal_handler::install(libc::SIGURG, on_probe)?);
+            // The unwinder sets itself up at its first use, which must not be in the handler.
+            // SAFETY: nobody else walks at the same time for us; the closure ends the walk at once.
+            unsafe { backtrace::trace_unsynchronized(|_| false) };
+        }
+    }
+    // SAFETY: no arguments.
+    *worker.thread.lock() = Some(unsafe { libc::gettid() });
+    Ok(Enlisted(worker))
+}
+
+impl Drop for Enlisted<'_> {
+    fn drop(&mut self) {
+        *self.0.thread.lock() = None;
+    }
+}
+
+/// Interrupts the worker, and says which coroutine it was in. `None` if it was in none, is not enlisted, or did not answer.
+pub(crate) fn probe(worker: &WorkerShared) -> Option<Probed> {
+    let _one_at_a_time = ASKING.lock();
+    {
+        let thread = worker.thread.lock();
+        let thread = (*thread)?;
+        TARGET.store(thread, Ordering::Relaxed);
+        // Ordering: Release pairs with the Acquire in `answer`: the target is visible, and our reading of the last answer over.
+        STATE.store(ASKED, Ordering::Release);
+        // SAFETY: a signal with a handler, to a thread of ours that lives while `thread` is locked.
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGURG) };
+    }
+    let asked = Instant::now();
+    // Ordering: Acquire pairs with the Release in `answer`: the answer is visible.
+    while STATE.load(Ordering::Acquire) != DONE {
+        // Once the handler writes, it is to be waited for, which takes microseconds.
+        if asked.elapsed() > PATIENCE && STATE.compare_exchange(ASKED, IDLE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            return None;
+        }
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+    // SAFETY: done, so the room is ours.
+    let raw = unsafe { *ROOM.0.get() };
+    STATE.store(IDLE, Ordering::Relaxed);
+    Some(Probed {
+        id: raw.coroutine?,
+        name: (raw.name_len > 0).then(|| String::from_utf8_lossy(&raw.name[..raw.name_len]).into_owned()),
+        spawned_at: raw.spawned_at,
+        trace: describe(&raw.frames[..raw.frames_len]),
+    })
+}
+
+extern "C" fn on_probe(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    if !signal_handler::keeping_errno(answer)
+        && let Some(former) = FORMER.get()
+    {
+        former.call(signal, info, context);
+    }
+}
+
+/// Answers, if the question is to this thread.
+fn answer() -> bool {
+    // SAFETY: no arguments.
+    let me = unsafe { libc::gettid() };
+    // Ordering: Acquire pairs with the Release in `probe`.
+    if STATE.load(Ordering::Acquire) != ASKED
+        || TARGET.load(Ordering::Relaxed) != me
+        || STATE.compare_exchange(ASKED, WRITING, Ordering::Acquire, Ordering::Relaxed).is_err()
+    {
+        return false;
+    }
+    // SAFETY: the exchange gave the room to this handler.
+    let raw = unsafe { &mut *ROOM.0.get() };
+    *raw = Raw::EMPTY;
+    if let Some(task) = current::with(|local| local?.running.get()) {
+        let seen = task.inspect();
+        raw.coroutine = Some(seen.id);
+        raw.spawned_at = seen.spawned_at;
+        let name = seen.name.unwrap_or_default().as_bytes();
+        raw.name_len = name.len().min(NAME);
+        raw.name[..raw.name_len].copy_from_slice(&name[..raw.name_len]);
+        // SAFETY: this walk shares nothing with others: the crate's lock is for the platforms that need one.
+        unsafe {
+            backtrace::trace_unsynchronized(|frame| {
+                raw.frames[raw.frames_len] = frame.ip().addr();
+                raw.frames_len += 1;
+                raw.frames_len < FRAMES
+            });
+        }
+    }
+    // Ordering: Release pairs with the Acquire in `probe`.
+    STATE.store(DONE, Ordering::Release);
+    true
+}
+
+/// The frames' functions and places, from the interrupted one to the coroutine's first.
+fn describe(frames: &[usize]) -> Vec<String> {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for &address in frames {
+        // A return address is behind its call, which may be the last instruction of its function.
+        let call = std::ptr::without_provenance_mut(address.saturating_sub(1));
+        backtrace::resolve(call, |symbol| {
+            let name = symbol.name().map_or_else(|| "(unknown)".to_owned(), |name| format!("{name:#}"));
+            let place = match (symbol.filename(), symbol.lineno()) {
+                (Some(file), Some(line)) => format!(" ({}:{line})", file.display()),
+                _ => String::new(),
+            };
+            lines.push((name, place));
+        });
+    }
+    // Ours are the handler and, after it, the kernel's way into it.
+    let interrupted = lines.iter().rposition(|(name, _)| name.ends_with("on_probe")).map_or(0, |handler| handler + 1);
+    lines
+        .into_iter()
+        .skip(interrupted)
+        .skip_while(|(name, _)| name.contains("restore_rt"))
+        .map(|(name, place)| name + &place)
+        .take_while(|line| !line.contains("unwind_safe") && !line.contains("catch_unwind"))
+        .collect()
+}

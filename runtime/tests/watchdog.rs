@@ -1,0 +1,162 @@
+//! The watchdog names a coroutine that holds its worker, with its stack; and tells when everything is parked for good.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+use weald_runtime::net::UdpSocket;
+use weald_runtime::time::Instant;
+use weald_runtime::{Builder, Runtime, channel, park, sleep, yield_now};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was logged in the process; the watchdog's thread has no subscriber of its own.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0.lock().expect("no panic")))
+    }
+}
+
+impl Log {
+    fn wait_for(&self, what: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let text = self.to_string();
+            if text.contains(what) {
+                return text;
+            }
+            assert!(start.elapsed() < PATIENCE, "no {what:?} in {text}");
+            sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The log of the process, empty, for one test at a time.
+fn log() -> (Log, MutexGuard<'static, ()>) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    static LOG: Mutex<Option<Log>> = Mutex::new(None);
+    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut log = LOG.lock().expect("no panic");
+    let log = log.get_or_insert_with(|| {
+        let log = Log::default();
+        tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).init();
+        log
+    });
+    log.0.lock().expect("no panic").clear();
+    (log.clone(), guard)
+}
+
+#[inline(never)]
+fn spins_for_ever(until: Instant) -> u64 {
+    let mut count = 0;
+    while Instant::now() < until {
+        count = std::hint::black_box(count + 1);
+    }
+    count
+}
+
+#[test]
+fn a_coroutine_that_holds_its_worker_is_named_once_with_its_stack() {
+    let (log, _guard) = log();
+    let runtime = Runtime::builder().workers(1).watchdog(Some(Duration::from_millis(10))).build().expect("a runtime");
+    runtime.run(|| {
+        let line = line!() + 1;
+        let spins = Builder::new().name("spinner").spawn(|| spins_for_ever(Instant::now() + Duration::from_millis(300)));
+        assert!(spins.join().expect("no panic") > 0);
+        let text = log.wait_for("a coroutine holds its worker");
+        assert_eq!(text.matches("a coroutine holds its worker").count(), 1, "{text}");
+        for expected in ["name=\"spinner\"", &format!("tests/watchdog.rs:{line}:"), "worker=0", "spins_for_ever"] {
+            assert!(text.contains(expected), "no {expected:?} in {text}");
+        }
+        assert!(!text.contains("on_probe"), "{text}");
+    });
+}
+
+#[test]
+fn coroutines_that_yield_are_left_alone() {
+    let (log, _guard) = log();
+    // Long, as the system may take the processor away in the midst of a short turn.
+    let runtime = Runtime::builder().workers(1).watchdog(Some(Duration::from_millis(200))).build().expect("a runtime");
+    runtime.run(|| {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(600) {
+            yield_now();
+        }
+    });
+    assert_eq!(log.to_string(), "");
+}
+
+#[test]
+fn the_dump_names_who_holds_a_worker() {
+    let (_log, _guard) = log();
+    let runtime = Runtime::builder().workers(1).watchdog(Some(Duration::from_secs(60))).build().expect("a runtime");
+    let (started, starts) = std::sync::mpsc::channel();
+    let holds = runtime.handle().spawn(move || {
+        let name = Builder::new().name("holder").spawn(move || {
+            started.send(()).expect("the test listens");
+            spins_for_ever(Instant::now() + Duration::from_secs(1))
+        });
+        name.join().expect("no panic")
+    });
+    starts.recv().expect("it starts");
+    let text = runtime.handle().dump().to_string();
+    assert!(text.contains("worker 0 did not answer"), "{text}");
+    assert!(text.contains(" 'holder'\n") && text.contains("spins_for_ever"), "{text}");
+    holds.join().expect("no panic");
+}
+
+#[test]
+fn a_dead_lock_is_told_once_with_everybody_in_it() {
+    let (log, _guard) = log();
+    let runtime = Runtime::builder().workers(2).watchdog(None).detect_deadlock(true).build().expect("a runtime");
+    let (first, second) = (channel::bounded::<()>(1), channel::bounded::<()>(1));
+    let spawn = |name: &str, ends: (channel::Receiver<()>, channel::Sender<()>)| {
+        let name = name.to_owned();
+        runtime.handle().spawn(move || drop(Builder::new().name(name).spawn(move || (ends.0.recv(), ends.1.send(())))));
+    };
+    spawn("chicken", (first.1, second.0));
+    spawn("egg", (second.1, first.0));
+    let text = log.wait_for("every coroutine is parked");
+    assert!(text.contains("'chicken' [parked") && text.contains("'egg' [parked"), "{text}");
+    sleep(Duration::from_millis(1500));
+    assert_eq!(log.to_string().matches("every coroutine is parked").count(), 1);
+}
+
+#[test]
+fn who_waits_for_a_timer_or_a_socket_is_in_no_dead_lock() {
+    let (log, _guard) = log();
+    let build = || Runtime::builder().workers(1).watchdog(None).detect_deadlock(true).build().expect("a runtime");
+    let (timer, socket) = (build(), build());
+    timer.run(|| sleep(Duration::from_millis(1200)));
+    let _detached = socket.handle().spawn(|| {
+        let socket = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
+        let _ = socket.recv_from(&mut [0; 8]);
+    });
+    let parked = socket.handle().spawn(park);
+    sleep(Duration::from_millis(1200));
+    assert_eq!(log.to_string(), "");
+    parked.coroutine().unpark();
+    parked.join().expect("no panic");
+}
