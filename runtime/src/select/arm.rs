@@ -1,13 +1,9 @@
 //! One arm of a select, of either kind: what it is asked, and when.
 //!
-//! Owns the two adapters, from a source with a wait list ([`ListArm`]) and from anything that unparks whoever registered
-//! ([`Readiness`]), to the one trait that the wait sees. Does not own the order of the steps (`wait`).
+//! Owns the one trait that the wait sees, and the adapter to it from a source with a wait list ([`ListArm`]); `readiness` has
+//! the other. Does not own the order of the steps (`wait`).
 
-use std::cell::Cell;
-
-use super::Readiness;
 use crate::{
-    park,
     spin_lock::SpinLock,
     time::Instant,
     wait_list::{Node, Wait, WaitList},
@@ -24,7 +20,7 @@ pub enum Look {
     Absent,
 }
 
-/// An arm as the wait sees it. Nobody outside can name it, so these two adapters are all there are.
+/// An arm as the wait sees it. Nobody outside can name it, so the runtime's adapters are all there are.
 ///
 /// The steps of a wait are `node`, `register`, `enlist`, then `leave`, then `settle` or, if the select unwinds, `abandon`.
 /// Each may be repeated in another wait, `leave` also within one.
@@ -171,52 +167,5 @@ impl<A: ListArm<Payload = P, Output = O>, P, O> Arm for Listed<A, P, O> {
 
     fn cancelled(&mut self) -> O {
         self.arm.cancelled()
-    }
-}
-
-/// A [`Readiness`] as an arm.
-#[cfg(not(loom))]
-pub struct Registered<S>(pub(super) S);
-
-#[cfg(not(loom))]
-impl<S: Readiness> Arm for Registered<S> {
-    type Output = S::Output;
-    type Node = Cell<Option<S::Registration>>;
-
-    const UNPARKED: bool = true;
-
-    #[inline]
-    fn attempt(&mut self) -> Option<S::Output> {
-        self.0.attempt()
-    }
-
-    fn node(&mut self, _wait: &Wait, _index: u32) -> Self::Node {
-        Cell::new(None)
-    }
-
-    #[track_caller]
-    fn register(&mut self, node: &Self::Node) -> Option<S::Output> {
-        node.set(Some(self.0.register(&park::current())));
-        self.0.attempt()
-    }
-
-    unsafe fn enlist(&mut self, _node: &Self::Node, _own: &Wait) -> Look {
-        Look::Waiting(self.0.deadline())
-    }
-
-    unsafe fn leave(&mut self, node: &Self::Node) {
-        if let Some(registration) = node.take() {
-            self.0.unregister(registration);
-        }
-    }
-
-    fn settle(&mut self, _node: Self::Node, _claimed: bool) -> Option<S::Output> {
-        None
-    }
-
-    fn abandon(&mut self, _node: Self::Node, _claimed: bool) {}
-
-    fn cancelled(&mut self) -> S::Output {
-        self.0.cancelled()
     }
 }
