@@ -186,7 +186,7 @@ fn errors_say_what_happened_and_return_the_value() {
 /// Several senders and receivers with random deadlines and polls: every message arrives once, each sender's in order.
 fn stress(make: impl Fn() -> (Sender<(usize, u64)>, Receiver<(usize, u64)>), seed: u64) {
     const ENDS: usize = 3;
-    const MESSAGES: u64 = 20_000;
+    const MESSAGES: u64 = if cfg!(miri) { 30 } else { 20_000 };
     let (sender, receiver) = make();
     let received = thread::scope(|scope| {
         for end in 0..ENDS {
@@ -287,7 +287,7 @@ fn oneshot_carries_one_message() {
 
 #[test]
 fn oneshot_hands_over_to_a_parked_receiver() {
-    for _ in 0..2_000 {
+    for _ in 0..if cfg!(miri) { 20 } else { 2_000 } {
         let (sender, receiver) = oneshot::channel();
         thread::scope(|scope| {
             scope.spawn(move || sender.send(1).unwrap());
@@ -299,10 +299,11 @@ fn oneshot_hands_over_to_a_parked_receiver() {
 /// Coroutines on two workers and a plain thread, all on the same channels.
 #[test]
 fn coroutines_and_threads_share_channels() {
+    const REQUESTS: u64 = if cfg!(miri) { 20 } else { 2_000 };
     let runtime = crate::Runtime::builder().workers(2).build().expect("a runtime");
     let (requests, inbox) = bounded::<(u64, oneshot::Sender<u64>)>(4);
     let client = move |start: u64| {
-        for number in start..start + 2_000 {
+        for number in start..start + REQUESTS {
             let (answer, response) = oneshot::channel();
             requests.send((number, answer)).unwrap();
             assert_eq!(response.recv(), Ok(number * 2));
@@ -324,7 +325,7 @@ fn coroutines_and_threads_share_channels() {
             drop(client);
             clients.into_iter().for_each(|client| client.join().expect("no panic"));
             let served = servers.into_iter().map(|server| server.join().expect("no panic")).sum::<usize>();
-            assert_eq!(served, 4 * 2_000);
+            assert_eq!(served as u64, 4 * REQUESTS);
         });
     });
 }

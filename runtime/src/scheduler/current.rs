@@ -181,6 +181,7 @@ pub(crate) fn running() -> TaskPtr {
 }
 
 /// What the overflow handler must know. Safe to call in a signal handler.
+#[cfg(not(any(miri, weald_baton)))]
 pub(crate) fn running_for_overflow() -> *const Running {
     with(|local| local.and_then(|local| local.running.get()).map_or(ptr::null(), TaskPtr::overflow))
 }

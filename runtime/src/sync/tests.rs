@@ -8,6 +8,11 @@ use std::{
 use super::*;
 use crate::time::Instant;
 
+/// How often stress tests go round: Miri takes a thousand times as long.
+const fn rounds(rounds: u64) -> u64 {
+    if cfg!(miri) { rounds / 100 } else { rounds }
+}
+
 const SHORT: Duration = Duration::from_millis(5);
 
 #[test]
@@ -19,7 +24,7 @@ fn mutex_excludes_under_contention() {
             scope.spawn(move || {
                 let mut random = fastrand::Rng::with_seed(seed);
                 let mut added = 0;
-                while added < 20_000 {
+                while added < rounds(20_000) {
                     let guard = match random.u8(..8) {
                         0 => mutex.try_lock(),
                         1 => mutex.lock_timeout(Duration::from_micros(random.u64(..50))).ok(),
@@ -38,7 +43,7 @@ fn mutex_excludes_under_contention() {
             });
         }
     });
-    assert_eq!(mutex.into_inner(), (80_000, 80_000));
+    assert_eq!(mutex.into_inner(), (rounds(80_000), rounds(80_000)));
 }
 
 #[test]
@@ -82,7 +87,7 @@ fn condvar_passes_turns() {
         for player in 0..3 {
             let (turn, changed) = (&turn, &changed);
             scope.spawn(move || {
-                for round in 0..500 {
+                for round in 0..rounds(500) {
                     let mine = round * 3 + player;
                     let mut now = changed.wait_while(turn.lock(), |now| *now != mine).unwrap();
                     *now += 1;
@@ -92,7 +97,7 @@ fn condvar_passes_turns() {
             });
         }
     });
-    assert_eq!(turn.into_inner(), 1500);
+    assert_eq!(turn.into_inner(), 3 * rounds(500));
 }
 
 #[test]
@@ -124,12 +129,12 @@ fn notify_ping_pong_misses_nothing() {
     let (ping, pong) = (Notify::new(), Notify::new());
     thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..2_000 {
+            for _ in 0..rounds(2_000) {
                 ping.wait().unwrap();
                 pong.notify_one();
             }
         });
-        for _ in 0..2_000 {
+        for _ in 0..rounds(2_000) {
             ping.notify_one();
             pong.wait().unwrap();
         }
@@ -165,7 +170,7 @@ fn semaphore_bounds_those_inside() {
             let (semaphore, inside) = (&semaphore, &inside);
             scope.spawn(move || {
                 let mut random = fastrand::Rng::with_seed(seed);
-                for _ in 0..5_000 {
+                for _ in 0..rounds(5_000) {
                     let permits = random.usize(..=PERMITS);
                     let taken = match random.u8(..4) {
                         0 => semaphore.try_acquire(permits),

@@ -139,7 +139,7 @@ fn an_unwound_wait_is_abandoned() {
 #[test]
 fn deadlines_lose_nothing_under_stress() {
     let line = Line::new();
-    let rounds = 20_000;
+    let rounds = if cfg!(miri) { 30 } else { 20_000 };
     let received = thread::scope(|scope| {
         let waiters = [11, 12, 13].map(|seed| {
             let line = &line;
