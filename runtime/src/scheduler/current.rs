@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::spawn_queue::SpawnQueue;
 use super::{Phase, Shared, WorkerShared};
 use crate::coroutine::Suspend;
+#[cfg(not(any(miri, weald_baton)))]
 use crate::coroutine::overflow::Running;
 use crate::local::Locals;
 use crate::park::{self, Cancellation, Unparked};

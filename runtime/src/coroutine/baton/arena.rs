@@ -26,6 +26,11 @@ impl Arena {
     pub(crate) fn new(usable: usize, max_coroutines: usize) -> io::Result<Self> {
         Ok(Self { usable, slots: max_coroutines, used: Mutex::new(0) })
     }
+
+    /// Stacks that exist: those in use, as none is kept in stock.
+    pub(crate) fn used_ever(&self) -> u32 {
+        u32::try_from(*self.used.lock()).unwrap_or(u32::MAX)
+    }
 }
 
 /// One of the coroutines that the arena has room for, until it is dropped.
