@@ -51,7 +51,8 @@ fn stacks_and_what_no_worker_has_taken_are_counted() {
     let (before, after) = counted(|| (0..5).for_each(|_| drop(spawn(yield_now))));
     assert_eq!((before.not_taken, after.not_taken), (0, 5));
     assert_eq!(after.free_stacks, before.free_stacks);
-    assert!(after.free_stacks >= 1, "one is in use, of a batch");
+    // The baton backend keeps no stock of threads.
+    assert!(after.free_stacks >= 1 || cfg!(any(miri, weald_baton)), "one is in use, of a batch");
 }
 
 #[test]
