@@ -3,7 +3,7 @@
 //! It does not own the waiter. Whoever lends it stays in its wait, neither returning nor unwinding, until the borrower has
 //! either never begun to wake it and cannot any more, or has published that it did.
 //!
-//! A wake has two halves: [`wake`](LentWaiter::wake) while the lender is known to stay, [`Woken::fire`] after it is free to go,
+//! A wake has two halves: [`wake`](LentWaiter::wake) while the lender is known to stay, [`Woken::unpark`] after it is free to go,
 //! and after any lock is given back.
 
 use std::ptr::{self, NonNull};
@@ -55,7 +55,7 @@ impl LentWaiter {
         NonNull::new(raw).map(Self)
     }
 
-    /// Sets the waiter's token. The caller then lets it go, and fires.
+    /// Sets the waiter's token. The caller then lets it go, and unparks.
     ///
     /// # Safety
     ///
@@ -81,7 +81,7 @@ impl LentWaiter {
 }
 
 /// A waiter that has its token and is to run.
-#[must_use = "it sleeps for ever unless it is fired"]
+#[must_use = "it sleeps for ever unless it is unparked"]
 pub(crate) struct Woken(Kind);
 
 enum Kind {
@@ -94,7 +94,7 @@ enum Kind {
 impl Woken {
     /// Makes it run.
     #[inline]
-    pub(crate) fn fire(self) {
+    pub(crate) fn unpark(self) {
         match self.0 {
             Kind::Awake => {}
             Kind::Thread(parker) => parker.unpark(),

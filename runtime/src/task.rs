@@ -590,7 +590,7 @@ impl TaskPtr {
             // Ordering: Release pairs with the Acquire in `join::Registered`. The last touch: the joiner may free the task.
             header.joiner.store(lent_waiter::none(), Ordering::Release);
             if let Some(woken) = woken {
-                woken.fire();
+                woken.unpark();
             }
         }
         if finished.memory == Memory::Free {

@@ -11,8 +11,8 @@
 //! - Links and the payload of a linked node are touched only under the source's lock.
 //! - A notifier pops a node and claims its wait by compare-and-swap. If it loses, the wait has ended by other means, and
 //!   the notifier goes on to the next node: a notification is never spent on somebody who has left.
-//! - The winner alone takes the `Waiter` out, writes the payload, and then publishes `Delivered`, all under the lock. After
-//!   that it must not touch the node. The wake itself fires after the unlock.
+//! - The winner alone writes the payload, sets the waiter's token, and then publishes `Delivered`, all under the lock. After
+//!   that it must not touch the node: the waiter was only lent (`lent_waiter`). The wake itself fires after the unlock.
 //! - Before a wait returns or unwinds its node is out of the list, and no notifier is still at work on it.
 //! - Messages are handed over directly. A time-out that lost its race against a notifier is no time-out, so nothing that was
 //!   handed over is ever lost; an unwind out of the park gives it back through [`Source::abandon`].
@@ -22,7 +22,8 @@ mod claim;
 use std::{mem, ptr::NonNull, time::Duration};
 
 use crate::{
-    park::{self, Unparked, Waiter},
+    lent_waiter::{LentWaiter, Woken},
+    park::{self, Unparked},
     primitive::UnsafeCell,
     spin_lock::{SpinGuard, SpinLock},
     time::Instant,
@@ -99,7 +100,7 @@ pub(crate) fn wait_after<S: Source>(
     limit: Limit,
     enlisted: impl FnOnce(),
 ) -> (S::Payload, Outcome) {
-    let wait = Wait::new(Waiter::current());
+    let wait = Wait::new(LentWaiter::current());
     let node = Node::new(&wait, 0, payload);
     let lock = state.origin();
     // SAFETY: `node` and `wait` stay where they are until this function has taken the node out again: on the normal path in
@@ -118,7 +119,7 @@ pub(crate) fn wake_all<S, P>(mut state: SpinGuard<'_, S>, waiters: impl Fn(&mut 
     let lock = state.origin();
     let end = waiters(&mut state).next_ticket;
     loop {
-        let mut batch: [Option<Waiter>; WAKE_BATCH] = [const { None }; WAKE_BATCH];
+        let mut batch: [Option<Woken>; WAKE_BATCH] = [const { None }; WAKE_BATCH];
         let mut exhausted = false;
         for slot in &mut batch {
             let Some(claimed) = waiters(&mut state).claim_when(|ticket, _| ticket < end) else {
@@ -143,13 +144,13 @@ const WAKE_BATCH: usize = 16;
 /// The half of a wait that all its nodes share. (`pub` since `select`'s hidden traits speak of it; nobody outside can name it.)
 pub struct Wait {
     word: ClaimWord,
-    /// Taken by the notifier that claims the wait.
-    waiter: UnsafeCell<Option<Waiter>>,
+    /// For the notifier that claims the wait.
+    waiter: LentWaiter,
 }
 
 impl Wait {
-    pub(crate) fn new(waiter: Waiter) -> Self {
-        Self { word: ClaimWord::new(), waiter: UnsafeCell::new(Some(waiter)) }
+    pub(crate) fn new(waiter: LentWaiter) -> Self {
+        Self { word: ClaimWord::new(), waiter }
     }
 
     /// Where the wait stands.
@@ -225,7 +226,7 @@ pub(crate) struct WaitList<P> {
 }
 
 // SAFETY: a list reaches its nodes only under the source's lock; what moves between threads through it are payloads, and
-// `Waiter`s, which are `Send`.
+// `LentWaiter`s, which are `Send`.
 unsafe impl<P: Send> Send for WaitList<P> {}
 
 impl<P> WaitList<P> {
@@ -367,16 +368,16 @@ impl<P> Claimed<'_, P> {
     /// Publishes the payload. The returned waiter must be unparked once the lock is given back.
     #[inline]
     #[must_use = "unpark it after the unlock"]
-    pub(crate) fn deliver(self) -> Waiter {
+    pub(crate) fn deliver(self) -> Woken {
         // SAFETY: claimed and not delivered: node and wait are alive.
         let node = unsafe { self.node.as_ref() };
         // SAFETY: as above.
         let wait = unsafe { node.wait.as_ref() };
-        // SAFETY: the claim was won once, so this is the only access to the cell.
-        let waiter = wait.waiter.with_mut(|waiter| unsafe { (*waiter).take() });
+        // SAFETY: the waiter stays in its wait until the claim is delivered, which is below.
+        let woken = unsafe { wait.waiter.wake() };
         // The last touch: from here on the waiter may be gone.
         wait.word.deliver(node.source);
-        waiter.expect("a wait is claimed at most once")
+        woken
     }
 }
 

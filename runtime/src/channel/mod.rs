@@ -40,7 +40,7 @@ mod unbounded;
 use std::{fmt, iter::FusedIterator, marker::PhantomData, time::Duration};
 
 use crate::{
-    park::Waiter,
+    lent_waiter::Woken,
     primitive::Arc,
     spin_lock::{SpinGuard, SpinLock},
     time::Instant,
@@ -424,7 +424,7 @@ impl<T> Channel<T> {
 impl<T> State<T> {
     /// Hands `message` to a waiting receiver, who is then to be woken, or into the buffer.
     #[inline]
-    fn offer(&mut self, message: T) -> Result<Option<Waiter>, TrySendError<T>> {
+    fn offer(&mut self, message: T) -> Result<Option<Woken>, TrySendError<T>> {
         if self.receivers == 0 {
             return Err(TrySendError::Disconnected(message));
         }
@@ -437,7 +437,7 @@ impl<T> State<T> {
 
     /// Takes the next message, and moves a waiting sender's message up, who is then to be woken.
     #[inline]
-    fn take(&mut self) -> Result<(T, Option<Waiter>), TryRecvError> {
+    fn take(&mut self) -> Result<(T, Option<Woken>), TryRecvError> {
         if let Some(message) = self.buffer.pop() {
             return Ok((message, self.refill()));
         }
@@ -451,7 +451,7 @@ impl<T> State<T> {
 
     /// Fills the place that a receiver made. A buffer above its capacity (see `restore`) makes none.
     #[inline]
-    fn refill(&mut self) -> Option<Waiter> {
+    fn refill(&mut self) -> Option<Woken> {
         if self.sending.is_empty() || self.buffer.is_full() {
             return None;
         }
@@ -463,7 +463,7 @@ impl<T> State<T> {
     }
 
     /// Takes back a message that was handed to a receiver who unwound before it could return it.
-    fn restore(&mut self, message: T) -> Option<Waiter> {
+    fn restore(&mut self, message: T) -> Option<Woken> {
         if let Some(receiver) = self.receiving.claim_first() {
             receiver.with_payload(|payload| *payload = Some(message));
             return Some(receiver.deliver());
@@ -474,7 +474,7 @@ impl<T> State<T> {
 }
 
 #[inline]
-fn wake(waiter: Option<Waiter>) {
+fn wake(waiter: Option<Woken>) {
     if let Some(waiter) = waiter {
         waiter.unpark();
     }

@@ -588,7 +588,7 @@ fn an_abandoned_message_is_passed_on() {
     use super::arm::Arm as _;
     let (sender, receiver) = bounded(0);
     let mut arm = receiver.receiving().into_arm();
-    let wait = crate::wait_list::Wait::new(crate::park::Waiter::current());
+    let wait = crate::wait_list::Wait::new(crate::lent_waiter::LentWaiter::current());
     let node = arm.node(&wait, 0);
     // SAFETY: left below, before node and wait end.
     let look = unsafe { arm.enlist(&node, &wait) };

@@ -12,7 +12,8 @@
 use super::arm::Look;
 use super::arms::Arms;
 use crate::{
-    park::{self, Unparked, Waiter},
+    lent_waiter::LentWaiter,
+    park::{self, Unparked},
     time::Instant,
     wait_list::{Limit, Phase, Wait, Withdrawal},
 };
@@ -85,7 +86,7 @@ enum Round<C> {
 
 #[track_caller]
 fn round<A: Arms>(arms: &mut A, deadline: Option<Instant>) -> Round<A::Choice> {
-    let wait = Wait::new(Waiter::current());
+    let wait = Wait::new(LentWaiter::current());
     let nodes = arms.nodes(&wait, 0);
     let mut enlisted = Enlisted { arms, wait: &wait, nodes: Some(nodes) };
     let (early, unparked) = enlisted.park(deadline);

@@ -8,7 +8,7 @@ use std::{fmt, time::Duration};
 
 use super::{Cancelled, WaitError, waited, waited_for_ever};
 use crate::{
-    park::Waiter,
+    lent_waiter::Woken,
     spin_lock::{SpinGuard, SpinLock},
     time::Instant,
     wait_list::{self, Limit, Outcome, Source, WaitList},
@@ -133,7 +133,7 @@ impl State {
         served
     }
 
-    fn serve_first(&mut self) -> Option<Waiter> {
+    fn serve_first(&mut self) -> Option<Woken> {
         let permits = self.permits;
         let first = self.waiters.claim_first_if(|wanted| *wanted <= permits)?;
         self.permits -= first.with_payload(|wanted| *wanted);

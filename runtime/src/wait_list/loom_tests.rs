@@ -119,7 +119,7 @@ fn loom_wait_list_two_sources_claim_once() {
         let sources = [Mailbox::new(), Mailbox::new()];
         let notifiers = sources.clone().map(|source| loom::thread::spawn(move || source.hand_over(7)));
 
-        let wait = Wait::new(Waiter::current());
+        let wait = Wait::new(LentWaiter::current());
         let nodes = [Node::new(&wait, 0, None), Node::new(&wait, 1, None)];
         for (source, node) in sources.iter().zip(&nodes) {
             // SAFETY: removed below, before `nodes` and `wait` end.

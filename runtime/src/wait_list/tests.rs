@@ -20,7 +20,7 @@ impl Line {
         wait(self, None, self.state.lock(), limit)
     }
 
-    fn serve(&self, number: usize) -> Option<Waiter> {
+    fn serve(&self, number: usize) -> Option<Woken> {
         self.state.lock().claim_first().map(|first| {
             first.with_payload(|payload| *payload = Some(number));
             first.deliver()
@@ -89,7 +89,7 @@ fn a_time_out_takes_the_node_out_of_the_middle() {
 #[test]
 fn a_stale_token_ends_no_wait() {
     let line = Line::new();
-    Waiter::current().unpark();
+    crate::park::Waiter::current().unpark();
     assert_eq!(line.wait(Limit::After(Duration::from_millis(5))), (None, Outcome::TimedOut));
 }
 
