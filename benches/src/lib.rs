@@ -5,3 +5,4 @@
 
 pub mod quic;
 pub mod runtime;
+pub mod stress;

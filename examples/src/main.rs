@@ -8,6 +8,7 @@ mod hq;
 mod memory;
 mod report;
 mod serve;
+mod stress;
 mod tls;
 
 use std::process::ExitCode;
@@ -17,8 +18,8 @@ use clap::{Parser, Subcommand};
 /// QUIC and HTTP/3 on green threads.
 ///
 /// `weald demo` shows what the stack does on this machine; `weald serve` and `weald get` speak HTTP/3 and HTTP/0.9 over QUIC (hq-interop)
-/// with any peer; `weald bench` measures beside other stacks. Set SSLKEYLOGFILE to a file to let Wireshark decrypt what is sent, and
-/// WEALD_LOG to `debug` or `trace` to see inside.
+/// with any peer; `weald bench` measures beside other stacks, and `weald stress` looks for lost wake-ups. Set SSLKEYLOGFILE to a file to
+/// let Wireshark decrypt what is sent, and WEALD_LOG to `debug` or `trace` to see inside.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
@@ -33,6 +34,7 @@ enum Command {
     Get(get::Arguments),
     #[command(subcommand)]
     Bench(bench::Command),
+    Stress(stress::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Get(arguments) => get::run(arguments),
         Command::Bench(command) => bench::run(command),
+        Command::Stress(arguments) => stress::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

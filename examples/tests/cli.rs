@@ -314,3 +314,12 @@ fn the_benchmark_of_the_runtime_prints_a_table() {
     }
     assert!(failure(&["bench", "runtime", "--only", "nothing"]).contains("choose of yield"));
 }
+
+#[test]
+fn the_stress_counts_everything_and_prints_one_json_object() {
+    let output = weald(&["stress", "--messages", "2e5", "--switches", "2e4", "--unwound", "500", "--seed", "3", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(summary["messages"].as_u64().unwrap() >= 200_000 && summary["switches"].as_u64().unwrap() >= 20_000, "{summary}");
+    assert_eq!((summary["unwound"].as_u64(), summary["seed"].as_u64()), (Some(500), Some(3)));
+}
