@@ -66,6 +66,8 @@ mod scheduler;
 #[allow(unsafe_code)]
 pub mod select;
 #[cfg(not(loom))]
+pub mod signal;
+#[cfg(not(loom))]
 mod sigquit;
 #[cfg(not(loom))]
 pub mod sim;

@@ -22,7 +22,7 @@ use crate::reactor::{Direction, Drained, ReactorHandle, Source, WaitError, proce
 use crate::scheduler::current;
 use crate::time::Instant;
 
-pub(super) struct Descriptor<D: AsFd = OwnedFd> {
+pub(crate) struct Descriptor<D: AsFd = OwnedFd> {
     descriptor: D,
     first: OnceLock<Registration>,
     /// One registers at a time.
@@ -40,21 +40,21 @@ struct Registration {
 
 impl<D: AsFd> Descriptor<D> {
     /// Takes a descriptor, which must be non-blocking.
-    pub(super) fn new(descriptor: D) -> Descriptor<D> {
+    pub(crate) fn new(descriptor: D) -> Descriptor<D> {
         Descriptor { descriptor, first: OnceLock::new(), registering: Mutex::new(()) }
     }
 
-    pub(super) fn get(&self) -> &D {
+    pub(crate) fn get(&self) -> &D {
         &self.descriptor
     }
 
     /// False only after an operation met `WouldBlock` and before the next edge.
-    pub(super) fn is_ready(&self, direction: Direction) -> bool {
+    pub(crate) fn is_ready(&self, direction: Direction) -> bool {
         self.registration().is_none_or(|registration| registration.source.is_ready(direction))
     }
 
     /// Runs a non-blocking operation, unless it is known that it would block.
-    pub(super) fn try_io<T>(&self, direction: Direction, mut operation: impl FnMut() -> io::Result<(T, Drained)>) -> io::Result<T> {
+    pub(crate) fn try_io<T>(&self, direction: Direction, mut operation: impl FnMut() -> io::Result<(T, Drained)>) -> io::Result<T> {
         let registration = match self.open_registration() {
             Some(registration) => registration,
             None => match operation() {
@@ -145,7 +145,7 @@ impl<D: AsFd> Drop for Descriptor<D> {
 }
 
 /// The error of a wait that ended without readiness.
-pub(super) fn wait_error(error: WaitError) -> io::Error {
+pub(crate) fn wait_error(error: WaitError) -> io::Error {
     match error {
         WaitError::TimedOut => io::ErrorKind::TimedOut.into(),
         WaitError::Cancelled => cancelled(),

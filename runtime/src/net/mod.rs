@@ -7,7 +7,7 @@
 //! Owns what sockets share: congestion marks, where a socket is made, and the loop of a blocking call.
 
 mod batch;
-mod descriptor;
+pub(crate) mod descriptor;
 mod resolve;
 mod tcp;
 mod timeout;
@@ -78,7 +78,7 @@ impl Io {
 }
 
 /// What a blocking call waits for. A trait and not a closure: a closure would stand for its caller's line.
-trait Wait {
+pub(crate) trait Wait {
     /// Parks until the operation that met `WouldBlock` may be tried again.
     ///
     /// # Errors
@@ -89,7 +89,12 @@ trait Wait {
 
 /// Repeats an operation until it no longer would block, waiting in between. The clock is read only if it would.
 #[track_caller]
-fn blocking<T>(limit: Limit, mut operation: impl FnMut() -> io::Result<T>, socket: &impl Wait, direction: Direction) -> io::Result<T> {
+pub(crate) fn blocking<T>(
+    limit: Limit,
+    mut operation: impl FnMut() -> io::Result<T>,
+    socket: &impl Wait,
+    direction: Direction,
+) -> io::Result<T> {
     let mut deadline = None;
     loop {
         match operation() {

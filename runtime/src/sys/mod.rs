@@ -8,6 +8,7 @@ pub(crate) mod control;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
 pub(crate) mod message;
+pub(crate) mod signal_action;
 pub(crate) mod signal_handler;
 pub(crate) mod socket;
 pub(crate) mod steering;
