@@ -19,6 +19,7 @@ use crate::scheduler::shutdown::{self, ShutdownReport};
 use crate::scheduler::worker::Worker;
 use crate::scheduler::{Shared, WorkerShared, spawn_queue};
 use crate::sigquit;
+use crate::sys::timer_slack;
 use crate::task::{self, Attributes, JoinError, JoinHandle};
 use crate::watchdog::{DEFAULT_HOLD, Watch, Watchdog};
 
@@ -325,6 +326,7 @@ impl RuntimeBuilder {
             let name = format!("{}-{index}", self.name);
             let probed = self.watch.hold.is_some();
             let thread = thread::Builder::new().name(name).spawn(move || {
+                timer_slack::minimize();
                 let signal_stack = SignalStack::install();
                 if let Err(error) = &signal_stack {
                     tracing::warn!(%error, "no alternate signal stack: an overflow will end the process without a name");
