@@ -16,6 +16,7 @@ mod join;
 mod join_arm;
 mod lists;
 
+pub(crate) use self::inspect::Inspection;
 pub use self::join::{JoinError, JoinHandle};
 pub(crate) use self::lists::{StartedTasks, TaskQueue};
 

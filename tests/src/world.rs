@@ -81,7 +81,7 @@ pub fn simulate<T>(seed: u64, link: LinkConfig, f: impl FnOnce() -> T) -> T {
 
 /// The same without a trace.
 pub fn simulate_untraced<T>(seed: u64, link: LinkConfig, f: impl FnOnce() -> T) -> T {
-    run(Simulation::new(seed).network(NetworkConfig { link, trace: false }), seed, f)
+    run(Simulation::new(seed).network(NetworkConfig { link, trace: false, ..NetworkConfig::default() }), seed, f)
 }
 
 fn run<T>(simulation: Simulation, seed: u64, f: impl FnOnce() -> T) -> T {

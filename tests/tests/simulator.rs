@@ -153,6 +153,7 @@ fn a_thousand_networks_lose_no_byte() {
             reorder_delay: Duration::from_millis(1).mul_f64(1.0 + upto(50.0)),
             rate: Some(upto(10_000_000.0) as u64).filter(|rate| *rate > 0).map(|rate| rate + 100_000),
             queue: 10_000 + upto(200_000.0) as usize,
+            ..link()
         };
         let mut transport = || {
             let [stream_window, connection_window, send_window] = [(); 3].map(|()| rng.u32(1_000..200_000));

@@ -83,7 +83,7 @@ fn a_message_survives_loss_and_reordering() {
             reorder: 0.05,
             ..LinkConfig::default()
         };
-        Simulation::new(seed).network(NetworkConfig { link, trace: false }).run(|| {
+        Simulation::new(seed).network(NetworkConfig { link, trace: false, ..NetworkConfig::default() }).run(|| {
             let _server = serve(Config::default(), echo);
             let (client, _peer) = client();
             let sent = content(MEGABYTE / 4);

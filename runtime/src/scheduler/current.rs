@@ -20,6 +20,7 @@ use crate::coroutine::Suspend;
 use crate::coroutine::overflow::Running;
 use crate::local::Locals;
 use crate::park::{self, Cancellation, Unparked};
+use crate::sim;
 use crate::task::{ShutdownUnwind, StartedTasks, TaskPtr, TaskQueue, TaskRef};
 use crate::task_state::{Wake, Wakeup};
 use crate::time::Instant;
@@ -71,6 +72,9 @@ impl Local {
         let spawned = &self.worker.counters.spawned;
         let id = self.first_id + spawned.get();
         spawned.bump();
+        if self.worker.only_thread.is_some() {
+            sim::node::on_spawn(self.running.get().map(TaskPtr::id), id);
+        }
         id
     }
 

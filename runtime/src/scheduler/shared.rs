@@ -19,6 +19,7 @@ use crate::hook::{Hook, HookHandle, HookId};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::reactor::{ReactorHandle, ReactorWaker};
+use crate::sim;
 use crate::task::{self, Attributes, Header, JoinError, JoinHandle, TaskPtr};
 
 /// Where a runtime is in its life.
@@ -283,6 +284,9 @@ impl Shared {
             return Err(io::Error::other("the runtime is shutting down"));
         }
         let id = HookId { worker, number: self.next_hook.fetch_add(1, Ordering::Relaxed) };
+        if home.only_thread.is_some() {
+            sim::node::on_add_hook(id);
+        }
         home.command(Command::AddHook(id, make));
         if self.phase() == Phase::Stopped {
             // The worker may have looked for the last time already.

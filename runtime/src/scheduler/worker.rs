@@ -24,7 +24,8 @@ use crate::hook::{Hook, HookHandle, HookId, Progress, RoundContext};
 use crate::primitive::atomic::Ordering;
 use crate::primitive::spin_loop;
 use crate::reactor::Reactor;
-use crate::task::{JoinError, TaskPtr, panic_message};
+use crate::sim::{self, node::Crash};
+use crate::task::{Inspection, JoinError, TaskPtr, panic_message};
 use crate::task_state::{Commit, Wake};
 use crate::time::Instant;
 
@@ -167,6 +168,11 @@ impl Worker {
         descriptions.into_iter().map(|(_, description)| description).collect()
     }
 
+    /// Looks at every coroutine that has started and not ended.
+    pub(crate) fn inspect_started(&self, mut look: impl FnMut(Inspection<'_>)) {
+        self.local.started.for_each(|task| look(task.inspect()));
+    }
+
     /// Ends the worker, on its thread. False: coroutines were left, and leaked with the worker.
     pub(crate) fn stop(mut self) -> bool {
         let local = Rc::clone(&self.local);
@@ -201,7 +207,7 @@ impl Worker {
 
     fn run_coroutines(&mut self, start: Instant, round: &mut Round) {
         let local = Rc::clone(&self.local);
-        let simulated = self.reactor.is_none();
+        let simulated = self.is_simulated();
         while round.ran < ROUND_TASKS {
             let Some(task) = self.next(&local) else {
                 match self.search(&local, round.ran == 0) {
@@ -259,15 +265,18 @@ impl Worker {
         let counters = &local.worker.counters;
         if !task.is_started() {
             // The runtime's phase, which may be ahead of this round's: a coroutine may have kept the worker over a whole shutdown.
-            if local.shared.phase() != Phase::Running {
-                return task.refuse(JoinError::Cancelled);
+            if local.shared.phase() != Phase::Running || (self.is_simulated() && sim::node::is_over(task.id())) {
+                return self.refuse(task, JoinError::Cancelled);
             }
             task.pin_to(&local.worker);
             if let Err(error) = task.start(&mut self.stacks) {
-                return task.refuse(JoinError::NoStack(error));
+                return self.refuse(task, JoinError::NoStack(error));
             }
             local.started.insert(task);
             counters.started.bump();
+        } else if self.is_simulated() && sim::node::is_over(task.id()) {
+            // Something woke it before the crash could.
+            let _ = task.state().unwind();
         }
         local.running.set(Some(task));
         counters.running.set(task.id());
@@ -285,12 +294,40 @@ impl Worker {
                 Commit::Runnable => local.queue.push(task),
             },
             Resumed::Finished(stack) => {
+                self.forget(task);
                 local.started.remove(task);
                 self.stacks.give(stack);
                 counters.finished.bump();
                 task.finish();
             }
         }
+    }
+
+    fn refuse(&self, task: TaskPtr, error: JoinError) {
+        self.forget(task);
+        task.refuse(error);
+    }
+
+    fn forget(&self, task: TaskPtr) {
+        if self.is_simulated() {
+            sim::node::on_end(task.id());
+        }
+    }
+
+    fn is_simulated(&self) -> bool {
+        self.reactor.is_none()
+    }
+
+    /// Ends what a crash takes with it: these coroutines unwind, these hooks are dropped.
+    pub(crate) fn crash(&mut self, crash: &Crash) {
+        let local = Rc::clone(&self.local);
+        let _entered = current::enter(&local);
+        local.started.for_each(|task| {
+            if crash.has_coroutine(task.id()) && task.state().unwind() == Wake::Enqueue {
+                local.queue.push(task);
+            }
+        });
+        self.hooks.extract_if(.., |installed| crash.has_hook(installed.id)).for_each(discard);
     }
 
     /// Takes part in a new phase of a shutdown, and says whether there is one.
@@ -326,8 +363,11 @@ impl Worker {
     fn execute(&mut self, command: Command) {
         match command {
             Command::AddHook(id, make) => {
+                let simulated = self.is_simulated();
                 let handle = HookHandle { worker: Arc::clone(&self.local.worker) };
-                if let Some(hook) = guarded(id, "construction", || make(handle)) {
+                if let Some(hook) =
+                    guarded(id, "construction", || if simulated { sim::node::as_hook(id, || make(handle)) } else { make(handle) })
+                {
                     self.hooks.push(InstalledHook { id, hook, timeout: None });
                 }
             }
@@ -355,7 +395,12 @@ impl Worker {
 
     /// Makes a call for every hook; those that panic in it are removed.
     fn remove_hooks_unless(&mut self, what: &str, mut call: impl FnMut(&mut InstalledHook)) {
-        self.hooks.extract_if(.., |installed| guarded(installed.id, what, || call(installed)).is_none()).for_each(discard);
+        let simulated = self.is_simulated();
+        let mut called = |installed: &mut InstalledHook| {
+            let id = installed.id;
+            guarded(id, what, || if simulated { sim::node::as_hook(id, || call(installed)) } else { call(installed) })
+        };
+        self.hooks.extract_if(.., |installed| called(installed).is_none()).for_each(discard);
     }
 
     /// Nothing to do: polls for a while if that has paid, then sleeps.

@@ -12,8 +12,10 @@
 
 mod clock;
 pub(crate) mod network;
+pub(crate) mod node;
 
-pub use self::network::{LinkConfig, Network, NetworkConfig, TraceEntry, Verdict};
+pub use self::network::{Burst, LinkConfig, Network, NetworkConfig, Protocol, TraceEntry, Verdict};
+pub use self::node::{Node, NodeBuilder, node};
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -197,8 +199,9 @@ impl Driver {
             .enumerate()
             .map(|(index, spawned)| Worker::new(Arc::clone(&shared), index, spawned, None, seed(index)))
             .collect();
-        let network = Network::new(simulation.network.clone(), fastrand::Rng::with_seed(seed(count)));
-        let rng = fastrand::Rng::with_seed(seed(count + 1));
+        let rng = |number| fastrand::Rng::with_seed(seed(number));
+        let network = Network::new(simulation.network.clone(), rng(count), rng(count + 2));
+        let rng = rng(count + 1);
         Ok(Self { workers, shared, network, clock, rng, passes: 0, _signal_stack: signal_stack })
     }
 
@@ -206,11 +209,7 @@ impl Driver {
     fn run_to_end(mut self, done: impl Fn() -> bool) -> Option<String> {
         let fault = match self.drive(None, &done) {
             Driven::Done | Driven::TimeOut => None,
-            Driven::Stuck => {
-                let parked: Vec<_> = self.workers.iter().flat_map(Worker::describe_started).collect();
-                let now = self.clock.now();
-                Some(format!("dead-lock at {now:?}, nothing can wake any of:\n  {}", parked.join("\n  ")))
-            }
+            Driven::Stuck => Some(self.describe_dead_lock()),
         };
         let shared = Arc::clone(&self.shared);
         for (phase, grace) in [(Phase::Cancelling, GRACE), (Phase::Unwinding, UNWIND_GRACE)] {
@@ -260,6 +259,10 @@ impl Driver {
     /// Delivers what arrives now, and gives each worker a round, beginning with any.
     fn pass(&mut self) -> Round {
         let mut sum = Round { busy: self.network.advance(self.clock.now()) > 0, ..Round::default() };
+        if let Some(crash) = node::take_crash() {
+            self.workers.iter_mut().for_each(|worker| worker.crash(&crash));
+            sum.busy = true;
+        }
         let count = self.workers.len();
         let first = self.rng.usize(..count);
         for step in 0..count {
@@ -271,6 +274,31 @@ impl Driver {
         // What one worker gave to another that had its turn before waits in an inbox.
         sum.busy |= self.shared.workers.iter().any(|worker| worker.has_work()) || !self.shared.spawns.is_empty();
         sum
+    }
+
+    /// Who waits for what will never come, by node, then in the order of spawning.
+    fn describe_dead_lock(&self) -> String {
+        let now = self.clock.now();
+        let mut parked = Vec::new();
+        for worker in &self.workers {
+            worker.inspect_started(|coroutine| {
+                let node = node::name_of(coroutine.id);
+                let mut text = match coroutine.name {
+                    Some(name) => format!("coroutine '{name}'"),
+                    None => format!("coroutine {}", coroutine.id),
+                };
+                if let Some((location, since)) = coroutine.parked_at {
+                    text.push_str(&format!(" parked at {location} for {:?}", now - since));
+                }
+                if let Some(node) = &node {
+                    text.push_str(&format!(", on node '{node}'"));
+                }
+                parked.push((node, coroutine.id, text));
+            });
+        }
+        parked.sort();
+        let parked: Vec<_> = parked.into_iter().map(|(_, _, text)| text).collect();
+        format!("dead-lock at {now:?}, nothing can wake any of:\n  {}", parked.join("\n  "))
     }
 
     fn next_deadline(&self) -> Option<Instant> {

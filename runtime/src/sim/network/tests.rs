@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{LinkConfig, Network, NetworkConfig, TraceEntry, Verdict};
+use super::{Burst, LinkConfig, Network, NetworkConfig, TraceEntry, Verdict};
 use crate::net::{Ecn, RecvBatch, SendBatch, Transmit, UdpSocketOptions};
 use crate::reactor::Direction;
 use crate::sim::network::SimulatedSocket;
@@ -18,7 +18,7 @@ fn at(nanos: u64) -> Instant {
 }
 
 fn network(link: LinkConfig, seed: u64) -> Network {
-    Network::new(NetworkConfig { link, trace: true }, fastrand::Rng::with_seed(seed))
+    Network::new(NetworkConfig { link, ..NetworkConfig::default() }, fastrand::Rng::with_seed(seed), fastrand::Rng::with_seed(!seed))
 }
 
 fn bind(network: &Network, address: &str) -> SimulatedSocket {
@@ -248,7 +248,7 @@ fn one_seed_gives_one_trace() {
 #[test]
 fn a_trace_that_is_not_wanted_is_not_kept() {
     let config = NetworkConfig { trace: false, ..NetworkConfig::default() };
-    let network = Network::new(config, fastrand::Rng::with_seed(1));
+    let network = Network::new(config, fastrand::Rng::with_seed(1), fastrand::Rng::with_seed(2));
     let socket = bind(&network, "10.0.0.1:0");
     send(&socket, 0, socket.local_address(), b"x");
     assert_eq!(network.advance(at(u64::MAX)), 1);
@@ -283,4 +283,184 @@ fn sockets_of_an_entered_network_are_simulated() {
     drop(entered);
     let error = options.bind("203.0.113.7:443".parse().expect("an address")).expect_err("the system's network has no such address");
     assert_eq!(error.kind(), std::io::ErrorKind::AddrNotAvailable);
+}
+
+fn count(verdicts: &[Verdict], wanted: Verdict) -> usize {
+    verdicts.iter().filter(|&&verdict| verdict == wanted).count()
+}
+
+/// 20,000 datagrams from one to the other: how long the runs of losses are.
+fn runs_of_losses(link: LinkConfig, seed: u64) -> Vec<usize> {
+    let network = network(link, seed);
+    let (a, b) = (bind(&network, "10.0.0.1:0"), bind(&network, "10.0.0.2:0"));
+    let mut runs = Vec::new();
+    let mut run = 0;
+    for _ in 0..20_000 {
+        let before = network.trace().len();
+        send(&a, 0, b.local_address(), b"x");
+        if network.lock().trace[before].verdict == Verdict::Lost {
+            run += 1;
+        } else if run > 0 {
+            runs.push(std::mem::take(&mut run));
+        }
+        network.lock().trace.clear();
+    }
+    runs
+}
+
+#[test]
+fn bursts_are_as_long_and_as_frequent_as_asked_for() {
+    let burst = Burst { enter: 0.01, leave: 0.2, loss: 1.0 };
+    let runs = runs_of_losses(LinkConfig { burst: Some(burst), ..LinkConfig::default() }, 1);
+    let lost: usize = runs.iter().sum();
+    let mean = lost as f64 / runs.len() as f64;
+    assert!((4.0..6.0).contains(&mean), "{mean} a burst");
+    assert!((150..250).contains(&runs.len()), "{} bursts", runs.len());
+    let single = runs_of_losses(LinkConfig { loss: lost as f64 / 20_000.0, ..LinkConfig::default() }, 1);
+    assert!(single.iter().sum::<usize>() as f64 / (single.len() as f64) < 1.2, "without bursts they are single");
+}
+
+/// Sends a datagram with a mark, and says with which it arrives.
+fn mark_after(link: LinkConfig, sent: Option<Ecn>) -> Option<Ecn> {
+    let (network, a, b) = pair(link);
+    let ancillary = Ancillary { ecn: sent.map_or(0, Ecn::bits), ..Ancillary::default() };
+    a.send(at(0), &Outgoing { bytes: b"x", remote: b.local_address(), ancillary }).expect("sent");
+    network.advance(at(u64::MAX));
+    b.receive().expect("it arrives").ecn
+}
+
+#[test]
+fn links_mark_and_bleach() {
+    let base = LinkConfig::default;
+    for ecn in [None, Some(Ecn::Ect0), Some(Ecn::Ect1), Some(Ecn::Ce)] {
+        assert_eq!(mark_after(base(), ecn), ecn);
+        assert_eq!(mark_after(LinkConfig { mark: 1.0, ..base() }, ecn), ecn.map(|_| Ecn::Ce), "only what is capable");
+        assert_eq!(mark_after(LinkConfig { bleach: true, mark: 1.0, ..base() }, ecn), None);
+    }
+}
+
+#[test]
+fn a_queue_marks_from_its_threshold_on() {
+    let link = LinkConfig { rate: Some(1_000_000), mark_queue: Some(2_000), ..LinkConfig::default() };
+    let (network, a, b) = pair(link);
+    let ancillary = Ancillary { ecn: Ecn::Ect0.bits(), ..Ancillary::default() };
+    for _ in 0..5 {
+        a.send(at(0), &Outgoing { bytes: &[0; 1_000], remote: b.local_address(), ancillary }).expect("sent");
+    }
+    assert_eq!(count(&verdicts(&network), Verdict::Marked), 3);
+    network.advance(at(u64::MAX));
+    let marks: Vec<_> = std::iter::from_fn(|| b.receive()).map(|datagram| datagram.ecn == Some(Ecn::Ce)).collect();
+    assert_eq!(marks, [false, false, true, true, true]);
+}
+
+#[test]
+fn a_link_drops_what_is_longer_than_its_mtu() {
+    let (network, a, b) = pair(LinkConfig { mtu: Some(1_400), ..LinkConfig::default() });
+    send(&a, 0, b.local_address(), &[0; 1_372]);
+    send(&a, 0, b.local_address(), &[0; 1_373]);
+    assert_eq!(count(&verdicts(&network), Verdict::TooLong), 1);
+    network.advance(at(u64::MAX));
+    assert_eq!(received(&b).len(), 1);
+}
+
+#[test]
+fn an_interface_refuses_what_it_may_not_fragment() {
+    let config = NetworkConfig { mtu: Some(1_500), ..NetworkConfig::default() };
+    let network = Network::new(config, fastrand::Rng::with_seed(1), fastrand::Rng::with_seed(2));
+    let bind = |options: UdpSocketOptions| network.bind(&options, "[2001:db8::1]:0".parse().expect("an address")).expect("bind");
+    let (whole, in_pieces) = (bind(UdpSocketOptions::default().dont_fragment(true)), bind(UdpSocketOptions::default()));
+    let send = |socket: &SimulatedSocket, len: usize| {
+        let remote = in_pieces.local_address();
+        socket.send(at(0), &Outgoing { bytes: &vec![0; len], remote, ancillary: Ancillary::default() })
+    };
+    send(&whole, 1_452).expect("1,500 bytes with 48 of headers");
+    let error = send(&whole, 1_453).expect_err("one too many");
+    assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+    send(&in_pieces, 5_000).expect("fragmented");
+    network.advance(at(u64::MAX));
+    assert_eq!(received(&in_pieces).len(), 2);
+}
+
+#[test]
+fn blackholes_swallow_one_direction_for_their_time() {
+    let (network, a, b) = pair(LinkConfig::default());
+    let (from, to) = (a.local_address().ip(), b.local_address().ip());
+    network.schedule(at(10 * MILLISECOND), move |network| network.blackhole(from, to));
+    network.schedule(at(20 * MILLISECOND), move |network| network.lift_blackhole(from, to));
+    for ms in [5, 15, 25] {
+        network.advance(at(ms * MILLISECOND));
+        send(&a, ms * MILLISECOND, b.local_address(), &[ms as u8]);
+        send(&b, ms * MILLISECOND, a.local_address(), &[ms as u8]);
+    }
+    network.advance(at(u64::MAX));
+    assert_eq!(received(&b), [[5], [25]]);
+    assert_eq!(received(&a), [[5], [15], [25]]);
+    assert_eq!(count(&verdicts(&network), Verdict::Blackholed), 1);
+}
+
+#[test]
+fn a_partition_keeps_groups_apart_and_leaves_others_alone() {
+    let (network, a, b) = pair(LinkConfig::default());
+    let c = bind(&network, "10.0.0.3:0");
+    network.partition([vec![a.local_address().ip()], vec![b.local_address().ip()]]);
+    send(&a, 0, b.local_address(), b"ab");
+    send(&b, 0, a.local_address(), b"ba");
+    send(&a, 0, c.local_address(), b"ac");
+    send(&c, 0, b.local_address(), b"cb");
+    assert_eq!(count(&verdicts(&network), Verdict::Partitioned), 2);
+    network.heal();
+    send(&a, 0, b.local_address(), b"again");
+    network.advance(at(u64::MAX));
+    assert!(received(&a).is_empty());
+    assert_eq!(received(&b), [&b"cb"[..], b"again"]);
+    assert_eq!(received(&c), [b"ac"]);
+}
+
+#[test]
+fn a_nat_shows_new_addresses_and_lets_replies_back() {
+    let (network, inside, server) = pair(LinkConfig::default());
+    let public: IpAddr = "203.0.113.1".parse().expect("an address");
+    let seen = |number: u64| {
+        send(&inside, number, server.local_address(), b"question");
+        network.advance(at(u64::MAX));
+        server.receive().expect("a question").remote
+    };
+    assert_eq!(seen(0), inside.local_address());
+    network.rebind(inside.local_address().ip(), public);
+    let first = seen(1);
+    assert_eq!(first.ip(), public);
+    assert_eq!(seen(2), first, "it is kept");
+    send(&server, 3, first, b"answer");
+    network.advance(at(u64::MAX));
+    let answer = inside.receive().expect("it finds back");
+    assert_eq!((answer.remote, answer.local), (server.local_address(), inside.local_address().ip()));
+    network.rebind(inside.local_address().ip(), public);
+    let second = seen(4);
+    assert!(second.ip() == public && second.port() != first.port());
+    for former in [first, inside.local_address()] {
+        send(&server, 5, former, b"lost");
+        network.advance(at(u64::MAX));
+        assert_eq!(verdicts(&network).last(), Some(&Verdict::Unreachable));
+    }
+    send(&server, 6, second, b"answer");
+    network.advance(at(u64::MAX));
+    assert_eq!(received(&inside), [b"answer"]);
+    // Links are those of the host, however it is seen.
+    network.set_link(server.local_address().ip(), inside.local_address().ip(), LinkConfig { loss: 1.0, ..LinkConfig::default() });
+    send(&server, 7, second, b"lost");
+    assert_eq!(verdicts(&network).last(), Some(&Verdict::Lost));
+}
+
+/// What came later draws from a generator of its own: a seed's losses stay what they were.
+#[test]
+fn later_faults_leave_the_luck_of_the_first() {
+    let lost = |link: LinkConfig| {
+        let (network, a, b) = pair(link);
+        (0..200).for_each(|_| send(&a, 0, b.local_address(), b"x"));
+        let trace = verdicts(&network);
+        trace.iter().filter(|verdict| **verdict != Verdict::Marked).map(|&verdict| verdict == Verdict::Lost).collect::<Vec<_>>()
+    };
+    let base = LinkConfig { loss: 0.3, ..LinkConfig::default() };
+    let burst = Some(Burst { enter: 0.0, leave: 1.0, loss: 1.0 });
+    assert_eq!(lost(base.clone()), lost(LinkConfig { mark: 0.5, burst, ..base }));
 }
