@@ -11,9 +11,11 @@
 //! - When every coroutine is parked and no deadline is left, the run panics and names them.
 
 mod clock;
+mod explore;
 pub(crate) mod network;
 pub(crate) mod node;
 
+pub use self::explore::explore;
 pub use self::network::{Burst, LinkConfig, Network, NetworkConfig, Protocol, TraceEntry, Verdict};
 pub use self::node::{Node, NodeBuilder, node};
 
@@ -119,7 +121,7 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// With `f`'s panic; when every coroutine is parked and nothing can wake one; when one does not end at the end; inside of
+    /// With `f`'s panic (its seed is printed); when every coroutine is parked and nothing can wake one; when one does not end at the end; inside of
     /// a runtime; and if the system refuses memory. The message carries the seed where the simulation found the fault.
     #[track_caller]
     pub fn run<F, T>(self, f: F) -> T
@@ -152,7 +154,7 @@ impl Simulation {
         match (result, fault) {
             (Err(JoinError::Panicked(payload)), fault) => {
                 // A dead-lock ends in cancelled calls, at whose errors tests panic.
-                fault.iter().for_each(|fault| eprintln!("simulation with seed {seed}: {fault}"));
+                eprintln!("simulation with seed {seed}: {}", fault.as_deref().unwrap_or("its program panicked"));
                 std::panic::resume_unwind(payload)
             }
             (_, Some(fault)) => panic!("simulation with seed {seed}: {fault}"),
