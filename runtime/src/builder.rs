@@ -18,6 +18,7 @@ use crate::scheduler::probe;
 use crate::scheduler::shutdown::{self, ShutdownReport};
 use crate::scheduler::worker::Worker;
 use crate::scheduler::{Shared, WorkerShared, spawn_queue};
+use crate::scope::{self, Scope};
 use crate::sigquit;
 use crate::sys::timer_slack;
 use crate::task::{self, Attributes, JoinError, JoinHandle};
@@ -177,6 +178,19 @@ impl Handle {
         T: Send + 'static,
     {
         self.shared.spawn_on(worker, f, Attributes::default().spawned_here())
+    }
+
+    /// Runs `f`, on the calling coroutine or plain thread, with a scope on this runtime; see [`scope`](fn@crate::scope).
+    ///
+    /// # Panics
+    ///
+    /// As `scope`, but for a caller outside of a runtime.
+    #[track_caller]
+    pub fn scope<'env, F, T>(&self, f: F) -> T
+    where
+        F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+    {
+        scope::scope_on(self.clone(), f)
     }
 
     /// The number of workers. They are counted from zero.

@@ -367,6 +367,19 @@ crate::primitive::thread_local! {
     static INSIDE: RefCell<Vec<Stay>> = RefCell::new(Vec::new());
 }
 
+/// The tokens that the caller is inside of, for those whom it spawns into a scope.
+#[cfg(not(loom))]
+pub(crate) fn inherited() -> Box<[CancellationToken]> {
+    inside(|stays| stays.iter().map(|stay| stay.token.clone()).collect())
+}
+
+/// Runs `f` inside of all `tokens`.
+#[cfg(not(loom))]
+pub(crate) fn run_inside<R>(tokens: &[CancellationToken], f: impl FnOnce() -> R) -> R {
+    let _inside: Vec<_> = tokens.iter().map(Inside::enter).collect();
+    f()
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests;
 

@@ -63,6 +63,9 @@ mod primitive;
 mod reactor;
 #[allow(unsafe_code)]
 mod scheduler;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod scope;
 #[allow(unsafe_code)]
 pub mod select;
 #[cfg(not(loom))]
@@ -104,6 +107,8 @@ pub use self::local::CoroutineLocal;
 pub use self::park::{Coroutine, current, no_park, park, park_timeout, shield};
 #[cfg(not(loom))]
 pub use self::scheduler::shutdown::ShutdownReport;
+#[cfg(not(loom))]
+pub use self::scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(not(loom))]
 pub use self::spawn::{
     Builder, is_cancelled, on_worker_stack, sleep, sleep_until, spawn, spawn_local, spawn_on, try_sleep, worker_index, yield_now,

@@ -361,6 +361,22 @@ pub(crate) fn with_parker<R>(f: impl FnOnce(&Arc<ThreadParker>) -> R) -> R {
     THREAD.with(|thread| f(&thread.parker))
 }
 
+/// Panics where a wait would.
+#[cfg(not(loom))]
+#[track_caller]
+pub(crate) fn refuse_where_nothing_blocks() {
+    match current::place() {
+        Place::Coroutine => {}
+        Place::WorkerStack => refuse_worker_stack(),
+        Place::NoPark(since) => refuse_no_park(since),
+        Place::Thread => {
+            if let Some(since) = THREAD.with(|thread| thread.no_park.get()) {
+                refuse_no_park(since);
+            }
+        }
+    }
+}
+
 #[cfg(not(loom))]
 #[cold]
 #[track_caller]

@@ -122,6 +122,12 @@ impl<T> JoinHandle<T> {
         }
     }
 
+    /// Waits for the coroutine's end, on behalf of its scope, which may be unwound from here and come again.
+    #[track_caller]
+    pub(crate) fn wait_here(&self, shielded: bool) -> Unparked {
+        self.wait(None, if shielded { Cancellation::Shielded } else { Cancellation::Returns })
+    }
+
     /// As [`join`](Self::join), although the caller is cancelled.
     #[track_caller]
     pub(crate) fn join_shielded(self) -> Result<T, JoinError> {

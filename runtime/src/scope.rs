@@ -1,0 +1,319 @@
+//! Owns structured concurrency: coroutines that may borrow from whoever waits for them.
+//!
+//! It does not own how coroutines are made or joined (`task`).
+//!
+//! Invariants:
+//! - [`scope`] neither returns nor unwinds before every child's end is published, which happens after the child's stack was
+//!   left. A shutdown's unwinding is caught, the children waited for, and then raised again; whoever cannot wait aborts.
+//! - A child that cannot end keeps its scope waiting, and so alive: what it borrows is leaked with it, never dangling.
+//! - A result that borrows is dropped by its child or by its handle, both of which are gone before the scope is.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::builder::Handle;
+use crate::cancel::{self, CancellationToken};
+use crate::channel::{RecvError, oneshot};
+use crate::park::{self, Unparked};
+use crate::primitive::Mutex;
+use crate::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::scheduler::current;
+use crate::spawn::Builder;
+use crate::task::{Attributes, JoinError, JoinHandle, ShutdownUnwind};
+
+/// Below so many children none is looked for that has ended.
+const SWEEP: usize = 64;
+
+/// Runs `f`, which may spawn coroutines that borrow from outside of the scope, and waits for all of them before it returns;
+/// as `std::thread::scope`.
+///
+/// The children are inside of the [`CancellationToken`]s that the caller is inside of. When the caller is cancelled and `f` has
+/// returned, those of them that still run are cancelled, too; waiting for them is not.
+///
+/// ```
+/// weald_runtime::run(|| {
+///     let mut words = vec!["one", "two"];
+///     let mut count = 0;
+///     weald_runtime::scope(|s| {
+///         s.spawn(|| words.push("three"));
+///         s.spawn(|| count += 1);
+///     });
+///     assert_eq!((words.len(), count), (3, 1));
+/// });
+/// ```
+///
+/// # Panics
+///
+/// With `f`'s panic; if a child that was not joined panicked; outside of a runtime (use
+/// [`Handle::scope`](crate::Handle::scope) there); and where nothing may block.
+///
+/// # Aborts
+///
+/// If children have not ended and the caller unwinds from a panic that began outside of the scope.
+#[track_caller]
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    match Handle::current() {
+        Some(handle) => scope_on(handle, f),
+        None => panic!("scope outside of a runtime: call it inside of run(..), or use Handle::scope"),
+    }
+}
+
+#[track_caller]
+pub(crate) fn scope_on<'env, F, T>(handle: Handle, f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    park::refuse_where_nothing_blocks();
+    let scope = Scope {
+        handle,
+        tokens: cancel::inherited(),
+        children: Mutex::new(Vec::new()),
+        swept: AtomicUsize::new(SWEEP),
+        cancelled: AtomicBool::new(false),
+        failed: AtomicUsize::new(0),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let unwound = scope.wait();
+    match (result, unwound) {
+        (Err(payload), _) | (Ok(_), Some(payload)) => panic::resume_unwind(payload),
+        // Ordering: Relaxed, the children's ends were acquired by the wait.
+        (Ok(_), None) if scope.failed.load(Ordering::Relaxed) > 0 => panic!("a scoped coroutine panicked"),
+        (Ok(value), None) => value,
+    }
+}
+
+/// Where scoped coroutines are spawned; see [`scope`].
+pub struct Scope<'scope, 'env: 'scope> {
+    handle: Handle,
+    tokens: Box<[CancellationToken]>,
+    /// Those that may not have ended.
+    children: Mutex<Vec<JoinHandle<()>>>,
+    /// At so many children those that have ended are taken out.
+    swept: AtomicUsize,
+    /// New children are cancelled at once.
+    cancelled: AtomicBool,
+    /// Children that failed and whose panic nobody has taken.
+    failed: AtomicUsize,
+    /// Invariant, as std's: a scope that shrinks would let children borrow what ends before them.
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+/// The right to a scoped coroutine's result.
+pub struct ScopedJoinHandle<'scope, T> {
+    result: oneshot::Receiver<Result<T, Box<dyn Any + Send>>>,
+    failed: &'scope AtomicUsize,
+    coroutine: park::Coroutine,
+}
+
+impl<'scope, 'env> Scope<'scope, 'env> {
+    /// Spawns a coroutine that any worker may begin.
+    #[track_caller]
+    pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.spawn_sent(f, |closure, attributes| self.handle.shared.spawn(closure, attributes))
+    }
+
+    /// Spawns a coroutine on one worker, counted from zero.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such worker.
+    #[track_caller]
+    pub fn spawn_on<F, T>(&'scope self, worker: usize, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.spawn_sent(f, |closure, attributes| self.handle.shared.spawn_on(worker, closure, attributes))
+    }
+
+    /// Spawns a coroutine on the worker of the caller, on whose thread it stays, so that it need not be `Send`.
+    ///
+    /// # Panics
+    ///
+    /// Outside of the scope's runtime.
+    #[track_caller]
+    pub fn spawn_local<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + 'scope,
+        T: 'scope,
+    {
+        let here = current::with(|local| local.is_some_and(|local| std::sync::Arc::ptr_eq(&local.shared, &self.handle.shared)));
+        assert!(here, "spawn_local outside of the scope's runtime");
+        let (closure, result) = self.prepare(f);
+        // SAFETY: only the lifetime changes; `wait` sees to it that the closure's end comes before the scope's.
+        let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + 'scope>, Box<dyn FnOnce() + 'static>>(Box::new(closure)) };
+        self.adopt(Builder::new().spawn_local(closure), result)
+    }
+
+    #[track_caller]
+    fn spawn_sent<F, T>(
+        &'scope self,
+        f: F,
+        spawn: impl FnOnce(Box<dyn FnOnce() + Send + 'static>, Attributes) -> JoinHandle<()>,
+    ) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        let (closure, result) = self.prepare(f);
+        let closure: Box<dyn FnOnce() + Send + 'scope> = Box::new(closure);
+        // SAFETY: as in `spawn_local`.
+        let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + 'scope>, Box<dyn FnOnce() + Send + 'static>>(closure) };
+        self.adopt(spawn(closure, Attributes::default().spawned_here()), result)
+    }
+
+    #[expect(clippy::type_complexity, reason = "a closure and its result, taken apart at once")]
+    fn prepare<F, T>(&'scope self, f: F) -> (impl FnOnce() + use<'scope, 'env, F, T>, oneshot::Receiver<Result<T, Box<dyn Any + Send>>>)
+    where
+        F: FnOnce() -> T + 'scope,
+        T: 'scope,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let closure = move || {
+            let result = panic::catch_unwind(AssertUnwindSafe(|| cancel::run_inside(&self.tokens, f)));
+            match result {
+                Err(payload) if payload.is::<ShutdownUnwind>() => panic::resume_unwind(payload),
+                Err(_) => {
+                    // Ordering: Relaxed, read after this coroutine's end, or by who received the panic.
+                    self.failed.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(_) => {}
+            }
+            // Without a handle the result is dropped here.
+            drop(sender.send(result));
+        };
+        (closure, receiver)
+    }
+
+    fn adopt<T>(
+        &'scope self,
+        child: JoinHandle<()>,
+        result: oneshot::Receiver<Result<T, Box<dyn Any + Send>>>,
+    ) -> ScopedJoinHandle<'scope, T> {
+        let coroutine = child.coroutine();
+        let mut children = self.children.lock();
+        // Under the lock, so that either `cancel_children` finds the child or this finds the flag.
+        if self.cancelled.load(Ordering::Relaxed) {
+            child.cancel();
+        }
+        // Ordering: Relaxed, guarded by the lock.
+        if children.len() >= self.swept.load(Ordering::Relaxed) {
+            for ended in children.extract_if(.., |child| child.is_finished()) {
+                self.ended(ended);
+            }
+            self.swept.store(SWEEP.max(2 * children.len()), Ordering::Relaxed);
+        }
+        children.push(child);
+        drop(children);
+        ScopedJoinHandle { result, failed: &self.failed, coroutine }
+    }
+
+    /// Waits for every child, whatever happens. Returns the payload of a shutdown's unwinding, which the caller raises again.
+    #[track_caller]
+    fn wait(&self) -> Option<Box<dyn Any + Send>> {
+        let mut unwound = None;
+        loop {
+            // A child may spawn another before it ends.
+            let Some(child) = self.children.lock().pop() else { return unwound };
+            while !child.is_finished() {
+                // Once the children are cancelled a cancellation of the caller has nothing more to say.
+                let told = self.cancelled.load(Ordering::Relaxed);
+                match panic::catch_unwind(AssertUnwindSafe(|| child.wait_here(told))) {
+                    Ok(Unparked::Cancelled) => {
+                        child.cancel();
+                        self.cancel_children();
+                    }
+                    Ok(Unparked::Token | Unparked::TimedOut) => {}
+                    // Each turn yields to the worker, whose phase ends the shutdown: if a child cannot end, neither does this.
+                    Err(payload) if payload.is::<ShutdownUnwind>() => unwound = Some(payload),
+                    Err(_) => {
+                        eprintln!("fatal: cannot wait for a scoped coroutine, which may borrow from its scope");
+                        std::process::abort();
+                    }
+                }
+            }
+            self.ended(child);
+        }
+    }
+
+    /// A child that has ended without having begun for want of a stack has failed, too.
+    fn ended(&self, child: JoinHandle<()>) {
+        if let Err(JoinError::NoStack(_) | JoinError::Panicked(_)) = child.join_shielded() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn cancel_children(&self) {
+        let children = self.children.lock();
+        self.cancelled.store(true, Ordering::Relaxed);
+        children.iter().for_each(JoinHandle::cancel);
+    }
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits for the coroutine's result.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]: it panicked, it did not begin, the caller is cancelled, or the runtime is shutting down.
+    #[track_caller]
+    pub fn join(self) -> Result<T, JoinError> {
+        match self.result.recv() {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(payload)) => {
+                // Ordering: Relaxed; counted before the result was sent.
+                self.failed.fetch_sub(1, Ordering::Relaxed);
+                Err(JoinError::Panicked(payload))
+            }
+            Err(RecvError::Disconnected | RecvError::Cancelled) => Err(JoinError::Cancelled),
+        }
+    }
+
+    /// The coroutine, to unpark it.
+    #[must_use]
+    pub fn coroutine(&self) -> &park::Coroutine {
+        &self.coroutine
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoinHandle").field("coroutine", &self.coroutine).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_that_lives_long_keeps_nothing_of_children_that_have_ended() {
+        crate::Runtime::builder().workers(1).build().expect("a runtime").run(|| {
+            scope(|s| {
+                for _ in 0..20 * SWEEP {
+                    s.spawn(|| ()).join().expect("no panic");
+                    assert!(s.children.lock().len() <= SWEEP + 1);
+                }
+            });
+        });
+    }
+}

@@ -1,0 +1,254 @@
+//! Scopes: borrows, results, panics, cancellation, and their end in a shutdown.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use weald_runtime::{
+    Builder, CancellationToken, Runtime, is_cancelled, no_park, park, scope, sleep, spawn, try_sleep, worker_index, yield_now,
+};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn runtime() -> Runtime {
+    Runtime::builder().workers(2).build().expect("a runtime")
+}
+
+#[test]
+fn children_borrow_and_have_ended_when_the_scope_returns() {
+    runtime().run(|| {
+        let mut numbers = vec![1, 2, 3];
+        let sum = AtomicUsize::new(0);
+        let length = scope(|s| {
+            s.spawn(|| {
+                yield_now();
+                numbers.push(4);
+            });
+            for worker in 0..2 {
+                let sum = &sum;
+                s.spawn_on(worker, move || {
+                    assert_eq!(worker_index(), Some(worker));
+                    // A child spawns into the scope that waits for it.
+                    s.spawn(move || {
+                        sleep(Duration::from_millis(2));
+                        sum.fetch_add(1, Ordering::Relaxed);
+                    });
+                });
+            }
+            s.spawn(|| "result".len()).join().expect("no panic")
+        });
+        assert_eq!((length, numbers.len(), sum.into_inner()), (6, 4, 2));
+    });
+}
+
+#[test]
+fn local_children_need_not_be_send() {
+    runtime().run(|| {
+        let shared = Rc::new(Cell::new(0));
+        let same = scope(|s| {
+            let child = s.spawn_local(|| {
+                shared.set(shared.get() + 1);
+                Rc::clone(&shared)
+            });
+            Rc::ptr_eq(&child.join().expect("no panic"), &shared)
+        });
+        assert!(same);
+        assert_eq!((shared.get(), Rc::strong_count(&shared)), (1, 1));
+    });
+}
+
+#[test]
+fn threads_make_scopes_by_a_handle() {
+    let runtime = runtime();
+    let text = String::from("borrowed");
+    let lengths =
+        runtime.handle().scope(|s| [s.spawn(|| text.len()), s.spawn_on(1, || text.len())].map(|child| child.join().expect("no panic")));
+    assert_eq!(lengths, [8, 8]);
+    assert!(catch_unwind(|| scope(|_| ())).is_err(), "outside of a runtime there is no other way");
+    let local = runtime.handle().scope(|s| catch_unwind(AssertUnwindSafe(|| drop(s.spawn_local(|| ())))).is_err());
+    assert!(local, "a thread has no worker");
+}
+
+#[test]
+fn panics_go_to_the_joiner_or_else_through_the_scope() {
+    runtime().run(|| {
+        let joined = scope(|s| s.spawn(|| -> u8 { std::panic::resume_unwind(Box::new("joined")) }).join().expect_err("it panicked"));
+        assert_eq!(joined.into_panic().and_then(|payload| payload.downcast_ref::<&str>().copied()), Some("joined"));
+        let ended = AtomicBool::new(false);
+        let through = catch_unwind(AssertUnwindSafe(|| {
+            scope(|s| {
+                s.spawn(|| std::panic::resume_unwind(Box::new(())));
+                s.spawn(|| {
+                    sleep(Duration::from_millis(5));
+                    ended.store(true, Ordering::Relaxed);
+                });
+            });
+        }));
+        assert!(through.is_err() && ended.load(Ordering::Relaxed));
+        let ended = AtomicBool::new(false);
+        let own = catch_unwind(AssertUnwindSafe(|| {
+            scope(|s| {
+                s.spawn(|| {
+                    sleep(Duration::from_millis(5));
+                    ended.store(true, Ordering::Relaxed);
+                });
+                std::panic::resume_unwind(Box::new("own"));
+            })
+        }));
+        assert_eq!(own.expect_err("it panicked").downcast_ref::<&str>(), Some(&"own"));
+        assert!(ended.load(Ordering::Relaxed), "waited for, although the scope panicked");
+    });
+}
+
+#[test]
+fn cancelling_the_owner_cancels_the_children_and_waits_for_them() {
+    runtime().run(|| {
+        let (ended, ends) = mpsc::channel();
+        let owner = spawn(move || {
+            scope(|s| {
+                for _ in 0..3 {
+                    let ended = ended.clone();
+                    s.spawn(move || ended.send(try_sleep(LONG).is_err()));
+                }
+            });
+            is_cancelled()
+        });
+        sleep(Duration::from_millis(5));
+        owner.cancel();
+        assert!(owner.join().expect("no panic"));
+        assert_eq!(ends.try_iter().collect::<Vec<_>>(), [true; 3]);
+        // By a token the children are cancelled themselves, while the owner is still busy.
+        let token = CancellationToken::new();
+        let inside = token.clone();
+        let owner =
+            Builder::new().cancellation(token.clone()).spawn(move || scope(|s| s.spawn(|| inside.run(|| try_sleep(LONG).is_err())).join()));
+        sleep(Duration::from_millis(5));
+        token.cancel();
+        // The join is cancelled as well, or came first.
+        let _ = owner.join().expect("no panic");
+    });
+}
+
+#[test]
+fn children_inherit_the_tokens_of_the_owner() {
+    runtime().run(|| {
+        let (outer, inner) = (CancellationToken::new(), CancellationToken::new());
+        outer.run(|| {
+            inner.run(|| {
+                scope(|s| {
+                    let child = s.spawn(|| {
+                        let slept = try_sleep(LONG);
+                        (slept.is_err(), is_cancelled())
+                    });
+                    sleep(Duration::from_millis(5));
+                    outer.cancel();
+                    // The owner does not wait for the scope's end yet.
+                    let told = weald_runtime::shield(|| child.join()).expect("no panic");
+                    assert_eq!(told, (true, true));
+                });
+            });
+        });
+    });
+}
+
+#[test]
+fn results_without_a_handle_are_dropped_before_the_scope_returns() {
+    struct Counted<'a>(&'a AtomicUsize);
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    runtime().run(|| {
+        let dropped = AtomicUsize::new(0);
+        scope(|s| {
+            for _ in 0..500 {
+                drop(s.spawn(|| Counted(&dropped)));
+                let kept = s.spawn(|| Counted(&dropped));
+                yield_now();
+                drop(kept);
+            }
+        });
+        assert_eq!(dropped.into_inner(), 1000);
+    });
+}
+
+#[test]
+fn a_scope_is_refused_where_nothing_blocks() {
+    runtime().run(|| {
+        assert!(catch_unwind(|| no_park(|| scope(|_| ()))).is_err());
+    });
+}
+
+#[test]
+fn nested_scopes_are_unwound_in_their_order_by_a_shutdown() {
+    struct Note<'a>(&'a mpsc::Sender<&'static str>, &'static str);
+    impl Drop for Note<'_> {
+        fn drop(&mut self) {
+            self.0.send(self.1).expect("the test listens");
+        }
+    }
+    let runtime = runtime();
+    let (noted, notes) = mpsc::channel();
+    let handle = runtime.handle();
+    let owner = handle.spawn_on(0, move || {
+        let outer = noted.clone();
+        let _owner = Note(&outer, "owner");
+        scope(|s| {
+            let noted = noted.clone();
+            s.spawn_on(1, move || {
+                let borrowed = String::from("borrowed by the grandchild");
+                let _child = Note(&noted, "child");
+                scope(|s| {
+                    let (noted, borrowed) = (noted.clone(), &borrowed);
+                    s.spawn_on(0, move || {
+                        let _grandchild = Note(&noted, "grandchild");
+                        loop {
+                            park();
+                            assert!(!borrowed.is_empty());
+                        }
+                    });
+                    loop {
+                        park();
+                    }
+                });
+            });
+        });
+    });
+    sleep(Duration::from_millis(20));
+    let report = runtime.shutdown(Duration::from_millis(5));
+    assert!(report.is_clean(), "{report}");
+    assert!(owner.join().expect_err("unwound").is_cancelled());
+    assert_eq!(notes.try_iter().collect::<Vec<_>>(), ["grandchild", "child", "owner"]);
+}
+
+#[test]
+fn a_child_that_cannot_end_leaks_its_whole_scope() {
+    struct Flag(Arc<AtomicBool>);
+    impl Drop for Flag {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let runtime = runtime();
+    let dropped = Arc::new(AtomicBool::new(false));
+    let flag = Flag(Arc::clone(&dropped));
+    let owner = runtime.handle().spawn(move || {
+        let borrowed = flag;
+        scope(|s| {
+            s.spawn(|| {
+                loop {
+                    let _ = catch_unwind(park);
+                    assert!(!borrowed.0.load(Ordering::Relaxed));
+                }
+            });
+        });
+    });
+    sleep(Duration::from_millis(20));
+    let report = runtime.shutdown(Duration::from_millis(5));
+    assert_eq!(report.leaked.len(), 2, "{report}");
+    assert!(!owner.is_finished() && !dropped.load(Ordering::Relaxed), "what the child borrows is leaked, not dropped");
+}
