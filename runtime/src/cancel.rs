@@ -20,9 +20,13 @@ use std::fmt;
 use std::mem;
 use std::time::Duration;
 
+#[cfg(not(loom))]
+use crate::park::Coroutine;
 use crate::park::Waiter;
 use crate::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::primitive::{Arc, Mutex};
+#[cfg(not(loom))]
+use crate::select::Readiness;
 use crate::spin_lock::SpinLock;
 use crate::sync::{Cancelled, WaitError};
 use crate::wait_list::{self, Limit, Outcome, WaitList};
@@ -81,6 +85,9 @@ struct Links {
     /// By number, so in their order of coming.
     inside: BTreeMap<u64, Waiter>,
     children: BTreeMap<u64, Arc<Node>>,
+    /// Those who select the token.
+    #[cfg(not(loom))]
+    selecting: BTreeMap<u64, Coroutine>,
     /// The parent, and the number that this node has there. Holds one of the parent's handles.
     parent: Option<(Arc<Node>, u64)>,
 }
@@ -242,7 +249,14 @@ impl Drop for DropGuard {
 
 impl Node {
     fn new(parent: Option<(Arc<Self>, u64)>, cancelled: bool) -> Self {
-        let links = Links { next_number: 0, inside: BTreeMap::new(), children: BTreeMap::new(), parent };
+        let links = Links {
+            next_number: 0,
+            inside: BTreeMap::new(),
+            children: BTreeMap::new(),
+            #[cfg(not(loom))]
+            selecting: BTreeMap::new(),
+            parent,
+        };
         Self {
             cancelled: AtomicBool::new(cancelled),
             handles: AtomicUsize::new(1),
@@ -264,6 +278,8 @@ impl Node {
             return BTreeMap::new().into_values();
         }
         let children = mem::take(&mut links.children);
+        #[cfg(not(loom))]
+        let selecting = mem::take(&mut links.selecting);
         let mut interrupted = Vec::new();
         while !links.inside.is_empty() {
             for _ in 0..BATCH {
@@ -277,6 +293,8 @@ impl Node {
             links = self.links.lock();
         }
         drop(links);
+        #[cfg(not(loom))]
+        selecting.values().for_each(Coroutine::unpark);
         let mut waiting = self.waiting.lock();
         waiting.over = true;
         wait_list::wake_all(waiting, |waiting| &mut waiting.list, |()| ());
@@ -288,6 +306,36 @@ impl Links {
     fn number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number
+    }
+}
+
+/// `wait(&token)` in a [`select!`](crate::select!): the token is cancelled. The error says that the caller is, by something else.
+#[cfg(not(loom))]
+impl Readiness for &CancellationToken {
+    type Output = Result<(), Cancelled>;
+    type Registration = u64;
+
+    fn attempt(&mut self) -> Option<Self::Output> {
+        self.is_cancelled().then_some(Ok(()))
+    }
+
+    fn register(&mut self, waiter: &Coroutine) -> u64 {
+        let mut links = self.node().links.lock();
+        let number = links.number();
+        // Afterwards nobody would take it out; the try that follows sees the cancellation.
+        if !self.is_cancelled() {
+            links.selecting.insert(number, waiter.clone());
+        }
+        number
+    }
+
+    fn unregister(&mut self, number: u64) {
+        let own = self.node().links.lock().selecting.remove(&number);
+        drop(own);
+    }
+
+    fn cancelled(&mut self) -> Self::Output {
+        if self.is_cancelled() { Ok(()) } else { Err(Cancelled::new(())) }
     }
 }
 

@@ -173,6 +173,39 @@ fn waits_for_a_token_end_with_it() {
 }
 
 #[test]
+fn a_token_is_an_arm_of_a_select() {
+    in_runtime(|| {
+        let token = CancellationToken::new();
+        let (sender, receiver) = channel::bounded::<u8>(1);
+        let choose = || {
+            crate::select! {
+                recv(receiver) -> message => message.ok(),
+                wait(&token) -> cancelled => {
+                    cancelled.expect("by the token alone");
+                    None
+                }
+            }
+        };
+        sender.send(1).expect("room");
+        assert_eq!(choose(), Some(1));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(choose);
+            while token.node().links.lock().selecting.is_empty() {
+                std::thread::yield_now();
+            }
+            token.cancel();
+            assert_eq!(waiting.join().expect("no panic"), None);
+        });
+        assert_eq!(choose(), None);
+        assert!(token.node().links.lock().selecting.is_empty());
+        let other = CancellationToken::new();
+        assert!(token.run(|| crate::select! { wait(&other) -> cancelled => cancelled.is_err() }));
+        assert!(other.node().links.lock().selecting.is_empty());
+        drop(sender);
+    });
+}
+
+#[test]
 fn a_guard_cancels_when_it_is_dropped_unless_disarmed() {
     let token = CancellationToken::new();
     drop(token.clone().drop_guard().disarm());

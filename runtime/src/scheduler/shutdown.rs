@@ -12,10 +12,14 @@ use crate::primitive::atomic::Ordering;
 use crate::primitive::{Condvar, Mutex};
 use crate::time::Instant;
 
-/// How long unwinding stacks may take. Destructors run in it, which cannot block; a second is long for them.
+/// How long unwinding stacks may take without one that comes to its end. Destructors run in it, which cannot block; a second is
+/// long for them.
 pub(crate) const UNWIND_GRACE: Duration = Duration::from_secs(1);
 /// How long a worker between two coroutines may take to say that it has stopped.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// Leaked coroutines that a report names when it is displayed.
+const SHOWN: usize = 20;
 
 /// How a shutdown went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +45,12 @@ impl fmt::Display for ShutdownReport {
         if self.is_clean() {
             return f.write_str("all coroutines ended");
         }
-        write!(f, "leaked: [{}]; workers that never came back: {:?}", self.leaked.join(", "), self.stuck_workers)
+        let shown = &self.leaked[..self.leaked.len().min(SHOWN)];
+        let more = match self.leaked.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        write!(f, "leaked: [{}]{more}; workers that never came back: {:?}", shown.join(", "), self.stuck_workers)
     }
 }
 
@@ -100,13 +109,28 @@ pub(crate) fn is_empty(shared: &Shared) -> bool {
     shared.workers.iter().all(|worker| worker.remaining.load(Ordering::Acquire) == 0)
 }
 
+/// How many coroutines are left; the largest number while a worker has not counted.
+fn remaining(shared: &Shared) -> usize {
+    // Ordering: as in `is_empty`.
+    shared.workers.iter().map(|worker| worker.remaining.load(Ordering::Acquire)).fold(0, usize::saturating_add)
+}
+
 /// Ends a runtime whose workers run on their own threads: cancels, waits for `grace`, unwinds, leaks the rest.
 pub(crate) fn shut_down(shared: &Arc<Shared>, grace: Duration) -> ShutdownReport {
     shared.enter_phase(Phase::Cancelling);
     shared.exits.wait_until(Instant::now() + grace, |_| is_empty(shared));
     if !is_empty(shared) {
         shared.enter_phase(Phase::Unwinding);
-        shared.exits.wait_until(Instant::now() + UNWIND_GRACE, |_| is_empty(shared));
+        // A hundred thousand may take longer, but they come to fewer and fewer.
+        let mut before = usize::MAX;
+        loop {
+            shared.exits.wait_until(Instant::now() + UNWIND_GRACE, |_| is_empty(shared));
+            let left = remaining(shared);
+            if left == 0 || left >= before {
+                break;
+            }
+            before = left;
+        }
     }
     shared.enter_phase(Phase::Stopped);
     let workers = shared.workers.len();
