@@ -24,6 +24,7 @@ test:
 # Model-check the concurrent code
 loom:
     RUSTFLAGS="--cfg loom" cargo test -p weald-runtime --release --lib --target-dir target/loom loom_
+    RUSTFLAGS="--cfg loom" cargo test -p weald-runtime --release --test loom --target-dir target/loom
 
 # Fuzz every decoder for SECONDS each (needs a nightly compiler)
 fuzz SECONDS="60":

@@ -30,15 +30,52 @@
 //! - Other coroutines of the same thread run while one is parked: a `RefCell` borrow, a `std` lock guard or
 //!   `stdout().lock()` held over a park is seen by them.
 //!
+//! # Model-checking your own code
+//!
+//! Built with `RUSTFLAGS="--cfg loom"` the crate is a model of itself: [`spawn`], [`channel`], [`select!`], [`sync`], `park` and
+//! `yield_now` are small types over [loom](https://docs.rs/loom), and `weald_runtime::loom` is loom itself. A test that uses them
+//! inside of `loom::model` runs for every order in which its coroutines can meet, up to the number of preemptions in
+//! `LOOM_MAX_PREEMPTIONS`. What your code does between the calls it does in atomics of `weald_runtime::loom::sync::atomic`, if loom is
+//! to see it.
+//!
+//! ```ignore
+//! // tests/loom.rs; run with: RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release --test loom
+//! #![cfg(loom)]
+//! use weald_runtime::{channel, loom, spawn};
+//!
+//! #[test]
+//! fn the_last_worker_to_leave_hands_the_sum_over() {
+//!     loom::model(|| {
+//!         let (numbers, inbox) = channel::bounded(1);
+//!         let adders: Vec<_> = (1..=2).map(|number| {
+//!             let numbers = numbers.clone();
+//!             spawn(move || numbers.send(number).unwrap())
+//!         }).collect();
+//!         drop(numbers);
+//!         assert_eq!(inbox.into_iter().sum::<u32>(), 3);
+//!         for adder in adders {
+//!             adder.join().unwrap();
+//!         }
+//!     });
+//! }
+//! ```
+//!
+//! In the models a deadline passes at the first chance, after everybody else could make a step, so that both outcomes are
+//! explored; nothing is cancelled; a select takes the first of its arms that are ready, and two of them do not meet on a
+//! rendezvous channel. Sockets, files, scopes, hooks and the simulation have no model. What Weald itself does is checked with
+//! the shipping code: `just loom` in its repository.
+//!
 //! # Unsafe code
 //!
 //! It stands in the modules that are marked below, and nowhere else.
 #![deny(unsafe_code)]
-#![cfg_attr(loom, expect(dead_code, reason = "the models are built without the scheduler, which uses what they leave unused"))]
+#![cfg_attr(all(loom, test), expect(dead_code, reason = "the models are built without the scheduler, which uses what they leave unused"))]
 
 #[cfg(not(loom))]
 mod builder;
+#[cfg(any(not(loom), test))]
 mod cancel;
+#[cfg(any(not(loom), test))]
 pub mod channel;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
@@ -50,22 +87,30 @@ pub mod dump;
 pub mod embedding;
 #[cfg(not(loom))]
 mod hook;
+#[cfg(any(not(loom), test))]
 #[allow(unsafe_code)]
 mod lent_waiter;
 #[cfg(not(loom))]
 mod local;
 #[cfg(not(loom))]
 pub mod metrics;
+#[cfg(all(loom, not(test)))]
+mod model;
 #[cfg(not(loom))]
 pub mod net;
+#[cfg(any(not(loom), test))]
 mod park;
+#[cfg(any(not(loom), test))]
 mod primitive;
+#[cfg(any(not(loom), test))]
 mod reactor;
+#[cfg(any(not(loom), test))]
 #[allow(unsafe_code)]
 mod scheduler;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod scope;
+#[cfg(any(not(loom), test))]
 #[allow(unsafe_code)]
 pub mod select;
 #[cfg(not(loom))]
@@ -76,8 +121,10 @@ mod sigquit;
 pub mod sim;
 #[cfg(not(loom))]
 mod spawn;
+#[cfg(any(not(loom), test))]
 #[allow(unsafe_code)]
 mod spin_lock;
+#[cfg(any(not(loom), test))]
 #[allow(unsafe_code)]
 pub mod sync;
 #[cfg(not(loom))]
@@ -86,11 +133,13 @@ mod sys;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
 mod task;
+#[cfg(any(not(loom), test))]
 #[cfg_attr(all(test, loom), allow(unsafe_code))]
 mod task_state;
 pub mod time;
 #[cfg(not(loom))]
 mod timer_wheel;
+#[cfg(any(not(loom), test))]
 #[allow(unsafe_code)]
 mod wait_list;
 #[cfg(not(loom))]
@@ -98,6 +147,7 @@ mod watchdog;
 
 #[cfg(not(loom))]
 pub use self::builder::{Handle, Runtime, RuntimeBuilder, run};
+#[cfg(any(not(loom), test))]
 pub use self::cancel::{CancellationToken, DropGuard};
 #[cfg(not(loom))]
 pub use self::hook::{Hook, HookHandle, HookId, Progress, RoundContext};
@@ -115,3 +165,8 @@ pub use self::spawn::{
 };
 #[cfg(not(loom))]
 pub use self::task::{JoinError, JoinHandle};
+
+#[cfg(all(loom, not(test)))]
+pub use self::model::*;
+#[cfg(all(loom, not(test)))]
+pub use loom;

@@ -1,0 +1,180 @@
+//! The runtime under `--cfg loom`: small models of what programs use, for checking the programs themselves.
+//!
+//! Owns the models; does not own loom. Each type is a few lines over [`monitor`], so that a program's state space is its own
+//! and not the runtime's, whose shipping code has models beside it.
+//!
+//! What a model simplifies, and never hides:
+//! - A coroutine is a loom thread. Which worker it runs on does not show, so [`spawn_on`] and [`spawn_local`] are [`spawn`].
+//! - Time: a deadline passes at the first chance, after everybody else could make a step. So both outcomes are explored.
+//! - Nothing is cancelled, since nothing shuts down.
+//! - Whoever waits is woken in any order.
+//! - A select on a rendezvous channel meets plain sends and receives, not another select.
+
+#[path = "../channel/error.rs"]
+mod channel_error;
+
+pub mod channel;
+mod monitor;
+pub mod select;
+pub mod sync;
+
+use std::any::Any;
+use std::fmt;
+use std::time::Duration;
+
+use loom::thread;
+
+use self::monitor::Monitor;
+use crate::time::Instant;
+
+/// Runs `f`, on the calling thread of the model.
+pub fn run<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    f()
+}
+
+/// Starts a coroutine: a thread of the model.
+#[track_caller]
+pub fn spawn<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    spawn_local(f)
+}
+
+/// As [`spawn`].
+#[track_caller]
+pub fn spawn_on<F, T>(_worker: usize, f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    spawn_local(f)
+}
+
+/// As [`spawn`]. Loom runs all its threads on one thread of the system.
+#[track_caller]
+pub fn spawn_local<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    let done = std::sync::Arc::new(Monitor::new(false));
+    let ending = std::sync::Arc::clone(&done);
+    let thread = thread::spawn(move || {
+        let result = f();
+        ending.change(|done| *done = true);
+        result
+    });
+    JoinHandle { thread, done }
+}
+
+/// Lets the others go on.
+pub fn yield_now() {
+    thread::yield_now();
+}
+
+/// Lets the others go on.
+pub fn sleep(_duration: Duration) {
+    thread::yield_now();
+}
+
+/// Lets the others go on.
+pub fn sleep_until(_deadline: Instant) {
+    thread::yield_now();
+}
+
+/// Waits for the caller's token.
+pub fn park() {
+    thread::park();
+}
+
+/// Lets the others go on.
+pub fn park_timeout(_timeout: Duration) {
+    thread::yield_now();
+}
+
+/// The calling coroutine.
+#[must_use]
+pub fn current() -> Coroutine {
+    Coroutine(thread::current())
+}
+
+/// A handle to a coroutine.
+#[derive(Clone, Debug)]
+pub struct Coroutine(thread::Thread);
+
+impl Coroutine {
+    /// Makes the token available.
+    pub fn unpark(&self) {
+        self.0.unpark();
+    }
+
+    /// The name; models have none.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.0.name()
+    }
+}
+
+/// Why a coroutine has no result.
+#[non_exhaustive]
+pub enum JoinError {
+    /// It panicked, with this payload. (In a model a panic ends the whole.)
+    Panicked(Box<dyn Any + Send + 'static>),
+    /// It was cancelled. Does not happen in a model.
+    Cancelled,
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Panicked(_) => "the coroutine panicked",
+            Self::Cancelled => "the coroutine, or its join, was cancelled",
+        })
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+/// The right to wait for a coroutine's result.
+#[derive(Debug)]
+pub struct JoinHandle<T> {
+    thread: thread::JoinHandle<T>,
+    done: std::sync::Arc<Monitor<bool>>,
+}
+
+impl<T> JoinHandle<T> {
+    /// Waits until the coroutine has ended and returns its result.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::Panicked`].
+    pub fn join(self) -> Result<T, JoinError> {
+        self.thread.join().map_err(JoinError::Panicked)
+    }
+
+    /// Whether the coroutine has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.done.look(|done| *done)
+    }
+}
+
+/// What an operation with a deadline does: tries, lets the others go on, and tries once more.
+fn before_deadline<R>(mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
+    attempt().or_else(|| {
+        thread::yield_now();
+        attempt()
+    })
+}
