@@ -1,7 +1,8 @@
 //! From what a caller names to addresses.
 //!
 //! Owns [`ToSocketAddrs`] and the look-up of names, which is std's (the system's resolver) on a thread of its own, because it
-//! blocks: a coroutine that looks up a name parks, and may be cancelled or time out meanwhile.
+//! blocks: a coroutine that looks up a name parks, and may be cancelled or time out meanwhile. In a simulation names are those of
+//! its nodes, and known at once.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -9,6 +10,7 @@ use std::thread;
 
 use super::{Io, cancelled};
 use crate::channel::{RecvError, RecvTimeoutError, oneshot};
+use crate::sim::network::Network;
 use crate::wait_list::Limit;
 
 /// What names one or more socket addresses: the types for which std has its trait of this name.
@@ -103,10 +105,22 @@ pub(super) fn resolve(named: impl ToSocketAddrs, limit: Limit) -> io::Result<Vec
         Target::Addresses(addresses) => return Ok(addresses),
         Target::Name(name, port) => (name, port),
     };
-    if let Io::Network(_) = Io::current() {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, format!("no names in a simulation: {name:?}")));
+    match Io::current() {
+        Io::System => look_up(name, port, limit),
+        Io::Network(network) => look_up_simulated(&network, &name, port),
     }
-    look_up(name, port, limit)
+}
+
+/// A simulation's names are those of its nodes.
+fn look_up_simulated(network: &Network, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let addresses = match name {
+        "localhost" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        _ => network.addresses_of(name),
+    };
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("no node of the simulation is called {name:?}")));
+    }
+    Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
 }
 
 /// Tries each address until one succeeds; otherwise the last error.

@@ -71,6 +71,11 @@ impl Nodes {
         id
     }
 
+    /// The hosts of that name.
+    pub(super) fn hosts_of(&self, name: &str) -> BTreeSet<HostId> {
+        self.lives.values().filter(|life| &*life.name == name).map(|life| life.host).collect()
+    }
+
     fn is_over(&self, life: LifeId) -> bool {
         self.lives.get(&life).is_none_or(|life| life.over)
     }

@@ -10,10 +10,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::stream::{TcpStream, no_simulation};
+use super::socket::Listener;
+use super::stream::TcpStream;
 use super::system::SystemListener;
+use crate::net::blocking;
 use crate::net::resolve::{self, ToSocketAddrs};
-use crate::net::{Io, blocking};
 use crate::reactor::Direction;
 use crate::spawn::sleep_until;
 use crate::sys::socket;
@@ -29,6 +30,8 @@ const EXHAUSTION_PAUSE: Duration = Duration::from_millis(10);
 ///
 /// Like std it binds with `SO_REUSEADDR`. Up to 4096 connections wait to be accepted, or as many as the system permits
 /// (`net.core.somaxconn`); for other wishes make a listener with the `socket2` crate and [`from_std`](Self::from_std).
+///
+/// In a simulation it listens on the simulated network; that has no descriptor, so that [`as_fd`](AsFd::as_fd) panics.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -50,7 +53,7 @@ const EXHAUSTION_PAUSE: Duration = Duration::from_millis(10);
 /// # let _ = serve;
 /// ```
 pub struct TcpListener {
-    shared: Arc<SystemListener>,
+    shared: Arc<Listener>,
 }
 
 impl TcpListener {
@@ -61,15 +64,9 @@ impl TcpListener {
     #[track_caller]
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
         let addresses = resolve::resolve(address, Limit::Never)?;
-        resolve::first_of(&addresses, |address| {
-            let listener = match Io::current() {
-                Io::System => SystemListener::bind(address),
-                Io::Network(_) => Err(no_simulation()),
-            };
-            match listener {
-                Ok(system) => Ok(TcpListener { shared: Arc::new(system) }),
-                Err(error) => Err(io::Error::new(error.kind(), format!("cannot listen on TCP {address}: {error}"))),
-            }
+        resolve::first_of(&addresses, |address| match Listener::bind(address) {
+            Ok(listener) => Ok(TcpListener { shared: Arc::new(listener) }),
+            Err(error) => Err(io::Error::new(error.kind(), format!("cannot listen on TCP {address}: {error}"))),
         })
     }
 
@@ -79,17 +76,17 @@ impl TcpListener {
     /// The system refuses that.
     #[expect(clippy::disallowed_types, reason = "what comes out does not block the worker")]
     pub fn from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        Ok(TcpListener { shared: Arc::new(SystemListener::from_std(listener)?) })
+        Ok(TcpListener { shared: Arc::new(Listener::System(SystemListener::from_std(listener)?)) })
     }
 
     /// The listener as one of std's, in blocking mode.
     ///
     /// # Errors
-    /// `ResourceBusy` while there are other handles to it; the system refuses a descriptor.
+    /// `ResourceBusy` while there are other handles to it; `Unsupported` if it is simulated; the system refuses a descriptor.
     #[expect(clippy::disallowed_types, reason = "for code that runs elsewhere")]
     pub fn into_std(self) -> io::Result<std::net::TcpListener> {
         match Arc::try_unwrap(self.shared) {
-            Ok(system) => system.into_std(),
+            Ok(listener) => listener.into_std(),
             Err(_) => Err(io::Error::new(io::ErrorKind::ResourceBusy, "other handles to the listener are left")),
         }
     }
@@ -137,12 +134,12 @@ impl TcpListener {
     /// # Errors
     /// No connection waits, or descriptors or memory have run out.
     pub fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.shared.accept().map(|(system, remote)| (TcpStream::new(system), remote))
+        self.shared.accept().map(|(stream, remote)| (TcpStream::new(stream), remote))
     }
 
     #[track_caller]
     fn accept_limited(&self, limit: Limit) -> io::Result<(TcpStream, SocketAddr)> {
-        let accepted = blocking(limit, || self.try_accept(), self.shared.descriptor(), Direction::Read);
+        let accepted = blocking(limit, || self.try_accept(), &*self.shared, Direction::Read);
         if let Err(error) = &accepted
             && socket::is_exhausted(error)
         {
@@ -163,7 +160,7 @@ impl TcpListener {
     /// # Errors
     /// The system does not tell.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        socket::local_address(&*self.shared)
+        self.shared.local_address()
     }
 
     /// The time to live of packets of the connections, in hops.
@@ -171,7 +168,7 @@ impl TcpListener {
     /// # Errors
     /// The system refuses it.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.shared.std().set_ttl(ttl)
+        self.shared.set_ttl(ttl)
     }
 
     /// What [`set_ttl`](Self::set_ttl) set.
@@ -179,7 +176,7 @@ impl TcpListener {
     /// # Errors
     /// The system does not tell.
     pub fn ttl(&self) -> io::Result<u32> {
-        self.shared.std().ttl()
+        self.shared.ttl()
     }
 
     /// Takes the error that the system keeps for the next call (`SO_ERROR`).
@@ -187,7 +184,7 @@ impl TcpListener {
     /// # Errors
     /// The system does not tell.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.shared.std().take_error()
+        self.shared.take_error()
     }
 }
 

@@ -9,14 +9,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::SockRef;
-
+use super::socket::Stream;
 use super::system::SystemStream;
+use crate::net::blocking;
 use crate::net::resolve::{self, ToSocketAddrs};
 use crate::net::timeout::Timeout;
-use crate::net::{Io, blocking};
 use crate::reactor::Direction;
-use crate::sys::socket;
 use crate::time::Instant;
 use crate::wait_list::Limit;
 
@@ -27,6 +25,9 @@ use crate::wait_list::Limit;
 ///
 /// Where std reports a timeout as `WouldBlock`, the error here is always `TimedOut`. A cancelled call fails with an error whose
 /// inner one is [`Cancelled`](crate::net::Cancelled); `Interrupted` does not occur.
+///
+/// In a simulation it is a stream of the simulated network, with the same calls. That has no descriptor, so that
+/// [`as_fd`](AsFd::as_fd) panics; options are remembered, of which `linger` does what it says when it is zero.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -60,7 +61,7 @@ pub struct TcpStream {
 
 /// What the handles to one connection share.
 struct Shared {
-    system: SystemStream,
+    stream: Stream,
     read_timeout: Timeout,
     write_timeout: Timeout,
 }
@@ -68,7 +69,8 @@ struct Shared {
 impl TcpStream {
     /// Connects to the first of the named addresses that accepts.
     ///
-    /// A name is looked up by the system's resolver, on a thread of its own.
+    /// A name is looked up by the system's resolver, on a thread of its own. In a simulation there are "localhost" and the names
+    /// of its [nodes](crate::sim::node).
     ///
     /// # Errors
     /// The last address's: refused, unreachable, timed out by the system; the look-up's; cancelled.
@@ -107,18 +109,13 @@ impl TcpStream {
 
     #[track_caller]
     fn connect_one(address: SocketAddr, limit: Limit) -> io::Result<TcpStream> {
-        match Io::current() {
-            Io::System => {
-                let stream = TcpStream::new(SystemStream::connect(address)?);
-                stream.blocking(Direction::Write, limit, SystemStream::finish_connect)?;
-                Ok(stream)
-            }
-            Io::Network(_) => Err(no_simulation()),
-        }
+        let stream = TcpStream::new(Stream::connect(address)?);
+        stream.blocking(Direction::Write, limit, Stream::finish_connect)?;
+        Ok(stream)
     }
 
-    pub(super) fn new(system: SystemStream) -> TcpStream {
-        let shared = Shared { system, read_timeout: Timeout::default(), write_timeout: Timeout::default() };
+    pub(super) fn new(stream: Stream) -> TcpStream {
+        let shared = Shared { stream, read_timeout: Timeout::default(), write_timeout: Timeout::default() };
         TcpStream { shared: Arc::new(shared) }
     }
 
@@ -128,17 +125,17 @@ impl TcpStream {
     /// The system refuses that.
     #[expect(clippy::disallowed_types, reason = "what comes out does not block the worker")]
     pub fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
-        SystemStream::from_std(stream).map(TcpStream::new)
+        SystemStream::from_std(stream).map(|system| TcpStream::new(Stream::System(system)))
     }
 
     /// The connection as one of std's, in blocking mode and without timeouts.
     ///
     /// # Errors
-    /// `ResourceBusy` while there are other handles to it; the system refuses a descriptor.
+    /// `ResourceBusy` while there are other handles to it; `Unsupported` if it is simulated; the system refuses a descriptor.
     #[expect(clippy::disallowed_types, reason = "for code that runs elsewhere")]
     pub fn into_std(self) -> io::Result<std::net::TcpStream> {
         match Arc::try_unwrap(self.shared) {
-            Ok(shared) => shared.system.into_std(),
+            Ok(shared) => shared.stream.into_std(),
             Err(_) => Err(io::Error::new(io::ErrorKind::ResourceBusy, "other handles to the connection are left")),
         }
     }
@@ -156,7 +153,7 @@ impl TcpStream {
     /// # Errors
     /// The connection has failed.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        socket::peer_address(&self.shared.system)
+        self.shared.stream.peer_address()
     }
 
     /// The connection's own address.
@@ -164,7 +161,7 @@ impl TcpStream {
     /// # Errors
     /// The system does not tell.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        socket::local_address(&self.shared.system)
+        self.shared.stream.local_address()
     }
 
     /// Ends one direction or both, for all handles. Reads that wait then find the end of the stream.
@@ -172,7 +169,7 @@ impl TcpStream {
     /// # Errors
     /// The connection has failed or ended.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.std().shutdown(how)
+        self.shared.stream.shutdown(how)
     }
 
     /// Limits how long reads (and peeks) wait; `None`, as from the start, is without end.
@@ -213,7 +210,7 @@ impl TcpStream {
     /// `TimedOut` after the read timeout; the connection failed; cancelled.
     #[track_caller]
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.blocking(Direction::Read, self.shared.read_timeout.limit(), |system| system.peek(buffer))
+        self.blocking(Direction::Read, self.shared.read_timeout.limit(), |stream| stream.peek(buffer))
     }
 
     /// As `read`, waiting until `deadline` whatever the read timeout is.
@@ -222,7 +219,7 @@ impl TcpStream {
     /// `TimedOut` at the deadline; the connection failed; cancelled.
     #[track_caller]
     pub fn read_deadline(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
-        self.blocking(Direction::Read, Limit::At(deadline), |system| system.read(buffer))
+        self.blocking(Direction::Read, Limit::At(deadline), |stream| stream.read(buffer))
     }
 
     /// As `write`, waiting until `deadline` whatever the write timeout is.
@@ -231,7 +228,7 @@ impl TcpStream {
     /// `TimedOut` at the deadline; the connection failed; cancelled.
     #[track_caller]
     pub fn write_deadline(&self, bytes: &[u8], deadline: Instant) -> io::Result<usize> {
-        self.blocking(Direction::Write, Limit::At(deadline), |system| system.write(bytes))
+        self.blocking(Direction::Write, Limit::At(deadline), |stream| stream.write(bytes))
     }
 
     /// As `read`, but fails with `WouldBlock` where that would wait.
@@ -239,7 +236,7 @@ impl TcpStream {
     /// # Errors
     /// Nothing has arrived, or the connection failed.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.shared.system.read(buffer)
+        self.shared.stream.read(buffer)
     }
 
     /// As `write`, but fails with `WouldBlock` where that would wait.
@@ -247,7 +244,7 @@ impl TcpStream {
     /// # Errors
     /// There is no room, or the connection failed.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.shared.system.write(bytes)
+        self.shared.stream.write(bytes)
     }
 
     /// Whether small writes are sent at once (`TCP_NODELAY`). Off by default.
@@ -255,7 +252,7 @@ impl TcpStream {
     /// # Errors
     /// The system refuses it.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.std().set_nodelay(nodelay)
+        self.shared.stream.set_nodelay(nodelay)
     }
 
     /// What [`set_nodelay`](Self::set_nodelay) set.
@@ -263,7 +260,7 @@ impl TcpStream {
     /// # Errors
     /// The system does not tell.
     pub fn nodelay(&self) -> io::Result<bool> {
-        self.std().nodelay()
+        self.shared.stream.nodelay()
     }
 
     /// How long the system goes on sending after the close (`SO_LINGER`); zero resets the connection. `None`, the default, is as
@@ -272,7 +269,7 @@ impl TcpStream {
     /// # Errors
     /// The system refuses it.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        SockRef::from(self).set_linger(linger)
+        self.shared.stream.set_linger(linger)
     }
 
     /// What [`set_linger`](Self::set_linger) set, in whole seconds.
@@ -280,7 +277,7 @@ impl TcpStream {
     /// # Errors
     /// The system does not tell.
     pub fn linger(&self) -> io::Result<Option<Duration>> {
-        SockRef::from(self).linger()
+        self.shared.stream.linger()
     }
 
     /// The time to live of sent packets, in hops.
@@ -288,7 +285,7 @@ impl TcpStream {
     /// # Errors
     /// The system refuses it.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.std().set_ttl(ttl)
+        self.shared.stream.set_ttl(ttl)
     }
 
     /// What [`set_ttl`](Self::set_ttl) set.
@@ -296,7 +293,7 @@ impl TcpStream {
     /// # Errors
     /// The system does not tell.
     pub fn ttl(&self) -> io::Result<u32> {
-        self.std().ttl()
+        self.shared.stream.ttl()
     }
 
     /// Takes the error that the system keeps for the next call (`SO_ERROR`).
@@ -304,46 +301,37 @@ impl TcpStream {
     /// # Errors
     /// The system does not tell.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.std().take_error()
-    }
-
-    #[expect(clippy::disallowed_types, reason = "for what does not block")]
-    fn std(&self) -> &std::net::TcpStream {
-        self.shared.system.std()
+        self.shared.stream.take_error()
     }
 
     #[track_caller]
-    fn blocking<T>(&self, direction: Direction, limit: Limit, mut operation: impl FnMut(&SystemStream) -> io::Result<T>) -> io::Result<T> {
-        let system = &self.shared.system;
-        blocking(limit, || operation(system), system.descriptor(), direction)
+    fn blocking<T>(&self, direction: Direction, limit: Limit, mut operation: impl FnMut(&Stream) -> io::Result<T>) -> io::Result<T> {
+        let stream = &self.shared.stream;
+        blocking(limit, || operation(stream), stream, direction)
     }
-}
-
-pub(super) fn no_simulation() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "the simulated network has no TCP")
 }
 
 impl Read for &TcpStream {
     #[track_caller]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.blocking(Direction::Read, self.shared.read_timeout.limit(), |system| system.read(buffer))
+        self.blocking(Direction::Read, self.shared.read_timeout.limit(), |stream| stream.read(buffer))
     }
 
     #[track_caller]
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.blocking(Direction::Read, self.shared.read_timeout.limit(), |system| system.read_vectored(buffers))
+        self.blocking(Direction::Read, self.shared.read_timeout.limit(), |stream| stream.read_vectored(buffers))
     }
 }
 
 impl Write for &TcpStream {
     #[track_caller]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.blocking(Direction::Write, self.shared.write_timeout.limit(), |system| system.write(bytes))
+        self.blocking(Direction::Write, self.shared.write_timeout.limit(), |stream| stream.write(bytes))
     }
 
     #[track_caller]
     fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.blocking(Direction::Write, self.shared.write_timeout.limit(), |system| system.write_vectored(bytes))
+        self.blocking(Direction::Write, self.shared.write_timeout.limit(), |stream| stream.write_vectored(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -381,7 +369,7 @@ impl Write for TcpStream {
 
 impl AsFd for TcpStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.system.as_fd()
+        self.shared.stream.as_fd()
     }
 }
 

@@ -78,6 +78,11 @@ impl Hosts {
         self.nodes.get(host.0.checked_sub(1)? as usize)
     }
 
+    /// Of a node; the world has none of its own.
+    pub(super) fn addresses(&self, host: HostId) -> &[IpAddr] {
+        self.node(host).map_or(&[], |node| &node.addresses)
+    }
+
     pub(super) fn set_up(&mut self, host: HostId, up: bool) {
         if let Some(node) = host.0.checked_sub(1).and_then(|index| self.nodes.get_mut(index as usize)) {
             node.up = up;

@@ -15,7 +15,6 @@
 mod address;
 mod link;
 mod socket;
-#[cfg_attr(not(test), expect(dead_code, reason = "it has no public face yet"))]
 pub(crate) mod stream;
 mod trace;
 
@@ -284,6 +283,13 @@ impl Network {
     /// Adds a host with these addresses, or with a free one if there are none, and says which they are.
     pub(in crate::sim) fn add_host(&self, addresses: Vec<IpAddr>) -> io::Result<(HostId, Vec<IpAddr>)> {
         self.lock().hosts.add(addresses)
+    }
+
+    /// The addresses of all nodes of that name, in the order of their starts.
+    pub(crate) fn addresses_of(&self, name: &str) -> Vec<IpAddr> {
+        let hosts = self.nodes.lock().hosts_of(name);
+        let state = self.lock();
+        hosts.into_iter().flat_map(|host| state.hosts.addresses(host)).copied().collect()
     }
 
     /// Cuts a host off as a power failure does: its sockets and streams are gone, and what is in flight from or to it vanishes.

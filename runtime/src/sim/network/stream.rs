@@ -318,20 +318,22 @@ impl SimulatedStream {
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.network.lock();
         let end = state.streams.ends.get_mut(&self.id).ok_or_else(crashed)?;
-        let len = buffer.len().min(end.received.len());
+        let len = end.peek(buffer)?;
         if len > 0 {
-            for (place, byte) in buffer.iter_mut().zip(end.received.drain(..len)) {
-                *place = byte;
-            }
+            end.received.drain(..len);
             end.read += len as u64;
             state.tell_read(Instant::now(), self.id);
-            return Ok(len);
         }
-        match end.error.take() {
-            Some(error) => Err(error.into()),
-            None if buffer.is_empty() || end.ended || end.read_closed || end.phase == Phase::Dead => Ok(0),
-            None => Err(ErrorKind::WouldBlock.into()),
-        }
+        Ok(len)
+    }
+
+    /// As [`try_read`](Self::try_read), but what has arrived stays.
+    ///
+    /// # Errors
+    /// As for `try_read`.
+    pub(crate) fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.network.lock();
+        state.streams.ends.get_mut(&self.id).ok_or_else(crashed)?.peek(buffer)
     }
 
     /// Sends as much as the other end's window has room for.
@@ -396,6 +398,13 @@ impl SimulatedStream {
         }
         Ok(())
     }
+
+    /// Ends the stream at once, without what is under way.
+    pub(crate) fn reset(&self) {
+        let mut state = self.network.lock();
+        state.say(Instant::now(), self.id, Content::Reset);
+        state.streams.remove(self.id);
+    }
 }
 
 impl Drop for SimulatedStream {
@@ -450,6 +459,20 @@ impl End {
             told: 0,
             ended: false,
             read_closed: false,
+        }
+    }
+
+    /// Copies what has arrived, as far as it fits. Zero bytes are the end.
+    fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = buffer.len().min(self.received.len());
+        if len > 0 {
+            buffer.iter_mut().zip(&self.received).for_each(|(place, &byte)| *place = byte);
+            return Ok(len);
+        }
+        match self.error.take() {
+            Some(error) => Err(error.into()),
+            None if buffer.is_empty() || self.ended || self.read_closed || self.phase == Phase::Dead => Ok(0),
+            None => Err(ErrorKind::WouldBlock.into()),
         }
     }
 
