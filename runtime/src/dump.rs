@@ -22,6 +22,7 @@ use crate::scheduler::counters::NOBODY;
 use crate::scheduler::current::{self, Local, Place};
 use crate::scheduler::probe::{Probed, probe};
 use crate::scheduler::{Command, Phase, Shared, WorkerShared};
+use crate::sim::node;
 use crate::task::TaskPtr;
 use crate::time::Instant;
 
@@ -117,6 +118,8 @@ pub struct CoroutineDump {
     pub id: u64,
     /// The name given by [`Builder::name`](crate::Builder::name).
     pub name: Option<String>,
+    /// The name of the [node](crate::sim::node) that it belongs to, in a simulation.
+    pub node: Option<String>,
     /// What it does.
     pub state: CoroutineState,
     /// The worker that it is pinned to.
@@ -359,6 +362,7 @@ impl Section {
             members.individuals.push(CoroutineDump {
                 id: seen.id,
                 name: seen.name.map(str::to_owned),
+                node: node::name_of(seen.id).map(|name| name.as_ref().to_owned()),
                 state,
                 worker,
                 parked_at,
@@ -494,6 +498,9 @@ impl fmt::Display for CoroutineDump {
             write!(f, " {}", Rounded(time))?;
         }
         write!(f, ", worker {}", self.worker)?;
+        if let Some(node) = &self.node {
+            write!(f, ", node '{node}'")?;
+        }
         if self.shielded {
             f.write_str(", shielded")?;
         }

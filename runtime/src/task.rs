@@ -162,8 +162,13 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
             (Ok(value), Err(payload)) => panic::catch_unwind(AssertUnwindSafe(|| drop(value))).and(Err(payload)),
             (returned, _) => returned,
         };
-        let result =
-            result.map_err(|payload| if payload.is::<ShutdownUnwind>() { JoinError::Cancelled } else { JoinError::Panicked(payload) });
+        let result = result.map_err(|payload| {
+            if payload.is::<ShutdownUnwind>() {
+                return JoinError::Cancelled;
+            }
+            crate::sim::node::on_panic(TaskPtr(header));
+            JoinError::Panicked(payload)
+        });
         // SAFETY: as above.
         unsafe { Self::replace(header, Stage::Finished(result)) };
     }

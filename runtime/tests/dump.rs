@@ -247,12 +247,16 @@ fn from_a_workers_own_stack_and_while_unwinding_it_blocks_and_answers() {
 fn a_simulation_is_dumped_in_virtual_time() {
     let dump = sim::run(3, || {
         let _sleeper = Builder::new().name("sleeper").spawn_on(1, || sleep(Duration::from_secs(7200)));
+        let _serving = sim::node("server").start().spawn(|| Builder::new().name("of a node").spawn(park).join());
         sleep(Duration::from_secs(3600));
         Handle::current().expect("inside").dump()
     });
     let sleeper = named(&dump, "sleeper");
     assert_eq!(sleeper.parked_for.map(|time| time.as_secs()), Some(3600));
     assert!(dump.to_string().contains("[parked 1h0m, worker 1, shielded]"), "{dump}");
+    assert_eq!(sleeper.node, None);
+    assert_eq!(named(&dump, "of a node").node.as_deref(), Some("server"));
+    assert!(dump.to_string().contains(", node 'server']"), "{dump}");
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub(super) fn current_host() -> io::Result<HostId> {
 }
 
 /// The name of the node that a coroutine belongs to.
-pub(super) fn name_of(coroutine: u64) -> Option<Arc<str>> {
+pub(crate) fn name_of(coroutine: u64) -> Option<Arc<str>> {
     with(|nodes| Some(Arc::clone(&nodes.lives.get(nodes.coroutines.get(&coroutine)?)?.name))).flatten()
 }
 
@@ -109,6 +109,14 @@ pub(crate) fn on_spawn(spawner: Option<u64>, coroutine: u64) {
 /// A coroutine has ended, or will not start.
 pub(crate) fn on_end(coroutine: u64) {
     with(|nodes| nodes.coroutines.remove(&coroutine));
+}
+
+/// A coroutine has panicked. The panic's message names the thread, which here says nothing.
+pub(crate) fn on_panic(task: TaskPtr) {
+    if Network::current().is_some() {
+        let node = name_of(task.id()).map_or(String::new(), |name| format!(" on node '{name}'"));
+        eprintln!("  in {}{node}, at {:?} of simulated time", task.describe(), Instant::now());
+    }
 }
 
 /// Whether a coroutine must not start, because its node has crashed.
