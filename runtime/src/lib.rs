@@ -20,6 +20,8 @@
 //! assert_eq!(total, 385);
 //! ```
 //!
+//! The [`guide`] explains the concepts, warns of the pitfalls, and shows the way here from threads, may and tokio.
+//!
 //! # What a coroutine may rely on
 //!
 //! - Until its first run a coroutine may be started by any worker; from then on it stays on one thread, so that thread-locals
@@ -85,6 +87,8 @@ pub mod dump;
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod embedding;
+#[cfg(not(loom))]
+pub mod guide;
 #[cfg(not(loom))]
 mod hook;
 #[cfg(any(not(loom), test))]

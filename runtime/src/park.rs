@@ -200,19 +200,20 @@ pub(crate) fn is_interrupted_thread() -> bool {
 /// ended, passes through.
 ///
 /// ```
-/// use std::time::Duration;
 /// use weald_runtime::{Builder, CancellationToken, channel, shield};
 ///
 /// weald_runtime::run(|| {
 ///     let token = CancellationToken::new();
 ///     token.cancel();
-///     let (sender, receiver) = channel::bounded(0);
+///     let (refused, told) = channel::bounded(1);
+///     let (sender, receiver) = channel::bounded::<&str>(1);
 ///     let child = Builder::new().cancellation(token).spawn(move || {
-///         assert!(sender.send("refused").is_err());
-///         shield(|| sender.send("a last word")).expect("the receiver waits");
+///         refused.send(receiver.recv()).expect("there is room");
+///         shield(|| receiver.recv())
 ///     });
-///     assert_eq!(receiver.recv_timeout(Duration::from_secs(9)), Ok("a last word"));
-///     child.join().expect("no panic");
+///     assert_eq!(told.recv(), Ok(Err(channel::RecvError::Cancelled)));
+///     sender.send("a last word").expect("the receiver waits");
+///     assert_eq!(child.join().expect("no panic"), Ok("a last word"));
 /// });
 /// ```
 #[cfg(not(loom))]

@@ -1,8 +1,9 @@
 //! What the scenarios in `tests/` share: [`world`] sets up both ends in a simulation, [`hand`] is a peer made by hand that can
-//! break every rule, [`attack`] is a server that such peers attack.
+//! break every rule, [`attack`] is a server that such peers attack, [`hosts`] are hosts of a network that falls apart.
 
 pub mod attack;
 pub mod hand;
+pub mod hosts;
 pub mod world;
 
 /// The README's code compiles.

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 /// The calling coroutine was cancelled while it waited. Carries what the caller had given up for the wait, if anything: a
-/// [`Condvar`] gives the mutex's guard back, as std's `PoisonError` does.
+/// [`Condvar`](super::Condvar) gives the mutex's guard back, as std's `PoisonError` does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Cancelled<G = ()>(G);
 

@@ -1,0 +1,1 @@
+../../../examples/examples/udp_echo.rs
