@@ -512,12 +512,13 @@ mod tests {
 mod loom_tests {
     use super::*;
     use crate::primitive::atomic::{AtomicBool, Ordering};
+    use crate::wait_list::loom_tests::model;
     use loom::thread;
 
     /// A flag published before `unpark` is seen by the thread that parks until it is.
     #[test]
     fn loom_park_never_misses_a_wake() {
-        loom::model(|| {
+        model(|| {
             let flag = Arc::new(AtomicBool::new(false));
             let waiter = Waiter::current();
             let setter = {

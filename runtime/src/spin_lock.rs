@@ -169,10 +169,11 @@ mod spin {
 mod loom_tests {
     use super::spin::Exclusion;
     use crate::primitive::{Arc, UnsafeCell};
+    use crate::wait_list::loom_tests::model;
 
     #[test]
     fn loom_spin_lock_excludes() {
-        loom::model(|| {
+        model(|| {
             let shared = Arc::new((Exclusion::new(), UnsafeCell::new(0)));
             let add = |shared: &(Exclusion, UnsafeCell<u32>)| {
                 shared.0.lock();

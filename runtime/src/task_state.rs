@@ -494,32 +494,40 @@ mod tests {
 mod loom_tests {
     use super::*;
     use crate::primitive::atomic::{AtomicPtr, AtomicUsize};
-    use crate::primitive::{Arc, UnsafeCell, spin_loop};
+    use crate::primitive::{Arc, Condvar, Mutex, UnsafeCell, spin_loop};
+    use crate::wait_list::loom_tests::model;
     use loom::thread;
 
-    /// A worker parks a task while two others wake it: it is enqueued exactly once for each park, and what was
-    /// published before the wake is seen.
+    /// A worker parks a task while two others wake it: it is enqueued exactly once for each park, whoever enqueues it has its
+    /// stack, and what was published before the wake is seen.
     #[test]
     fn loom_wake_against_commit() {
-        loom::model(|| {
+        model(|| {
             let state = Arc::new(TaskState::new());
+            let stack = Arc::new(UnsafeCell::new(0_u32));
             let enqueued = Arc::new(AtomicUsize::new(0));
             let news = Arc::new(AtomicUsize::new(0));
             let wakers: Vec<_> = [TaskState::unpark as fn(&TaskState) -> Wake, TaskState::time_out]
                 .into_iter()
                 .map(|wake| {
-                    let (state, enqueued, news) = (Arc::clone(&state), Arc::clone(&enqueued), Arc::clone(&news));
+                    let (state, stack, enqueued, news) = (Arc::clone(&state), Arc::clone(&stack), Arc::clone(&enqueued), Arc::clone(&news));
                     thread::spawn(move || {
                         news.fetch_add(1, Ordering::Relaxed);
                         if wake(&state) == Wake::Enqueue {
+                            // SAFETY: the task is parked and now this thread's.
+                            stack.with_mut(|stack| unsafe { assert_eq!(std::mem::take(&mut *stack), 7) });
                             enqueued.fetch_add(1, Ordering::Relaxed);
                         }
                     })
                 })
                 .collect();
+            // SAFETY: the task runs here until it is parked.
+            stack.with_mut(|stack| unsafe { *stack = 7 });
             let mine = match state.commit_park(false) {
                 Commit::Parked => 0,
                 Commit::Runnable => {
+                    // SAFETY: the task was not parked.
+                    stack.with_mut(|stack| unsafe { *stack = 0 });
                     assert_ne!(state.resumed(), Wakeup::Nothing);
                     assert!(news.load(Ordering::Relaxed) >= 1, "the waker's news came with the wake");
                     1
@@ -535,11 +543,98 @@ mod loom_tests {
         });
     }
 
+    /// The queue of the worker whose one task this is.
+    struct Queue {
+        queued: Mutex<bool>,
+        bell: Condvar,
+    }
+
+    impl Queue {
+        fn new() -> Self {
+            Self { queued: Mutex::new(false), bell: Condvar::new() }
+        }
+
+        fn push(&self) {
+            assert!(!std::mem::replace(&mut *self.queued.lock(), true), "a task is in one queue at most");
+            self.bell.notify_one();
+        }
+
+        fn pop(&self) {
+            let mut queued = self.queued.lock();
+            while !std::mem::take(&mut *queued) {
+                queued = self.bell.wait(queued);
+            }
+        }
+    }
+
+    /// The task parks until what it waits for has been published by two wakers, of whom the second may find the token set.
+    #[test]
+    fn loom_park_until_two_wakers_have_published() {
+        model(|| {
+            let shared = Arc::new((TaskState::new(), Queue::new(), [AtomicUsize::new(0), AtomicUsize::new(0)]));
+            let wakers: Vec<_> = (0..2)
+                .map(|number| {
+                    let shared = Arc::clone(&shared);
+                    thread::spawn(move || {
+                        let (state, queue, news) = &*shared;
+                        news[number].store(1, Ordering::Relaxed);
+                        if state.unpark() == Wake::Enqueue {
+                            queue.push();
+                        }
+                    })
+                })
+                .collect();
+            let (state, queue, news) = &*shared;
+            while news.iter().any(|news| news.load(Ordering::Relaxed) == 0) {
+                if state.take() == Wakeup::Token {
+                    continue;
+                }
+                if state.commit_park(false) == Commit::Parked {
+                    queue.pop();
+                }
+                assert_eq!(state.resumed(), Wakeup::Token);
+            }
+            for waker in wakers {
+                waker.join().expect("wakers do not panic");
+            }
+        });
+    }
+
+    /// A shutdown's cancellation and its unwinding against a shielded park: the first wakes it at most, the second ends it.
+    #[test]
+    fn loom_cancel_and_unwind_against_a_shielded_park() {
+        model(|| {
+            let shared = Arc::new((TaskState::new(), Queue::new()));
+            let worker = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    for wake in [TaskState::cancel as fn(&TaskState) -> Wake, TaskState::unwind] {
+                        if wake(&shared.0) == Wake::Enqueue {
+                            shared.1.push();
+                        }
+                    }
+                })
+            };
+            let (state, queue) = &*shared;
+            loop {
+                if state.commit_park(true) == Commit::Parked {
+                    queue.pop();
+                }
+                match state.resumed() {
+                    Wakeup::Unwind => break,
+                    found => assert_eq!(found, Wakeup::Cancelled, "nothing else wakes it"),
+                }
+            }
+            worker.join().expect("the worker does not panic");
+            assert!(state.is_cancelled());
+        });
+    }
+
     /// A task leaves one token's closure while that token and an outer one are cancelled: it stays interrupted on behalf of the
     /// outer one, and does not park.
     #[test]
     fn loom_end_interrupt_against_another_interruption() {
-        loom::model(|| {
+        model(|| {
             let state = Arc::new(TaskState::new());
             let outer = Arc::new(crate::primitive::atomic::AtomicBool::new(false));
             assert_eq!(state.interrupt(), Wake::Nothing, "the inner token");
@@ -572,7 +667,7 @@ mod loom_tests {
             /// Stands for the memory of the task and of the waiter: the joiner writes it when it leaves.
             memory: UnsafeCell<u32>,
         }
-        loom::model(|| {
+        model(|| {
             let mut waiter = 1_u32;
             let waiter: *mut u32 = &raw mut waiter;
             let task = Arc::new(Task {
@@ -622,7 +717,7 @@ mod loom_tests {
     /// nobody touches it after that.
     #[test]
     fn loom_memory_is_freed_once_and_last() {
-        loom::model(|| {
+        model(|| {
             let state = Arc::new(TaskState::new());
             let content = Arc::new((UnsafeCell::new(0_u32), UnsafeCell::new(0_u32)));
             let (dropped, freed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

@@ -24,6 +24,21 @@ fn loom_channel_full_and_empty_keep_order() {
     });
 }
 
+/// One receive makes room for the sender that waits, though nobody receives what it sent.
+#[test]
+fn loom_channel_receive_lets_a_sender_go_on() {
+    model(|| {
+        let (sender, receiver) = bounded(1);
+        let producer = thread::spawn(move || {
+            sender.send(1).unwrap();
+            sender.send(2).unwrap();
+        });
+        assert_eq!(receiver.recv(), Ok(1));
+        producer.join().unwrap();
+        assert_eq!(receiver.try_recv(), Ok(2));
+    });
+}
+
 #[test]
 fn loom_channel_two_senders_one_place() {
     model(|| {

@@ -21,7 +21,7 @@ use crate::coroutine::overflow::Running;
 use crate::local::Locals;
 use crate::park::{self, Cancellation, Unparked};
 use crate::sim;
-use crate::task::{ShutdownUnwind, StartedTasks, TaskPtr, TaskQueue, TaskRef};
+use crate::task::{ShutdownUnwind, StartedTasks, TaskPtr, TaskQueue, TaskRef, Unstarted};
 use crate::task_state::{Wake, Wakeup};
 use crate::time::Instant;
 use crate::timer_wheel::TimerWheel;
@@ -37,7 +37,7 @@ pub(crate) struct Local {
     /// Started coroutines that can run, and those pinned here that wait for their first run.
     pub(crate) queue: TaskQueue,
     /// Spawned here, not started, and free to be stolen.
-    pub(crate) spawned: SpawnQueue,
+    pub(crate) spawned: SpawnQueue<Unstarted>,
     pub(crate) started: StartedTasks,
     pub(crate) timers: RefCell<TimerWheel<TaskPtr>>,
     pub(crate) rng: RefCell<fastrand::Rng>,
@@ -49,7 +49,7 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new(shared: Arc<Shared>, worker: Arc<WorkerShared>, spawned: SpawnQueue, seed: u64) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, worker: Arc<WorkerShared>, spawned: SpawnQueue<Unstarted>, seed: u64) -> Self {
         // The worker's number in the upper bits makes ids unique without a shared counter.
         let first_id = ((worker.index as u64 + 1) << 40) | 1;
         Self {

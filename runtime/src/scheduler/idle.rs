@@ -32,7 +32,9 @@ impl Sleeper {
 
     /// The worker is awake again.
     pub(crate) fn finish(&self) {
-        self.0.store(AWAKE, Ordering::Relaxed);
+        // Ordering: Acquire pairs with the Release in `claim`, as in `prepare`. An exchange and not a store, so that a claim and the
+        // announcement after this one have an order that needs no proof; loom knows no other.
+        self.0.swap(AWAKE, Ordering::Acquire);
     }
 
     /// A giver has published work. True: the worker sleeps, and this giver must ring the bell.
@@ -130,6 +132,17 @@ impl Idle {
         fence(Ordering::SeqCst);
         self.sleeping.load(Ordering::Relaxed) > 0 && self.searching.load(Ordering::Relaxed) == 0
     }
+
+    /// As [`wants_help`](Self::wants_help), and if so claims the ring of a sleeper, beginning with number `first` of `workers`:
+    /// whoever is returned is to be rung.
+    #[must_use]
+    pub(crate) fn claim_help<'w, W>(&self, workers: &'w [W], first: usize, sleeper: impl Fn(&W) -> &Sleeper) -> Option<&'w W> {
+        if !self.wants_help() {
+            return None;
+        }
+        let count = workers.len();
+        (0..count).map(|step| &workers[(first + step) % count]).find(|worker| sleeper(worker).claim())
+    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -162,16 +175,123 @@ mod tests {
 
 #[cfg(all(test, loom))]
 mod loom_tests {
+    use super::super::spawn_queue::{self, SpawnQueue, SpawnQueues};
     use super::*;
     use crate::primitive::{Arc, Condvar, Mutex};
+    use crate::wait_list::loom_tests::model;
     use loom::thread;
+
+    /// What two workers share, and each one's sleep.
+    struct Workers {
+        spawns: SpawnQueues<u32>,
+        idle: Idle,
+        workers: [(Sleeper, Mutex<bool>, Condvar); 2],
+        left: AtomicUsize,
+    }
+
+    impl Workers {
+        fn ring(&self, worker: &(Sleeper, Mutex<bool>, Condvar)) {
+            *worker.1.lock() = true;
+            worker.2.notify_one();
+        }
+
+        /// As `Shared::call_help`.
+        fn call_help(&self, first: usize) {
+            if let Some(worker) = self.idle.claim_help(&self.workers, first, |worker| &worker.0) {
+                self.ring(worker);
+            }
+        }
+
+        /// As `Worker::search`.
+        fn search(&self, me: usize, own: &SpawnQueue<u32>) -> Option<u32> {
+            if let Some(task) = self.spawns.take_outside(own) {
+                return Some(task);
+            }
+            if self.spawns.is_empty() {
+                return None;
+            }
+            self.idle.searches();
+            let found = self.spawns.steal(own, me, 0);
+            if self.idle.stops_searching() && found.is_some() {
+                self.call_help(me + 1);
+            }
+            found
+        }
+
+        /// Runs what there is and sleeps, until all tasks have run.
+        fn work(&self, me: usize, own: &SpawnQueue<u32>) {
+            let (sleeper, rung, ringing) = &self.workers[me];
+            while self.left.load(Ordering::Relaxed) > 0 {
+                if own.pop().or_else(|| self.search(me, own)).is_some() {
+                    if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                        // The end is no work that anybody finds: whoever sleeps is told.
+                        self.workers.iter().for_each(|worker| self.ring(worker));
+                    }
+                    continue;
+                }
+                self.idle.sleeps();
+                sleeper.prepare();
+                if self.spawns.is_empty() {
+                    let mut guard = rung.lock();
+                    while !std::mem::take(&mut *guard) {
+                        guard = ringing.wait(guard);
+                    }
+                }
+                sleeper.finish();
+                self.idle.wakes();
+            }
+        }
+    }
+
+    fn workers(tasks: usize) -> (Arc<Workers>, [SpawnQueue<u32>; 2]) {
+        let (spawns, own) = spawn_queue::new(2);
+        let workers = [(); 2].map(|()| (Sleeper::new(), Mutex::new(false), Condvar::new()));
+        let shared = Workers { spawns, idle: Idle::default(), workers, left: AtomicUsize::new(tasks) };
+        (Arc::new(shared), <[_; 2]>::try_from(own).ok().expect("as many as workers"))
+    }
+
+    /// A worker spawns two tasks while another goes to sleep: however the two take them from each other, both run, and both
+    /// workers come to the end.
+    #[test]
+    fn loom_idle_workers_never_sleep_on_a_spawn() {
+        model(|| {
+            let (shared, [first, second]) = workers(2);
+            let other = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.work(1, &second))
+            };
+            for task in 0..2 {
+                first.push(task);
+                shared.call_help(1);
+            }
+            shared.work(0, &first);
+            other.join().expect("the worker does not panic");
+        });
+    }
+
+    /// A thread outside spawns two tasks, and nobody else does: the only worker that is asleep takes both.
+    #[test]
+    fn loom_idle_worker_never_sleeps_on_a_spawn_from_outside() {
+        model(|| {
+            let (shared, [first, _second]) = workers(2);
+            let giver = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    for task in 0..2 {
+                        shared.spawns.push_from_outside(task);
+                        shared.call_help(0);
+                    }
+                })
+            };
+            shared.work(0, &first);
+            giver.join().expect("the giver does not panic");
+        });
+    }
 
     /// Two givers publish work that no flag of the scheduler's shows, and ring. The worker sees both, or is woken for it.
     #[test]
     fn loom_rung_answers_take_the_work_of_every_ring() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| {
+        model(|| {
             let work = [AtomicBool::new(false), AtomicBool::new(false)];
             let shared = Arc::new((work, Rung::new(), Sleeper::new(), Mutex::new(false), Condvar::new()));
             let givers: Vec<_> = (0..2)

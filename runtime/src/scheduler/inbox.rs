@@ -130,21 +130,18 @@ mod loom_tests {
     use super::super::idle::Sleeper;
     use super::*;
     use crate::primitive::{Arc, Condvar, Mutex};
+    use crate::wait_list::loom_tests::model;
     use loom::thread;
 
-    /// One push in every interleaving there is.
     #[test]
     fn loom_inbox_never_sleeps_on_a_push() {
-        loom::model(|| pushes_reach_a_sleeper(1));
+        model(|| pushes_reach_a_sleeper(1));
     }
 
-    /// Two pushes, which also race with each other. With three threads the interleavings are too many; those with up to
-    /// three preemptions are the ones in which such races show.
+    /// Two pushes, which also race with each other.
     #[test]
     fn loom_inbox_never_sleeps_on_one_of_two_pushes() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| pushes_reach_a_sleeper(2));
+        model(|| pushes_reach_a_sleeper(2));
     }
 
     /// `count` pushers against an owner that takes, and goes to sleep when it finds nothing: the owner gets every node, and

@@ -1,7 +1,7 @@
 //! Owns what the workers of a runtime share, and with it how work is handed to a worker from elsewhere.
 //!
 //! The loop is in `worker`; who may sleep, in `idle`, and who polls before, in `spin`; the coroutines that have not run, in `spawn_queue`; the way in from
-//! other threads, in `inbox`; what a coroutine sees of its worker, in `current`; the end of it all, in `shutdown`.
+//! other threads, in `inbox`; what a coroutine sees of its worker, in `current`; the end of it all, in `shutdown`, and its phases in `phase`.
 //!
 //! Invariants:
 //! - Work is published first, then its worker is rung if it sleeps (`idle`).
@@ -13,11 +13,11 @@ pub(crate) mod counters;
 pub(crate) mod current;
 pub(crate) mod idle;
 pub(crate) mod inbox;
+mod phase;
 #[cfg(not(loom))]
 pub(crate) mod probe;
 #[cfg(not(loom))]
 pub(crate) mod shutdown;
-#[cfg(not(loom))]
 pub(crate) mod spawn_queue;
 #[cfg(not(loom))]
 mod spin;
@@ -25,6 +25,8 @@ mod spin;
 pub(crate) mod worker;
 
 #[cfg(not(loom))]
-pub(crate) use self::shared::{Command, Phase, Shared, WorkerShared};
+pub(crate) use self::phase::Phase;
+#[cfg(not(loom))]
+pub(crate) use self::shared::{Command, Shared, WorkerShared};
 #[cfg(not(loom))]
 mod shared;

@@ -11,30 +11,17 @@ use super::counters::Counters;
 use super::current::{self, Local};
 use super::idle::{Idle, Rung, Sleeper};
 use super::inbox::Inbox;
+use super::phase::{Phase, Phases};
 use super::shutdown::Exits;
 use super::spawn_queue::SpawnQueues;
 use crate::coroutine::arena::Arena;
 use crate::coroutine::worker_thread;
 use crate::hook::{Hook, HookHandle, HookId};
 use crate::primitive::Mutex;
-use crate::primitive::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::primitive::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::reactor::{ReactorHandle, ReactorWaker};
 use crate::sim;
-use crate::task::{self, Attributes, Header, JoinError, JoinHandle, TaskPtr};
-
-/// Where a runtime is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum Phase {
-    /// As usual.
-    Running,
-    /// Blocking calls return errors; nothing starts.
-    Cancelling,
-    /// Parks unwind.
-    Unwinding,
-    /// What has not ended is leaked.
-    Stopped,
-}
+use crate::task::{self, Attributes, Header, JoinError, JoinHandle, TaskPtr, Unstarted};
 
 /// What a worker is told to do between two coroutines.
 pub(crate) enum Command {
@@ -176,43 +163,36 @@ impl Drop for WorkerShared {
 /// What the workers of one runtime share.
 pub(crate) struct Shared {
     pub(crate) workers: Vec<Arc<WorkerShared>>,
-    pub(crate) spawns: SpawnQueues,
+    pub(crate) spawns: SpawnQueues<Unstarted>,
     pub(crate) idle: Idle,
     pub(crate) arena: Arc<Arena>,
     pub(crate) exits: Exits,
-    phase: AtomicU8,
+    phase: Phases,
     next_outside_id: AtomicU64,
     next_hook: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(workers: Vec<Arc<WorkerShared>>, spawns: SpawnQueues, arena: Arc<Arena>) -> Self {
+    pub(crate) fn new(workers: Vec<Arc<WorkerShared>>, spawns: SpawnQueues<Unstarted>, arena: Arc<Arena>) -> Self {
         Self {
             workers,
             spawns,
             idle: Idle::default(),
             arena,
             exits: Exits::default(),
-            phase: AtomicU8::new(Phase::Running as u8),
+            phase: Phases::new(),
             next_outside_id: AtomicU64::new(1),
             next_hook: AtomicU64::new(1),
         }
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        // Ordering: Acquire pairs with the Release in `enter_phase`.
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Running,
-            1 => Phase::Cancelling,
-            2 => Phase::Unwinding,
-            _ => Phase::Stopped,
-        }
+        self.phase.now()
     }
 
     /// Goes on to a later phase, and makes every worker see it.
     pub(crate) fn enter_phase(&self, phase: Phase) {
-        // Ordering: Release pairs with the Acquire in `phase`.
-        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        self.phase.enter(phase);
         for worker in &self.workers {
             worker.ring();
         }
@@ -303,12 +283,7 @@ impl Shared {
 
     /// Stealable work was published: wakes one sleeper, unless somebody looks for work already.
     pub(crate) fn call_help(&self, first: usize) {
-        if !self.idle.wants_help() {
-            return;
-        }
-        let count = self.workers.len();
-        let sleeper = (0..count).map(|step| &self.workers[(first + step) % count]).find(|w| w.sleeper.claim());
-        if let Some(worker) = sleeper {
+        if let Some(worker) = self.idle.claim_help(&self.workers, first, |worker| &worker.sleeper) {
             worker.ring_bell();
         }
     }

@@ -3,35 +3,41 @@
 //!
 //! It does not own started coroutines, which never change their worker, nor decide when to wake a worker (`idle`).
 //!
+//! The queues say nothing of what they hold (`Unstarted` tasks), so that a model can put something else in.
+//!
 //! Invariant: a task is in exactly one of these queues, or with the worker that took it. Queues are first-in first-out, so
 //! that a flood of spawns cannot starve an early one.
 
+#[cfg(loom)]
+use self::stand_in::{Injector, Steal, Stealer, Worker};
+#[cfg(not(loom))]
 use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 
-use crate::task::Unstarted;
+#[cfg(loom)]
+mod stand_in;
 
 /// A worker's own end of its deque.
-pub(crate) struct SpawnQueue(Worker<Unstarted>);
+pub(crate) struct SpawnQueue<T>(Worker<T>);
 
 /// What all share: the queue for spawns from outside, and the far ends of the deques.
-pub(crate) struct SpawnQueues {
-    outside: Injector<Unstarted>,
-    stealers: Vec<Stealer<Unstarted>>,
+pub(crate) struct SpawnQueues<T> {
+    outside: Injector<T>,
+    stealers: Vec<Stealer<T>>,
 }
 
 /// Makes the queues of `workers` workers.
-pub(crate) fn new(workers: usize) -> (SpawnQueues, Vec<SpawnQueue>) {
+pub(crate) fn new<T>(workers: usize) -> (SpawnQueues<T>, Vec<SpawnQueue<T>>) {
     let own: Vec<_> = (0..workers).map(|_| SpawnQueue(Worker::new_fifo())).collect();
     let stealers = own.iter().map(|queue| queue.0.stealer()).collect();
     (SpawnQueues { outside: Injector::new(), stealers }, own)
 }
 
-impl SpawnQueue {
-    pub(crate) fn push(&self, task: Unstarted) {
+impl<T> SpawnQueue<T> {
+    pub(crate) fn push(&self, task: T) {
         self.0.push(task);
     }
 
-    pub(crate) fn pop(&self) -> Option<Unstarted> {
+    pub(crate) fn pop(&self) -> Option<T> {
         self.0.pop()
     }
 
@@ -40,8 +46,8 @@ impl SpawnQueue {
     }
 }
 
-impl SpawnQueues {
-    pub(crate) fn push_from_outside(&self, task: Unstarted) {
+impl<T> SpawnQueues<T> {
+    pub(crate) fn push_from_outside(&self, task: T) {
         self.outside.push(task);
     }
 
@@ -56,7 +62,7 @@ impl SpawnQueues {
     }
 
     /// Takes one task spawned from outside.
-    pub(crate) fn take_one_outside(&self) -> Option<Unstarted> {
+    pub(crate) fn take_one_outside(&self) -> Option<T> {
         if self.outside.is_empty() {
             return None;
         }
@@ -64,7 +70,7 @@ impl SpawnQueues {
     }
 
     /// Moves a batch of tasks spawned from outside into a worker's deque, and takes one.
-    pub(crate) fn take_outside(&self, own: &SpawnQueue) -> Option<Unstarted> {
+    pub(crate) fn take_outside(&self, own: &SpawnQueue<T>) -> Option<T> {
         if self.outside.is_empty() {
             return None;
         }
@@ -72,7 +78,7 @@ impl SpawnQueues {
     }
 
     /// Looks at the others' deques, beginning with number `first`, and takes half of what the first non-empty one has.
-    pub(crate) fn steal(&self, own: &SpawnQueue, me: usize, first: usize) -> Option<Unstarted> {
+    pub(crate) fn steal(&self, own: &SpawnQueue<T>, me: usize, first: usize) -> Option<T> {
         let count = self.stealers.len();
         (0..count)
             .map(|step| (first + step) % count)
@@ -91,12 +97,52 @@ impl SpawnQueues {
     }
 }
 
-fn until_decided(mut attempt: impl FnMut() -> Steal<Unstarted>) -> Option<Unstarted> {
+fn until_decided<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match attempt() {
             Steal::Success(task) => return Some(task),
             Steal::Empty => return None,
             Steal::Retry => crate::primitive::spin_loop(),
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::primitive::{Arc, UnsafeCell};
+    use crate::wait_list::loom_tests::model;
+    use loom::thread;
+
+    /// A worker runs what it has spawned while another steals from it: each task is one worker's, and runs once.
+    #[test]
+    fn loom_steal_against_run() {
+        model(|| {
+            let (queues, own) = new(2);
+            let [first, second] = <[_; 2]>::try_from(own).ok().expect("as many as workers");
+            let tasks = [(); 3].map(|()| Arc::new(UnsafeCell::new(0_u32)));
+            // SAFETY: whoever took a task is the only one to have it; loom reports it if not.
+            let run = |task: Arc<UnsafeCell<u32>>| task.with_mut(|runs| unsafe { *runs += 1 });
+            tasks[..2].iter().for_each(|task| first.push(Arc::clone(task)));
+            queues.push_from_outside(Arc::clone(&tasks[2]));
+            let queues = Arc::new(queues);
+            let thief = {
+                let queues = Arc::clone(&queues);
+                thread::spawn(move || {
+                    while let Some(task) = second.pop().or_else(|| queues.steal(&second, 1, 0)).or_else(|| queues.take_one_outside()) {
+                        run(task);
+                    }
+                })
+            };
+            while let Some(task) = first.pop().or_else(|| queues.take_outside(&first)) {
+                run(task);
+            }
+            thief.join().expect("the thief does not panic");
+            assert!(queues.is_empty() && first.is_empty());
+            for task in tasks {
+                // SAFETY: both workers have ended.
+                assert_eq!(task.with(|runs| unsafe { *runs }), 1);
+            }
+        });
     }
 }

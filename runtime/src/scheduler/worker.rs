@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use super::counters::NOBODY;
 use super::current::{self, Local};
-use super::shared::{Command, Phase, Shared};
+use super::phase::Phase;
+use super::shared::{Command, Shared};
 use super::spawn_queue::SpawnQueue;
 use super::spin::{SPIN_TIME, Spinning};
 use crate::coroutine::arena::StackCache;
@@ -25,7 +26,7 @@ use crate::primitive::atomic::Ordering;
 use crate::primitive::spin_loop;
 use crate::reactor::Reactor;
 use crate::sim::{self, node::Crash};
-use crate::task::{Inspection, JoinError, TaskPtr, panic_message};
+use crate::task::{Inspection, JoinError, TaskPtr, Unstarted, panic_message};
 use crate::task_state::{Commit, Wake};
 use crate::time::Instant;
 
@@ -74,7 +75,7 @@ pub(crate) struct Round {
 
 impl Worker {
     /// A worker of `shared`. It must stay on the calling thread.
-    pub(crate) fn new(shared: Arc<Shared>, index: usize, spawned: SpawnQueue, reactor: Option<Reactor>, seed: u64) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, spawned: SpawnQueue<Unstarted>, reactor: Option<Reactor>, seed: u64) -> Self {
         let stacks = StackCache::new(Arc::clone(&shared.arena));
         let worker = Arc::clone(&shared.workers[index]);
         Self {
