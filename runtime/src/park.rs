@@ -151,6 +151,7 @@ impl fmt::Debug for Waiter {
 ///
 /// On a worker's own stack, and inside [`no_park`](crate::no_park). At the end of a shutdown's grace it unwinds the coroutine
 /// with a private payload.
+#[inline(always)]
 #[track_caller]
 pub fn park_until(deadline: Option<Instant>) -> Unparked {
     park_with(deadline, Cancellation::Returns)
@@ -163,25 +164,32 @@ pub fn park_until(deadline: Option<Instant>) -> Unparked {
 /// # Aborts
 ///
 /// If the coroutine is unwinding and would have to wait: a clean-up that cannot be cancelled must not block.
+#[inline(always)]
 #[track_caller]
 pub(crate) fn park_shielded_until(deadline: Option<Instant>) -> Unparked {
     park_with(deadline, Cancellation::Shielded)
 }
 
 /// [`park_until`], or the same shielded.
-#[inline]
+#[inline(always)]
 #[track_caller]
 pub(crate) fn park_with(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
     #[cfg(not(loom))]
+    if matches!(current::place(), Place::Coroutine) {
+        return current::park(deadline, cancellation);
+    }
+    park_elsewhere(deadline, cancellation)
+}
+
+/// [`park_with`] where the caller is no coroutine, or one that must not be suspended.
+#[cold]
+#[track_caller]
+fn park_elsewhere(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
+    #[cfg(not(loom))]
     match current::place() {
-        Place::Coroutine => return current::park(deadline, cancellation),
-        Place::NoPark(since) => {
-            // Who unwinds is not suspended, and a second panic would end the process.
-            if !std::thread::panicking() {
-                refuse_no_park(since);
-            }
-            return current::park(deadline, cancellation);
-        }
+        // Who unwinds is not suspended, and a second panic would end the process.
+        Place::NoPark(since) if !std::thread::panicking() => refuse_no_park(since),
+        Place::Coroutine | Place::NoPark(_) => return current::park(deadline, cancellation),
         Place::WorkerStack => refuse_worker_stack(),
         Place::Thread => {}
     }

@@ -162,6 +162,7 @@ impl Builder {
 }
 
 /// Lets the other coroutines of the worker run before the caller goes on.
+#[inline]
 pub fn yield_now() {
     current::yield_now();
 }

@@ -46,6 +46,7 @@ impl Limit {
         self.deadline().map_or(Self::Never, Self::At)
     }
 
+    #[inline]
     pub(crate) fn deadline(self) -> Option<Instant> {
         match self {
             Self::Never => None,
@@ -85,12 +86,15 @@ pub(crate) trait Source {
 
 /// Puts the caller into `source`'s list, whose lock `state` holds, and parks until it is claimed, `limit` has passed, or the
 /// coroutine is cancelled. Returns the payload as the notifier left it.
+// Inlined, as all between a blocking call and the switch: see `switched::Coroutine::resume`.
+#[inline(always)]
 #[track_caller]
 pub(crate) fn wait<S: Source>(source: &S, payload: S::Payload, state: SpinGuard<'_, S::State>, limit: Limit) -> (S::Payload, Outcome) {
     wait_after(source, payload, state, limit, || ())
 }
 
 /// [`wait`] that runs `enlisted` between entering the list and parking, without the source's lock.
+#[inline(always)]
 #[track_caller]
 pub(crate) fn wait_after<S: Source>(
     source: &S,
@@ -390,6 +394,7 @@ struct Enlisted<'a, S: Source> {
 }
 
 impl<S: Source> Enlisted<'_, S> {
+    #[inline(always)]
     #[track_caller]
     fn park(self, deadline: Option<Instant>) -> Outcome {
         let outcome = loop {

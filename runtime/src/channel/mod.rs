@@ -407,6 +407,7 @@ impl<T> Channel<T> {
         }
     }
 
+    #[inline(never)]
     #[track_caller]
     fn recv_parked(&self, state: SpinGuard<'_, State<T>>, limit: Limit) -> Result<T, RecvTimeoutError> {
         if let Some(due) = state.buffer.due() {

@@ -4,7 +4,7 @@
 //! it); a dedicated stack, larger than a slot, owns its own mapping.
 
 use std::num::NonZeroUsize;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use corosensei::stack::StackPointer;
 
@@ -52,6 +52,11 @@ impl Bounds {
         self.base.checked_sub(stack_pointer).filter(|&used| used <= self.usable()).unwrap_or(0)
     }
 
+    /// The lowest address of the [`TOP_SIZE`] bytes above the coroutine's part.
+    fn top(&self, colour: usize) -> NonZeroUsize {
+        NonZeroUsize::new(self.base - TOP_SIZE - colour * CACHE_LINE).expect("no mapping starts at address zero")
+    }
+
     /// Bytes of the usable stack that memory is spent on. One system call.
     pub(crate) fn resident(&self) -> usize {
         resident(self.guard_start + GUARD_SIZE, self.usable())
@@ -68,6 +73,8 @@ impl Bounds {
 #[derive(Debug)]
 pub(crate) struct Stack {
     bounds: Bounds,
+    /// Where the coroutine's part begins. Every switch asks for it, and to find it out takes a division.
+    top: NonZeroUsize,
     memory: Memory,
 }
 
@@ -82,12 +89,12 @@ enum Memory {
 impl Stack {
     /// A stack in the arena's slot.
     pub(super) fn in_slot(bounds: Bounds, slot: u32) -> Self {
-        Self { bounds, memory: Memory::Slot(slot) }
+        Self { bounds, top: bounds.top(slot as usize % COLOURS), memory: Memory::Slot(slot) }
     }
 
     /// A stack of its own.
     pub(super) fn dedicated(bounds: Bounds, mapping: Mapping) -> Self {
-        Self { bounds, memory: Memory::Dedicated { _mapping: mapping } }
+        Self { bounds, top: bounds.top(0), memory: Memory::Dedicated { _mapping: mapping } }
     }
 
     /// Where it lies.
@@ -97,9 +104,7 @@ impl Stack {
 
     /// The lowest address of the [`TOP_SIZE`] bytes above the coroutine's part, aligned to a cache line.
     pub(crate) fn top(&self) -> NonNull<u8> {
-        let colour = (self.bounds.guard_start / (self.bounds.base - self.bounds.guard_start)) % COLOURS;
-        let address = self.bounds.base - TOP_SIZE - colour * CACHE_LINE;
-        NonNull::new(ptr::with_exposed_provenance_mut(address)).expect("no mapping starts at address zero")
+        NonNull::with_exposed_provenance(self.top)
     }
 
     /// The arena's slot that it occupies, if it does.
@@ -115,8 +120,9 @@ impl Stack {
 // (the arena installs it before it makes a `Stack`), page aligned, which lives as long as the `Stack` and its arena, and
 // nobody else uses it.
 unsafe impl corosensei::stack::Stack for Stack {
+    #[inline]
     fn base(&self) -> StackPointer {
-        self.top().addr()
+        self.top
     }
 
     fn limit(&self) -> StackPointer {

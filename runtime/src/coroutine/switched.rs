@@ -26,6 +26,9 @@ impl Coroutine {
     /// # Panics
     ///
     /// If there is no coroutine in the slot.
+    // Inlined, as all between a switch and the worker's loop: a return that the processor did not see the call of costs as much as the
+    // switch.
+    #[inline(always)]
     pub(crate) fn resume(slot: &mut Option<Self>) -> Resumed {
         let coroutine = slot.as_mut().expect("only a started task is resumed");
         match coroutine.0.resume(()) {

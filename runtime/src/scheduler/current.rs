@@ -24,7 +24,7 @@ use crate::sim;
 use crate::task::{ShutdownUnwind, StartedTasks, TaskPtr, TaskQueue, TaskRef, Unstarted};
 use crate::task_state::{Wake, Wakeup};
 use crate::time::Instant;
-use crate::timer_wheel::TimerWheel;
+use crate::timer_wheel::{TimerKey, TimerWheel};
 
 thread_local! {
     static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
@@ -82,6 +82,17 @@ impl Local {
     /// sleep.
     pub(crate) fn has_news(&self) -> bool {
         self.worker.has_work() || !self.shared.spawns.is_empty()
+    }
+
+    #[inline(never)]
+    fn arm_timer(&self, deadline: Instant, task: TaskPtr) -> TimerKey {
+        self.worker.counters.timers.bump();
+        self.timers.borrow_mut().insert(deadline, task)
+    }
+
+    #[inline(never)]
+    fn disarm_timer(&self, timer: TimerKey) {
+        let _ = self.timers.borrow_mut().cancel(timer);
     }
 
     /// Enqueues the coroutines whose deadline has passed.
@@ -196,6 +207,8 @@ pub(crate) fn running_for_overflow() -> *const Running {
 /// # Panics
 ///
 /// Outside of a coroutine; and with the private payload of a shutdown.
+// Inlined, as all callers up to the wait of a channel or a join: see `switched::Coroutine::resume`.
+#[inline(always)]
 #[track_caller]
 pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
     let location = Location::caller();
@@ -205,28 +218,16 @@ pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unp
         }
         let shielded = cancellation == Cancellation::Shielded || task.shield().get();
         match task.state().take() {
-            Wakeup::Token => return Unparked::Token,
-            Wakeup::Unwind => {
-                task.suspend(Suspend::Yield);
-                unwind();
-            }
-            // Who ignores the answer, or swallows the unwinding, and parks again must not keep the worker from the next
-            // phase: hence the yields.
-            Wakeup::Cancelled if !shielded => {
-                task.suspend(Suspend::Yield);
-                if task.state().is_unwinding() {
-                    unwind();
+            Wakeup::Nothing | Wakeup::TimedOut => {}
+            found => {
+                if let Some(unparked) = not_parked(task, found, shielded) {
+                    return unparked;
                 }
-                return Unparked::Cancelled;
             }
-            Wakeup::Cancelled | Wakeup::TimedOut | Wakeup::Nothing => {}
         }
         task.set_park(Some(location), shielded);
         task.note_park(local.clock.get());
-        let timer = deadline.map(|deadline| {
-            local.worker.counters.timers.bump();
-            local.timers.borrow_mut().insert(deadline, task)
-        });
+        let timer = deadline.map(|deadline| local.arm_timer(deadline, task));
         let unparked = loop {
             task.suspend(Suspend::Park);
             match task.state().resumed() {
@@ -238,11 +239,33 @@ pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unp
             }
         };
         if let Some(timer) = timer {
-            let _ = local.timers.borrow_mut().cancel(timer);
+            local.disarm_timer(timer);
         }
         task.set_park(None, false);
         unparked.unwrap_or_else(|| unwind())
     })
+}
+
+/// What a coroutine found that wanted to park. `None`: it parks all the same.
+#[cold]
+fn not_parked(task: TaskPtr, found: Wakeup, shielded: bool) -> Option<Unparked> {
+    match found {
+        Wakeup::Token => Some(Unparked::Token),
+        Wakeup::Unwind => {
+            task.suspend(Suspend::Yield);
+            unwind();
+        }
+        // Who ignores the answer, or swallows the unwinding, and parks again must not keep the worker from the next
+        // phase: hence the yields.
+        Wakeup::Cancelled if !shielded => {
+            task.suspend(Suspend::Yield);
+            if task.state().is_unwinding() {
+                unwind();
+            }
+            Some(Unparked::Cancelled)
+        }
+        Wakeup::Cancelled | Wakeup::TimedOut | Wakeup::Nothing => None,
+    }
 }
 
 /// A coroutine that unwinds must not leave its worker: the thread counts panics, and would charge it to the next one.
@@ -274,26 +297,31 @@ fn unwind() -> ! {
 }
 
 /// Lets other coroutines of the worker run. On a plain thread, lets other threads run.
+// Inlined into the caller's code: see `switched::Coroutine::resume`.
+#[inline(always)]
 pub(crate) fn yield_now() {
-    let yielded = with(|local| {
-        let Some(local) = local else { return false };
-        let Some(task) = local.running.get() else { return false };
+    with(|local| match local.and_then(|local| Some((local, local.running.get()?))) {
         // As in `park`: who unwinds must not leave its worker.
-        if !std::thread::panicking() {
-            match local.confined.get() {
-                None => {}
-                Some(Confined::NoPark(since)) => park::refuse_no_park(since),
-                Some(Confined::WorkerStack) => return false,
-            }
+        Some((local, task)) if local.confined.get().is_none() && !std::thread::panicking() => {
             task.suspend(Suspend::Yield);
             if task.state().is_unwinding() {
                 unwind();
             }
         }
-        true
+        _ => yield_in_place(),
     });
-    if !yielded {
-        std::thread::yield_now();
+}
+
+#[cold]
+fn yield_in_place() {
+    match place() {
+        Place::Thread | Place::WorkerStack => std::thread::yield_now(),
+        Place::Coroutine => {}
+        Place::NoPark(since) => {
+            if !std::thread::panicking() {
+                park::refuse_no_park(since);
+            }
+        }
     }
 }
 
@@ -339,10 +367,17 @@ pub(crate) fn is_cancelled() -> bool {
     })
 }
 
+#[inline(always)]
 #[track_caller]
 fn in_coroutine<R>(f: impl FnOnce(&Local, TaskPtr) -> R) -> R {
     with(|local| match local.and_then(|local| Some((local, local.running.get()?))) {
         Some((local, task)) => f(local, task),
-        None => panic!("called outside of a coroutine"),
+        None => outside(),
     })
+}
+
+#[cold]
+#[track_caller]
+fn outside() -> ! {
+    panic!("called outside of a coroutine");
 }

@@ -210,15 +210,7 @@ impl Worker {
         let local = Rc::clone(&self.local);
         let simulated = self.is_simulated();
         while round.ran < ROUND_TASKS {
-            let Some(task) = self.next(&local) else {
-                match self.search(&local, round.ran == 0) {
-                    Some(task) => {
-                        self.run_one(&local, task, round);
-                        continue;
-                    }
-                    None => break,
-                }
-            };
+            let Some(task) = self.next(&local).or_else(|| self.search(&local, round.ran == 0)) else { break };
             self.run_one(&local, task, round);
             if !simulated && round.ran.is_multiple_of(CLOCK_EVERY) {
                 local.clock.set(Instant::now());
@@ -261,20 +253,15 @@ impl Worker {
         found.map(|task| task.into_ptr())
     }
 
+    // Inlined, as all between a switch and the loop: see `switched::Coroutine::resume`.
+    #[inline(always)]
     fn run_one(&mut self, local: &Local, task: TaskPtr, round: &mut Round) {
         round.ran += 1;
         let counters = &local.worker.counters;
         if !task.is_started() {
-            // The runtime's phase, which may be ahead of this round's: a coroutine may have kept the worker over a whole shutdown.
-            if local.shared.phase() != Phase::Running || (self.is_simulated() && sim::node::is_over(task.id())) {
-                return self.refuse(task, JoinError::Cancelled);
+            if !self.start(local, task) {
+                return;
             }
-            task.pin_to(&local.worker);
-            if let Err(error) = task.start(&mut self.stacks) {
-                return self.refuse(task, JoinError::NoStack(error));
-            }
-            local.started.insert(task);
-            counters.started.bump();
         } else if self.is_simulated() && sim::node::is_over(task.id()) {
             // Something woke it before the crash could.
             let _ = task.state().unwind();
@@ -304,11 +291,29 @@ impl Worker {
         }
     }
 
+    /// Prepares the first run of a task. False: there will be none.
+    fn start(&mut self, local: &Local, task: TaskPtr) -> bool {
+        // The runtime's phase, which may be ahead of this round's: a coroutine may have kept the worker over a whole shutdown.
+        if local.shared.phase() != Phase::Running || (self.is_simulated() && sim::node::is_over(task.id())) {
+            self.refuse(task, JoinError::Cancelled);
+            return false;
+        }
+        task.pin_to(&local.worker);
+        if let Err(error) = task.start(&mut self.stacks) {
+            self.refuse(task, JoinError::NoStack(error));
+            return false;
+        }
+        local.started.insert(task);
+        local.worker.counters.started.bump();
+        true
+    }
+
     fn refuse(&self, task: TaskPtr, error: JoinError) {
         self.forget(task);
         task.refuse(error);
     }
 
+    #[inline]
     fn forget(&self, task: TaskPtr) {
         if self.is_simulated() {
             sim::node::on_end(task.id());

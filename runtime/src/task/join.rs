@@ -100,6 +100,7 @@ impl<T> JoinHandle<T> {
     /// # Errors
     ///
     /// [`JoinError`]: it panicked, there was no stack for it, the caller is cancelled, or the runtime is shutting down.
+    #[inline]
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         match self.wait(None, Cancellation::Returns) {
@@ -168,6 +169,8 @@ impl<T> JoinHandle<T> {
         park::Coroutine::from_task(self.task.to_ref())
     }
 
+    // One function, with all that it calls up to the switch: see `switched::Coroutine::resume`.
+    #[inline(never)]
     #[track_caller]
     fn wait(&self, deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
         let header = self.task.header();
