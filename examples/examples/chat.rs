@@ -20,7 +20,7 @@ const QUEUE: usize = 64;
 /// How long a client may let a write wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client may be silent. An empty line, which is shown to nobody, counts.
-const SILENCE: Duration = Duration::from_secs(600);
+pub const SILENCE: Duration = Duration::from_secs(600);
 /// The longest line, in bytes; a longer one comes in pieces.
 const LINE: u64 = 1024;
 

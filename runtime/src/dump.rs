@@ -118,7 +118,7 @@ pub struct CoroutineDump {
     pub id: u64,
     /// The name given by [`Builder::name`](crate::Builder::name).
     pub name: Option<String>,
-    /// The name of the [node](crate::sim::node) that it belongs to, in a simulation.
+    /// The name of the [node](crate::sim::Node) that it belongs to, in a simulation.
     pub node: Option<String>,
     /// What it does.
     pub state: CoroutineState,

@@ -34,6 +34,11 @@ pub mod insight {}
 /// - Bounded queues with `try_send`: one who reads slowly is put out instead of holding up the rest.
 /// - The token: cancelled, every blocking call inside of `stop.run(..)` returns its error, so that readers leave by the way that
 ///   they leave by at the end of a connection. `shield` lets the writers deliver what is queued.
+/// - Time-outs of the stream on both sides: one who is gone without a word is noticed by his silence.
+///
+/// Weald's own tests (`tests/tests/chat.rs` in its repository) run it under [`sim::explore`](crate::sim::explore), on a network that loses
+/// segments and falls apart: nothing that was said is lost among those who stay, each speaker's lines keep their order, who
+/// is cut off for long is missed and may come back, and who does not read holds up nobody.
 ///
 /// ```no_run
 #[doc = include_str!("guide/chat.rs")]
