@@ -21,10 +21,9 @@ advisories:
 test:
     cargo test --workspace
 
-# Model-check the concurrent code
-loom:
-    RUSTFLAGS="--cfg loom" cargo test -p weald-runtime --release --lib --target-dir target/loom loom_
-    RUSTFLAGS="--cfg loom" cargo test -p weald-runtime --release --test loom --target-dir target/loom
+# Model-check the concurrent code, with up to BOUND preemptions
+loom BOUND="2":
+    tests/loom.sh {{BOUND}}
 
 # Fuzz every decoder for SECONDS each (needs a nightly compiler)
 fuzz SECONDS="60":

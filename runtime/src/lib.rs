@@ -79,7 +79,7 @@ mod builder;
 mod cancel;
 #[cfg(any(not(loom), test))]
 pub mod channel;
-#[cfg(not(loom))]
+#[cfg(any(not(loom), test))]
 #[allow(unsafe_code)]
 mod coroutine;
 #[cfg(not(loom))]
@@ -141,7 +141,7 @@ mod task;
 #[cfg_attr(all(test, loom), allow(unsafe_code))]
 mod task_state;
 pub mod time;
-#[cfg(not(loom))]
+#[cfg(any(not(loom), test))]
 mod timer_wheel;
 #[cfg(any(not(loom), test))]
 #[allow(unsafe_code)]

@@ -298,5 +298,5 @@ impl<T> Slab<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

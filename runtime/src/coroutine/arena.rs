@@ -1,18 +1,14 @@
 //! Owns the memory of all stacks of a runtime: one reserved mapping, cut into slots, with a guard at the low end of each.
 //!
-//! It does not own the coroutines, nor decide when one ends. Workers keep a small stock of free slots ([`StackCache`]), so
-//! that the lock here is taken once for [`BATCH`] spawns.
-//!
-//! Invariants:
-//! - A slot is free (in the common list or one worker's stock), in use by one [`Stack`], or leaked, and then never reused.
-//! - A slot's guard is installed before the slot is given out the first time, and stays.
-//! - A free slot in the common list holds no pages; one in a stock may.
+//! It does not own the coroutines, nor decide when one ends, nor which slots are free (`slots`). A slot's guard is installed before
+//! it is given out the first time, and stays.
 
 use std::fs;
 use std::io;
 use std::sync::Arc;
 
 use super::memory::{Mapping, page_size};
+use super::slots::{Slots, Stock};
 use super::stack::{Bounds, Stack};
 use crate::primitive::Mutex;
 
@@ -23,25 +19,14 @@ pub(crate) const SLOT_SIZE: usize = 128 * 1024;
 pub(crate) const GUARD_SIZE: usize = 32 * 1024;
 /// The least that a coroutine can be given: a panic with its message needs about 8 KiB.
 const MIN_USABLE: usize = 16 * 1024;
-/// Slots that move between the common list and a worker at once, and guards installed at once.
-const BATCH: usize = 64;
 
 /// All stacks of one runtime.
 #[derive(Debug)]
 pub(crate) struct Arena {
     mapping: Mapping,
     slot_size: usize,
-    slots: u32,
-    inner: Mutex<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    /// Slots from here on have never been used.
-    fresh: u32,
-    /// Used slots whose pages were given back.
-    free: Vec<u32>,
-    guards: Guards,
+    slots: Slots,
+    guards: Mutex<Guards>,
 }
 
 /// How guards are made, as found out at the first batch.
@@ -68,46 +53,16 @@ impl Arena {
         if slots < wanted {
             tracing::warn!(wanted, slots, "the system's limit on address space bounds the number of coroutines");
         }
-        let inner = Inner { fresh: 0, free: Vec::new(), guards: Guards::PageTable };
-        Ok(Self { mapping, slot_size, slots, inner: Mutex::new(inner) })
+        Ok(Self { mapping, slot_size, slots: Slots::new(slots), guards: Mutex::new(Guards::PageTable) })
     }
 
     /// How many slots have been given to workers at least once.
     pub(crate) fn used_ever(&self) -> u32 {
-        self.inner.lock().fresh
+        self.slots.used_ever()
     }
 
-    /// Moves up to [`BATCH`] free slots to `stock`.
-    fn refill(&self, stock: &mut Vec<u32>) -> io::Result<()> {
-        let mut inner = self.inner.lock();
-        let reused = inner.free.len().saturating_sub(BATCH);
-        if !inner.free.is_empty() {
-            stock.extend(inner.free.drain(reused..));
-            return Ok(());
-        }
-        let first = inner.fresh;
-        let end = self.slots.min(first + BATCH as u32);
-        for slot in first..end {
-            if let Err(error) = self.guard(slot, &mut inner.guards) {
-                if slot == first {
-                    return Err(error);
-                }
-                break;
-            }
-            inner.fresh = slot + 1;
-        }
-        if inner.fresh == first {
-            return Err(io::Error::new(
-                io::ErrorKind::OutOfMemory,
-                format!("all {} coroutine stacks are in use (RuntimeBuilder::max_coroutines)", self.slots),
-            ));
-        }
-        // The lowest slot is used first: neighbours share page tables.
-        stock.extend((first..inner.fresh).rev());
-        Ok(())
-    }
-
-    fn guard(&self, slot: u32, guards: &mut Guards) -> io::Result<()> {
+    fn guard(&self, slot: u32) -> io::Result<()> {
+        let mut guards = self.guards.lock();
         let offset = slot as usize * self.slot_size;
         if *guards == Guards::PageTable {
             match self.mapping.install_guard(offset, GUARD_SIZE) {
@@ -126,14 +81,9 @@ impl Arena {
         })
     }
 
-    /// Takes slots back and gives their pages to the system.
-    fn put_back(&self, slots: impl Iterator<Item = u32>) {
-        let slots: Vec<u32> = slots
-            .inspect(|&slot| {
-                self.mapping.release(slot as usize * self.slot_size + GUARD_SIZE, self.slot_size - GUARD_SIZE);
-            })
-            .collect();
-        self.inner.lock().free.extend(slots);
+    /// Gives the pages of a slot to the system.
+    fn release(&self, slot: u32) {
+        self.mapping.release(slot as usize * self.slot_size + GUARD_SIZE, self.slot_size - GUARD_SIZE);
     }
 
     fn bounds(&self, slot: u32) -> Bounds {
@@ -149,14 +99,13 @@ impl Arena {
 #[derive(Debug)]
 pub(crate) struct StackCache {
     arena: Arc<Arena>,
-    /// The last slot in is the next out: its pages are warm.
-    stock: Vec<u32>,
+    stock: Stock,
 }
 
 impl StackCache {
     /// An empty stock that is filled from the arena.
     pub(crate) fn new(arena: Arc<Arena>) -> Self {
-        Self { arena, stock: Vec::with_capacity(2 * BATCH) }
+        Self { arena, stock: Stock::new() }
     }
 
     /// A stack of the default size, or with at least `usable` bytes. Fails when the arena is full, or the system is out of
@@ -165,10 +114,7 @@ impl StackCache {
         match usable {
             Some(usable) if usable > self.arena.usable() => dedicated(usable),
             _ => {
-                if self.stock.is_empty() {
-                    self.arena.refill(&mut self.stock)?;
-                }
-                let slot = self.stock.pop().ok_or(io::ErrorKind::OutOfMemory)?;
+                let slot = self.stock.take(&self.arena.slots, |slot| self.arena.guard(slot))?;
                 Ok(Stack::in_slot(self.arena.bounds(slot), slot))
             }
         }
@@ -177,17 +123,13 @@ impl StackCache {
     /// Takes back a stack that nothing runs on.
     pub(crate) fn give(&mut self, stack: Stack) {
         let Some(slot) = stack.slot() else { return };
-        self.stock.push(slot);
-        if self.stock.len() >= 2 * BATCH {
-            // The coldest go.
-            self.arena.put_back(self.stock.drain(..BATCH));
-        }
+        self.stock.give(slot, &self.arena.slots, |slot| self.arena.release(slot));
     }
 }
 
 impl Drop for StackCache {
     fn drop(&mut self) {
-        self.arena.put_back(self.stock.drain(..));
+        self.stock.empty(&self.arena.slots, |slot| self.arena.release(slot));
     }
 }
 
@@ -220,7 +162,7 @@ mod tests {
     #[test]
     fn a_million_slots_are_reserved_and_the_last_in_is_the_next_out() {
         let arena = Arc::new(Arena::new(USABLE, 1 << 20).expect("address space"));
-        assert_eq!(arena.slots, 1 << 20);
+        assert_eq!(arena.slots.count(), 1 << 20);
         let mut cache = StackCache::new(Arc::clone(&arena));
         let first = cache.take(None).expect("a slot");
         let second = cache.take(None).expect("a slot");
@@ -240,7 +182,7 @@ mod tests {
         assert!(error.to_string().contains("all 3 coroutine stacks"), "{error}");
         stacks.into_iter().for_each(|stack| cache.give(stack));
         drop(cache);
-        assert_eq!(arena.inner.lock().free.len(), 3);
+        assert_eq!(arena.slots.free(), 3);
         let mut other = StackCache::new(arena);
         other.take(None).expect("returned by the first");
     }
@@ -271,9 +213,9 @@ mod tests {
     #[test]
     fn the_fallback_guards_with_mappings() {
         let arena = Arena::new(USABLE, 4).expect("address space");
-        let mut guards = Guards::Mapping;
-        arena.guard(0, &mut guards).expect("mprotect");
-        assert_eq!(guards, Guards::Mapping);
+        *arena.guards.lock() = Guards::Mapping;
+        arena.guard(0).expect("mprotect");
+        assert_eq!(*arena.guards.lock(), Guards::Mapping);
         assert!(mapping_limit() > 1000);
     }
 }

@@ -9,24 +9,27 @@
 //! - A suspended coroutine is never dropped: that would unwind its stack from outside. One that will not end is leaked.
 //! - Its function does not unwind: what it runs catches panics.
 
-#[cfg(not(any(miri, weald_baton)))]
+#[cfg(not(any(miri, weald_baton, loom)))]
 pub(crate) mod arena;
 #[cfg(any(miri, weald_baton))]
 mod baton;
-#[cfg(not(any(miri, weald_baton)))]
+#[cfg(not(any(miri, weald_baton, loom)))]
 mod memory;
-#[cfg(not(any(miri, weald_baton)))]
+#[cfg(not(any(miri, weald_baton, loom)))]
 pub(crate) mod overflow;
 #[cfg(not(any(miri, weald_baton)))]
+mod slots;
+#[cfg(not(any(miri, weald_baton, loom)))]
 pub(crate) mod stack;
-#[cfg(not(any(miri, weald_baton)))]
+#[cfg(not(any(miri, weald_baton, loom)))]
 mod switched;
 
 #[cfg(any(miri, weald_baton))]
 pub(crate) use self::baton::{Coroutine, Yielder, arena, overflow, stack, worker_thread};
-#[cfg(not(any(miri, weald_baton)))]
+#[cfg(not(any(miri, weald_baton, loom)))]
 pub(crate) use self::switched::{Coroutine, Yielder, worker_thread};
 
+#[cfg(not(loom))]
 use self::stack::Stack;
 
 /// Why a coroutine gives up its worker.
@@ -39,6 +42,7 @@ pub(crate) enum Suspend {
 }
 
 /// How a resume ended.
+#[cfg(not(loom))]
 pub(crate) enum Resumed {
     /// It suspended, and can be resumed.
     Suspended(Suspend),
@@ -46,7 +50,7 @@ pub(crate) enum Resumed {
     Finished(Stack),
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::panic::{self, AssertUnwindSafe};
     use std::sync::Arc;

@@ -1,0 +1,188 @@
+//! Owns which slots of an arena are free: a common list, and a stock of each worker, so that the lock here is taken once for
+//! [`BATCH`] spawns.
+//!
+//! It does not own their memory: guards are installed and pages given back by whom the caller lends.
+//!
+//! Invariants:
+//! - A slot is free (in the common list or one worker's stock), in use by one stack, or leaked, and then never reused.
+//! - A slot is guarded before it is given out the first time.
+//! - A free slot in the common list holds no pages; one in a stock may.
+
+use std::io;
+
+use crate::primitive::Mutex;
+
+/// Slots that move between the common list and a worker at once, and guards installed at once.
+const BATCH: usize = if cfg!(loom) { 1 } else { 64 };
+
+/// The slots of one arena.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    count: u32,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Slots from here on have never been used.
+    fresh: u32,
+    /// Used slots whose pages were given back.
+    free: Vec<u32>,
+}
+
+impl Slots {
+    /// `count` slots that were never used.
+    pub(crate) fn new(count: u32) -> Self {
+        Self { count, inner: Mutex::new(Inner { fresh: 0, free: Vec::new() }) }
+    }
+
+    /// How many slots have been given to workers at least once.
+    pub(crate) fn used_ever(&self) -> u32 {
+        self.inner.lock().fresh
+    }
+
+    /// Moves up to [`BATCH`] free slots to `stock`.
+    fn refill(&self, stock: &mut Vec<u32>, mut guard: impl FnMut(u32) -> io::Result<()>) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        let reused = inner.free.len().saturating_sub(BATCH);
+        if !inner.free.is_empty() {
+            stock.extend(inner.free.drain(reused..));
+            return Ok(());
+        }
+        let first = inner.fresh;
+        let end = self.count.min(first + BATCH as u32);
+        for slot in first..end {
+            if let Err(error) = guard(slot) {
+                if slot == first {
+                    return Err(error);
+                }
+                break;
+            }
+            inner.fresh = slot + 1;
+        }
+        if inner.fresh == first {
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                format!("all {} coroutine stacks are in use (RuntimeBuilder::max_coroutines)", self.count),
+            ));
+        }
+        // The lowest slot is used first: neighbours share page tables.
+        stock.extend((first..inner.fresh).rev());
+        Ok(())
+    }
+
+    /// Takes slots back whose pages `release` gives to the system.
+    fn put_back(&self, slots: impl Iterator<Item = u32>, mut release: impl FnMut(u32)) {
+        let slots: Vec<u32> = slots.inspect(|&slot| release(slot)).collect();
+        self.inner.lock().free.extend(slots);
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        self.inner.lock().free.len()
+    }
+}
+
+/// One worker's stock of free slots. The last in is the next out: its pages are warm.
+#[derive(Debug)]
+pub(crate) struct Stock(Vec<u32>);
+
+impl Stock {
+    /// An empty stock.
+    pub(crate) fn new() -> Self {
+        Self(Vec::with_capacity(2 * BATCH))
+    }
+
+    /// A slot, from the common list if there is none in stock. One that was never used goes through `guard` first. Fails as that
+    /// does, or when all are in use.
+    pub(crate) fn take(&mut self, slots: &Slots, guard: impl FnMut(u32) -> io::Result<()>) -> io::Result<u32> {
+        if self.0.is_empty() {
+            slots.refill(&mut self.0, guard)?;
+        }
+        Ok(self.0.pop().ok_or(io::ErrorKind::OutOfMemory)?)
+    }
+
+    /// Takes a slot back. If there are many, the coldest go to the common list, through `release`.
+    pub(crate) fn give(&mut self, slot: u32, slots: &Slots, release: impl FnMut(u32)) {
+        self.0.push(slot);
+        if self.0.len() >= 2 * BATCH {
+            slots.put_back(self.0.drain(..BATCH), release);
+        }
+    }
+
+    /// Gives all to the common list, through `release`.
+    pub(crate) fn empty(&mut self, slots: &Slots, release: impl FnMut(u32)) {
+        slots.put_back(self.0.drain(..), release);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::primitive::{Arc, UnsafeCell};
+    use crate::wait_list::loom_tests::model;
+    use loom::thread;
+
+    /// What lies in a slot's pages.
+    const UNGUARDED: u32 = 0;
+    const EMPTY: u32 = 1;
+    const DIRTY: u32 = 2;
+
+    struct Arena {
+        slots: Slots,
+        pages: [UnsafeCell<u32>; 4],
+    }
+
+    impl Arena {
+        /// Replaces what lies in a slot, which nobody else uses.
+        fn replace(&self, slot: u32, pages: u32) -> u32 {
+            // SAFETY: loom reports it if another thread does the same, not ordered before or after.
+            self.pages[slot as usize].with_mut(|place| unsafe { std::mem::replace(&mut *place, pages) })
+        }
+
+        fn take(&self, stock: &mut Stock) -> u32 {
+            let guard = |slot| {
+                assert_eq!(self.replace(slot, EMPTY), UNGUARDED, "a slot is guarded once");
+                Ok(())
+            };
+            let slot = stock.take(&self.slots, guard).expect("there are enough");
+            assert_ne!(self.replace(slot, DIRTY), UNGUARDED);
+            slot
+        }
+
+        fn release(&self, slot: u32) {
+            assert_eq!(self.replace(slot, EMPTY), DIRTY, "pages are given back after their use");
+        }
+
+        fn work(&self) {
+            let mut stock = Stock::new();
+            let slots = [self.take(&mut stock), self.take(&mut stock)];
+            slots.into_iter().for_each(|slot| stock.give(slot, &self.slots, |slot| self.release(slot)));
+            // The one that stayed in stock.
+            let slot = self.take(&mut stock);
+            stock.give(slot, &self.slots, |slot| self.release(slot));
+            stock.empty(&self.slots, |slot| self.release(slot));
+        }
+    }
+
+    /// Two workers take stacks, of which one comes from the other's end, and end: no slot is in two hands, none is lost, and the
+    /// pages of one are given back before another has it.
+    #[test]
+    fn loom_stacks_are_recycled() {
+        model(|| {
+            let arena = Arc::new(Arena { slots: Slots::new(4), pages: [(); 4].map(|()| UnsafeCell::new(UNGUARDED)) });
+            let other = {
+                let arena = Arc::clone(&arena);
+                thread::spawn(move || arena.work())
+            };
+            arena.work();
+            other.join().expect("the other worker does not panic");
+            assert_eq!(arena.slots.free(), arena.slots.used_ever() as usize, "none is lost");
+        });
+    }
+}
