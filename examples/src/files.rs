@@ -43,7 +43,7 @@ impl Files {
         if !path.starts_with(&self.root) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        // Before it is opened: opening a named pipe would block the worker until somebody writes to it.
+        // Before it is opened: opening a named pipe would block the thread until somebody writes to it.
         if !path.metadata()?.is_file() {
             return Err(io::ErrorKind::NotFound.into());
         }

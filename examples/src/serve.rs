@@ -1,7 +1,7 @@
 //! `weald serve`: the files of a directory over HTTP/3 and hq-interop.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::SocketAddr,
     path::PathBuf,
 };
@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 use weald_http3::{Config, RecvBody, server::Responder};
 use weald_quic::{Connection, Endpoint, SendStream, ServerConfig};
+use weald_runtime::unblock;
 
 use crate::{
     files::{Files, Found},
@@ -108,8 +109,8 @@ fn serve_connection(connection: Connection, files: Files, log: Log) {
 }
 
 fn answer_hq(files: &Files, path: &str, stream: &mut SendStream) -> Result<Answer> {
-    let mut found = files.open(path).with_context(|| format!("no file for {path}"))?;
-    let bytes = copy(&mut found, |piece| Ok(stream.write_all(piece)?))?;
+    let found = open(files, path).with_context(|| format!("no file for {path}"))?;
+    let bytes = copy(found, |piece| Ok(stream.write_all(piece)?))?;
     Ok(Answer { path: path.to_owned(), status: 200, bytes })
 }
 
@@ -120,7 +121,7 @@ fn answer_http3(files: &Files, request: &Request<RecvBody>, responder: Responder
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return answer_text(responder, response, StatusCode::METHOD_NOT_ALLOWED, path);
     }
-    let mut found = match files.open(&path) {
+    let found = match open(files, &path) {
         Ok(found) => found,
         Err(error) => {
             let status = match error.kind() {
@@ -137,7 +138,7 @@ fn answer_http3(files: &Files, request: &Request<RecvBody>, responder: Responder
     let mut bytes = 0;
     if request.method() == Method::GET {
         // A file that shrank or cannot be read leaves the body unfinished, which resets the stream: the client sees no whole file.
-        bytes = match copy(&mut found, |piece| Ok(body.write_all(piece)?)) {
+        bytes = match copy(found, |piece| Ok(body.write_all(piece)?)) {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!(path, error = format!("{error:#}"), "file not sent");
@@ -158,13 +159,25 @@ fn answer_text(responder: Responder, mut response: Response<()>, status: StatusC
     Ok(Answer { path, status: status.as_u16(), bytes })
 }
 
-/// Copies as much of a file as its length said when it was opened, in pieces that fit the cache.
-fn copy(found: &mut Found, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+/// As `Files::open`, while the worker does other things: the disk may take its time.
+fn open(files: &Files, path: &str) -> io::Result<Found> {
+    let (files, path) = (files.clone(), path.to_owned());
+    unblock(move || files.open(&path))?
+}
+
+/// Copies as much of a file as its length said when it was opened, in pieces that fit the cache and make up for the way to another thread.
+fn copy(found: Found, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
     let mut buffer = vec![0; 128 * 1024];
-    let mut file = (&found.file).take(found.length);
+    let mut file = found.file.take(found.length);
     let mut copied = 0;
     loop {
-        let read = file.read(&mut buffer).context("reading the file")?;
+        let read;
+        (file, buffer, read) = unblock(move || {
+            let read = file.read(&mut buffer);
+            (file, buffer, read)
+        })
+        .map_err(io::Error::from)?;
+        let read = read.context("reading the file")?;
         if read == 0 {
             anyhow::ensure!(copied == found.length, "the file shrank while it was sent");
             return Ok(copied);

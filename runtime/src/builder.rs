@@ -5,10 +5,11 @@
 use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use crate::blocking::pool::{Limits, Pool};
 use crate::coroutine::arena::{Arena, GUARD_SIZE, SLOT_SIZE};
 use crate::coroutine::overflow::SignalStack;
 use crate::hook::{Hook, HookHandle, HookId};
@@ -20,6 +21,7 @@ use crate::scheduler::worker::Worker;
 use crate::scheduler::{Shared, WorkerShared, spawn_queue};
 use crate::scope::{self, Scope};
 use crate::sigquit;
+use crate::sys::affinity::Processors;
 use crate::sys::timer_slack;
 use crate::task::{self, Attributes, JoinError, JoinHandle};
 use crate::watchdog::{DEFAULT_HOLD, Watch, Watchdog};
@@ -107,7 +109,8 @@ impl Runtime {
 
     /// Ends all coroutines and returns what became of them. First every blocking call returns its error of cancellation
     /// and nothing new starts; coroutines that have not ended after `grace` are unwound, as if their park panicked; and those
-    /// that do not end even so are leaked, and named in the report.
+    /// that do not end even so are leaked, and named in the report. [Blocking jobs](crate::unblock) have `grace` to end, too; none is
+    /// stopped, and those that still run are named.
     pub fn shutdown(mut self, grace: Duration) -> ShutdownReport {
         self.end(grace)
     }
@@ -115,7 +118,7 @@ impl Runtime {
     fn end(&mut self, grace: Duration) -> ShutdownReport {
         let report = shutdown::shut_down(&self.handle.shared, grace);
         drop(self.watchdog.take());
-        if report.is_clean() {
+        if report.workers_ended() {
             for thread in self.threads.drain(..) {
                 // A worker's own panic was printed when it happened.
                 let _ = thread.join();
@@ -235,6 +238,20 @@ pub struct RuntimeBuilder {
     seed: Option<u64>,
     dump_on_sigquit: bool,
     watch: Watch,
+    blocking: Limits,
+    pin_workers: bool,
+    on_worker_start: Option<WorkerHook>,
+    on_worker_stop: Option<WorkerHook>,
+}
+
+/// What a worker's thread calls with its number.
+#[derive(Clone)]
+struct WorkerHook(Arc<dyn Fn(usize) + Send + Sync>);
+
+impl fmt::Debug for WorkerHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WorkerHook(..)")
+    }
 }
 
 impl Default for RuntimeBuilder {
@@ -247,6 +264,10 @@ impl Default for RuntimeBuilder {
             seed: None,
             dump_on_sigquit: false,
             watch: Watch { hold: (cfg!(debug_assertions) && !cfg!(miri)).then_some(DEFAULT_HOLD), deadlock: false },
+            blocking: Limits::default(),
+            pin_workers: false,
+            on_worker_start: None,
+            on_worker_stop: None,
         }
     }
 }
@@ -313,11 +334,69 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Threads for [blocking jobs](crate::unblock), at least one; they start as jobs come. Default: 512, because jobs may wait for each
+    /// other, and a bound that is reached then stops them all. One that waits has touched about 20 KiB.
+    pub fn max_blocking_threads(mut self, threads: usize) -> Self {
+        self.blocking.threads = threads.max(1);
+        self
+    }
+
+    /// How long a thread for blocking jobs waits for its next one until it ends. Default: 10 s; the start of one takes some 50 us.
+    pub fn blocking_keep_alive(mut self, time: Duration) -> Self {
+        self.blocking.keep_alive = time;
+        self
+    }
+
+    /// Keeps each worker to one processor: of those that the thread which calls [`build`](Self::build) may run on, the first worker to
+    /// the first, and so on, beginning anew when there are more workers. Default: false, since pinning keeps a worker
+    /// waiting for a processor that another program uses while others are free.
+    ///
+    /// A thread that a coroutine starts inherits its worker's processor; those for [blocking jobs](crate::unblock) do not.
+    pub fn pin_workers(mut self, pin: bool) -> Self {
+        self.pin_workers = pin;
+        self
+    }
+
+    /// Calls `f` on each worker's thread, with the worker's number, before it does anything else: to set a priority, a name in a
+    /// profiler, a thread-local. It is not in a coroutine, and blocks the worker.
+    ///
+    /// The end of the runtime waits for it. If it panics the process is aborted, since coroutines would wait for their worker for ever.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    /// use weald_runtime::Runtime;
+    ///
+    /// static WORKERS: AtomicUsize = AtomicUsize::new(0);
+    /// let runtime = Runtime::builder()
+    ///     .workers(2)
+    ///     .on_worker_start(|_| drop(WORKERS.fetch_add(1, Ordering::Relaxed)))
+    ///     .on_worker_stop(|_| drop(WORKERS.fetch_sub(1, Ordering::Relaxed)))
+    ///     .build()?;
+    /// runtime.run(|| assert!(WORKERS.load(Ordering::Relaxed) > 0));
+    /// drop(runtime);
+    /// assert_eq!(WORKERS.load(Ordering::Relaxed), 0);
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    pub fn on_worker_start(mut self, f: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.on_worker_start = Some(WorkerHook(Arc::new(f)));
+        self
+    }
+
+    /// Calls `f` on each worker's thread, with the worker's number, when all of its coroutines and hooks have ended. A worker with a
+    /// coroutine that does not end never comes to it.
+    ///
+    /// If it panics the process is aborted.
+    pub fn on_worker_stop(mut self, f: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.on_worker_stop = Some(WorkerHook(Arc::new(f)));
+        self
+    }
+
     /// Makes the runtime and starts its workers.
     ///
     /// # Errors
     ///
-    /// What the system says when it refuses address space, descriptors or threads.
+    /// What the system says when it refuses address space, descriptors or threads, or a worker its
+    /// [processor](Self::pin_workers).
     pub fn build(self) -> io::Result<Runtime> {
         let count = self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
         let seed = self.seed.unwrap_or_else(|| fastrand::Rng::new().u64(..));
@@ -329,17 +408,27 @@ impl RuntimeBuilder {
             .collect();
         let arena = Arc::new(Arena::new(self.stack_size, self.max_coroutines)?);
         let (spawns, own) = spawn_queue::new(count);
-        let shared = Arc::new(Shared::new(workers, spawns, arena));
+        let allowed = self.pin_workers.then(Processors::of_this_thread).transpose()?;
+        let processors = allowed.map(|allowed| allowed.numbers());
+        let blocking = Pool::new(self.name.clone(), self.blocking).on_processors(allowed);
+        let shared = Arc::new(Shared::new(workers, spawns, arena, Some(Arc::new(blocking))));
         sigquit::register(&self.name, &shared);
         if self.dump_on_sigquit {
             sigquit::enable()?;
         }
         let mut runtime = Runtime { handle: Handle::from_shared(Arc::clone(&shared)), threads: Vec::with_capacity(count), watchdog: None };
+        let (confined, confinements) = mpsc::channel();
         for (index, (reactor, spawned)) in reactors.into_iter().zip(own).enumerate() {
+            let processor = processors.as_ref().map(|numbers| (numbers[index % numbers.len()], confined.clone()));
+            let (start, stop) = (self.on_worker_start.clone(), self.on_worker_stop.clone());
             let shared = Arc::clone(&shared);
             let name = format!("{}-{index}", self.name);
             let probed = self.watch.hold.is_some();
             let thread = thread::Builder::new().name(name).spawn(move || {
+                if let Some((number, confined)) = processor {
+                    // Not received by a builder that has failed already.
+                    let _ = confined.send((index, number, Processors::only(number).confine()));
+                }
                 timer_slack::minimize();
                 let signal_stack = SignalStack::install();
                 if let Err(error) = &signal_stack {
@@ -349,10 +438,14 @@ impl RuntimeBuilder {
                 let _enlisted = probed.then(|| probe::enlist(&worker)).and_then(|enlisted| {
                     enlisted.inspect_err(|error| tracing::warn!(%error, "no handler to interrupt a held worker")).ok()
                 });
-                let worker = Worker::new(shared, index, spawned, Some(reactor), worker_seed(seed, index));
                 // Everything of the user's is caught further in. A worker that is gone would leave its coroutines parked for
                 // ever, with no trace of why.
-                if panic::catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                let life = || {
+                    call(start, index);
+                    Worker::new(shared, index, spawned, Some(reactor), worker_seed(seed, index)).run();
+                    call(stop, index);
+                };
+                if panic::catch_unwind(AssertUnwindSafe(life)).is_err() {
                     eprintln!("fatal: worker {index} of the runtime panicked");
                     std::process::abort();
                 }
@@ -360,8 +453,19 @@ impl RuntimeBuilder {
             // A runtime of which some workers are missing is shut down by its drop.
             runtime.threads.push(thread?);
         }
+        drop(confined);
+        for (worker, processor, confined) in confinements {
+            confined
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot keep worker {worker} to processor {processor}: {error}")))?;
+        }
         runtime.watchdog = Watchdog::start(&self.name, &shared, self.watch)?;
         Ok(runtime)
+    }
+}
+
+fn call(hook: Option<WorkerHook>, worker: usize) {
+    if let Some(WorkerHook(hook)) = hook {
+        hook(worker);
     }
 }
 

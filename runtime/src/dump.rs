@@ -8,6 +8,10 @@
 //!   keeps [`INDIVIDUALS`] of its members at most.
 //! - An answer that comes too late finds the request closed, and is not made.
 
+mod jobs;
+
+pub use self::jobs::JobGroup;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
@@ -48,6 +52,8 @@ pub struct Dump {
     pub groups: Vec<Group>,
     /// Up to [`INDIVIDUALS`] coroutines of each group, by their numbers.
     pub coroutines: Vec<CoroutineDump>,
+    /// [Blocking jobs](crate::unblock), by the call; the largest group first. Those too whose coroutine has left them.
+    pub jobs: Vec<JobGroup>,
 }
 
 /// A worker, as of its answer.
@@ -108,6 +114,8 @@ pub struct Group {
     pub count: usize,
     /// How long the one that is parked the longest has been.
     pub longest: Option<Duration>,
+    /// The call is [`unblock`](crate::unblock), or one of its like.
+    pub in_unblock: bool,
 }
 
 /// One coroutine.
@@ -130,6 +138,8 @@ pub struct CoroutineDump {
     pub parked_for: Option<Duration>,
     /// Where it was spawned: the caller's line.
     pub spawned_at: Option<&'static Location<'static>>,
+    /// It waits for a [blocking job](crate::unblock).
+    pub in_unblock: bool,
     /// It is in a call that a cancellation does not end.
     pub shielded: bool,
     /// It was cancelled: blocking calls return errors.
@@ -204,6 +214,9 @@ fn take(shared: &Arc<Shared>) -> Dump {
     }
     let sections = request.close();
     let mut dump = Dump::merge(sections, shared.spawns.len());
+    if let Some(pool) = &shared.blocking {
+        dump.add_jobs(pool);
+    }
     for (silent, worker) in dump.workers.iter_mut().zip(&shared.workers).filter(|(silent, _)| !silent.answered) {
         silent.held_by = HeldBy::of(worker);
     }
@@ -354,7 +367,7 @@ impl Section {
         let place = parked_at.or(seen.spawned_at);
         let members = self.groups.entry((state, place.map_or(0, |place| ptr::from_ref(place).addr()))).or_insert_with(|| {
             let spawned_at = if parked_at.is_some() { None } else { seen.spawned_at };
-            Members { group: Group { state, parked_at, spawned_at, count: 0, longest: None }, individuals: Vec::new() }
+            Members { group: Group { state, parked_at, spawned_at, count: 0, longest: None, in_unblock: false }, individuals: Vec::new() }
         });
         members.group.count += 1;
         members.group.longest = members.group.longest.max(parked_for);
@@ -368,6 +381,7 @@ impl Section {
                 parked_at,
                 parked_for,
                 spawned_at: seen.spawned_at,
+                in_unblock: false,
                 shielded: seen.shielded,
                 cancelled: seen.cancelled,
                 stack: seen.stack.map(|(bounds, stack_pointer)| StackUse {
@@ -401,7 +415,7 @@ impl Dump {
         let workers = workers.collect();
         let mut merged = BTreeMap::<_, Members>::new();
         for (_, members) in sections.into_iter().flatten().flat_map(|section| section.groups) {
-            let Group { state, parked_at, spawned_at, count, longest } = members.group;
+            let Group { state, parked_at, spawned_at, count, longest, .. } = members.group;
             match merged.get_mut(&(state, parked_at, spawned_at)) {
                 None => {
                     merged.insert((state, parked_at, spawned_at), members);
@@ -418,7 +432,7 @@ impl Dump {
         groups.sort_by_key(|group| std::cmp::Reverse(group.count));
         let mut coroutines = individuals.concat();
         coroutines.sort_by_key(|coroutine| (coroutine.state, coroutine.id));
-        Self { workers, not_taken, groups, coroutines }
+        Self { workers, not_taken, groups, coroutines, jobs: Vec::new() }
     }
 
     /// How many coroutines there are, less those of workers that did not answer.
@@ -442,6 +456,9 @@ impl fmt::Display for Dump {
         }
         if self.not_taken > 0 {
             writeln!(f, "{:>9} not started, and not taken by a worker", self.not_taken)?;
+        }
+        for group in &self.jobs {
+            writeln!(f, "{group}")?;
         }
         for coroutine in &self.coroutines {
             write!(f, "\n{coroutine}")?;
@@ -473,7 +490,7 @@ impl fmt::Display for HeldBy {
 
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>9} {}", self.count, self.state)?;
+        write!(f, "{:>9} {}{}", self.count, self.state, if self.in_unblock { " in unblock" } else { "" })?;
         match (self.parked_at, self.spawned_at) {
             (Some(at), _) if self.state == CoroutineState::Parked => write!(f, " at {at}")?,
             (Some(at), _) => write!(f, ", in a call at {at}")?,
@@ -496,6 +513,9 @@ impl fmt::Display for CoroutineDump {
         write!(f, " [{}", self.state)?;
         if let Some(time) = self.parked_for {
             write!(f, " {}", Rounded(time))?;
+        }
+        if self.in_unblock {
+            f.write_str(", in unblock")?;
         }
         write!(f, ", worker {}", self.worker)?;
         if let Some(node) = &self.node {

@@ -73,6 +73,8 @@
 #![deny(unsafe_code)]
 #![cfg_attr(all(loom, test), expect(dead_code, reason = "the models are built without the scheduler, which uses what they leave unused"))]
 
+#[cfg(any(not(loom), test))]
+mod blocking;
 #[cfg(not(loom))]
 mod builder;
 #[cfg(any(not(loom), test))]
@@ -149,6 +151,8 @@ mod wait_list;
 #[cfg(not(loom))]
 mod watchdog;
 
+#[cfg(not(loom))]
+pub use self::blocking::{UnblockError, unblock, unblock_deadline, unblock_timeout};
 #[cfg(not(loom))]
 pub use self::builder::{Handle, Runtime, RuntimeBuilder, run};
 #[cfg(any(not(loom), test))]

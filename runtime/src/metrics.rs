@@ -24,6 +24,22 @@ pub struct Metrics {
     pub alive: u64,
     /// Stacks of the arena that have been used and are in no coroutine's use now.
     pub free_stacks: u64,
+    /// The threads for blocking jobs.
+    pub blocking: BlockingMetrics,
+}
+
+/// What the threads for [blocking jobs](crate::unblock) have to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BlockingMetrics {
+    /// Jobs that wait for a thread.
+    pub queued: usize,
+    /// Jobs that run.
+    pub running: usize,
+    /// Threads, those included that wait for a job.
+    pub threads: usize,
+    /// Jobs that there have been.
+    pub jobs: u64,
 }
 
 /// The counts of one worker.
@@ -142,6 +158,7 @@ impl Handle {
         let mut total = WorkerMetrics::default();
         workers.iter().for_each(|worker| total.add(worker));
         // Ends are looked at before starts are in no order; a difference must not wrap.
+        let blocking = shared.blocking.as_ref().map(|pool| pool.counts()).unwrap_or_default();
         let alive = total.started.saturating_sub(total.finished);
         Metrics {
             total,
@@ -149,6 +166,12 @@ impl Handle {
             not_taken: shared.spawns.len(),
             alive,
             free_stacks: u64::from(shared.arena.used_ever()).saturating_sub(alive),
+            blocking: BlockingMetrics {
+                queued: blocking.queued,
+                running: blocking.running,
+                threads: blocking.threads,
+                jobs: blocking.jobs,
+            },
             workers,
         }
     }
@@ -160,7 +183,8 @@ impl Metrics {
     ///
     /// Counters, with the labels `runtime` and `worker` (a number): `weald_<name>_total` for each name of
     /// [`WorkerMetrics::named`]. Counter with the label `runtime`: `weald_spawned_outside_total`. Gauges with the label `runtime`:
-    /// `weald_coroutines_alive`, `weald_coroutines_not_taken`, `weald_stacks_free`.
+    /// `weald_coroutines_alive`, `weald_coroutines_not_taken`, `weald_stacks_free`, `weald_blocking_queued`, `weald_blocking_running`,
+    /// `weald_blocking_threads`; and the counter `weald_blocking_jobs_total`.
     #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
     pub fn publish(&self, runtime: &str) {
         let runtime = || metrics::Label::new("runtime", runtime.to_owned());
@@ -174,5 +198,9 @@ impl Metrics {
         metrics::gauge!("weald_coroutines_alive", vec![runtime()]).set(self.alive as f64);
         metrics::gauge!("weald_coroutines_not_taken", vec![runtime()]).set(self.not_taken as f64);
         metrics::gauge!("weald_stacks_free", vec![runtime()]).set(self.free_stacks as f64);
+        metrics::gauge!("weald_blocking_queued", vec![runtime()]).set(self.blocking.queued as f64);
+        metrics::gauge!("weald_blocking_running", vec![runtime()]).set(self.blocking.running as f64);
+        metrics::gauge!("weald_blocking_threads", vec![runtime()]).set(self.blocking.threads as f64);
+        metrics::counter!("weald_blocking_jobs_total", vec![runtime()]).absolute(self.blocking.jobs);
     }
 }

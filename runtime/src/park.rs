@@ -202,6 +202,15 @@ pub(crate) fn is_interrupted_thread() -> bool {
     current::place() == Place::Thread && THREAD.with(|thread| thread.parker.state.lock().interrupted)
 }
 
+/// Whether the caller is inside of a [`shield`].
+#[cfg(not(loom))]
+pub(crate) fn is_shielded() -> bool {
+    match current::place() {
+        Place::Coroutine | Place::NoPark(_) => current::running().shield().get(),
+        Place::WorkerStack | Place::Thread => THREAD.with(|thread| thread.shielded.get()),
+    }
+}
+
 /// Runs `f` with blocking calls that wait although the caller is cancelled: for clean-up that has to send, flush or join.
 ///
 /// [`is_cancelled`](crate::is_cancelled) still says what is so. The last phase of a shutdown, which unwinds what has not

@@ -164,7 +164,7 @@ impl Stillness {
     }
 }
 
-/// Whether nothing can run, and neither a timer nor a socket can change that, nor a hook, which may wait for anything.
+/// Whether nothing can run, and neither a timer nor a socket can change that, nor a hook or a blocking job, which may wait for anything.
 fn is_still(shared: &Shared) -> bool {
     let asleep = |worker: &WorkerShared| {
         let counters = &worker.counters;
@@ -173,6 +173,7 @@ fn is_still(shared: &Shared) -> bool {
     };
     shared.idle.sleeping() == shared.workers.len()
         && shared.spawns.is_empty()
+        && shared.blocking.as_ref().is_none_or(|pool| pool.is_idle())
         && shared.workers.iter().all(|worker| asleep(worker))
         && !process_has_waiters()
 }

@@ -139,6 +139,7 @@ mod facade {
         assert_eq!(seen["weald_switches_total[runtime=test,worker=0]"], metrics.workers[0].switches as f64);
         assert_eq!(seen["weald_timers_total[runtime=test,worker=0]"], 1.0);
         assert_eq!(seen["weald_coroutines_alive[runtime=test]"], 1.0);
-        assert_eq!(seen.len(), 2 * metrics.total.named().len() + 4);
+        assert_eq!(seen["weald_blocking_threads[runtime=test]"], 0.0);
+        assert_eq!(seen.len(), 2 * metrics.total.named().len() + 8);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing_subscriber::fmt::MakeWriter;
 use weald_runtime::net::UdpSocket;
 use weald_runtime::time::Instant;
-use weald_runtime::{Builder, Runtime, channel, park, sleep, yield_now};
+use weald_runtime::{Builder, Runtime, channel, park, sleep, unblock, yield_now};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -145,11 +145,13 @@ fn a_dead_lock_is_told_once_with_everybody_in_it() {
 }
 
 #[test]
-fn who_waits_for_a_timer_or_a_socket_is_in_no_dead_lock() {
+fn who_waits_for_a_timer_a_socket_or_a_blocking_job_is_in_no_dead_lock() {
     let (log, _guard) = log();
     let build = || Runtime::builder().workers(1).watchdog(None).detect_deadlock(true).build().expect("a runtime");
-    let (timer, socket) = (build(), build());
+    let (timer, socket, job) = (build(), build(), build());
+    let blocking = job.handle().spawn(|| unblock(|| std::thread::park_timeout(Duration::from_millis(1200))).is_ok());
     timer.run(|| sleep(Duration::from_millis(1200)));
+    assert!(blocking.join().expect("no panic"));
     let _detached = socket.handle().spawn(|| {
         let socket = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
         let _ = socket.recv_from(&mut [0; 8]);

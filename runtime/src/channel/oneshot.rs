@@ -126,7 +126,7 @@ impl<T> Receiver<T> {
     }
 
     #[track_caller]
-    fn recv_limited(&self, limit: Limit) -> Result<T, RecvTimeoutError> {
+    pub(crate) fn recv_limited(&self, limit: Limit) -> Result<T, RecvTimeoutError> {
         let mut state = self.shared.0.lock();
         match state.take() {
             Ok(message) => Ok(message),

@@ -1,15 +1,14 @@
 //! From what a caller names to addresses.
 //!
-//! Owns [`ToSocketAddrs`] and the look-up of names, which is std's (the system's resolver) on a thread of its own, because it
+//! Owns [`ToSocketAddrs`] and the look-up of names, which is std's (the system's resolver) as a blocking job, because it
 //! blocks: a coroutine that looks up a name parks, and may be cancelled or time out meanwhile. In a simulation names are those of
 //! its nodes, and known at once.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::thread;
 
-use super::{Io, cancelled};
-use crate::channel::{RecvError, RecvTimeoutError, oneshot};
+use super::Io;
+use crate::blocking;
 use crate::sim::network::Network;
 use crate::wait_list::Limit;
 
@@ -139,23 +138,6 @@ pub(super) fn first_of<T>(addresses: &[SocketAddr], mut attempt: impl FnMut(Sock
 
 #[track_caller]
 fn look_up(name: String, port: u16, limit: Limit) -> io::Result<Vec<SocketAddr>> {
-    let (sender, receiver) = oneshot::channel();
-    thread::Builder::new().name("weald-resolve".to_owned()).spawn(move || {
-        let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), port)).map(Iterator::collect);
-        // Nobody waits any more: it was cancelled or timed out.
-        let _ = sender.send(addresses);
-    })?;
-    let answer = match limit.deadline() {
-        None => receiver.recv().map_err(|error| match error {
-            RecvError::Disconnected => RecvTimeoutError::Disconnected,
-            RecvError::Cancelled => RecvTimeoutError::Cancelled,
-        }),
-        Some(deadline) => receiver.recv_deadline(deadline),
-    };
-    match answer {
-        Ok(addresses) => addresses,
-        Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
-        Err(RecvTimeoutError::Cancelled) => Err(cancelled()),
-        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the look-up of a name panicked")),
-    }
+    let addresses = move || std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), port)).map(Iterator::collect);
+    blocking::on_a_thread(addresses, limit)?
 }

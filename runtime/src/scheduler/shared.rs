@@ -14,6 +14,7 @@ use super::inbox::Inbox;
 use super::phase::{Phase, Phases};
 use super::shutdown::Exits;
 use super::spawn_queue::SpawnQueues;
+use crate::blocking::pool::Pool;
 use crate::coroutine::arena::Arena;
 use crate::coroutine::worker_thread;
 use crate::hook::{Hook, HookHandle, HookId};
@@ -167,19 +168,27 @@ pub(crate) struct Shared {
     pub(crate) idle: Idle,
     pub(crate) arena: Arc<Arena>,
     pub(crate) exits: Exits,
+    /// `None` in a simulation, which has one thread.
+    pub(crate) blocking: Option<Arc<Pool>>,
     phase: Phases,
     next_outside_id: AtomicU64,
     next_hook: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(workers: Vec<Arc<WorkerShared>>, spawns: SpawnQueues<Unstarted>, arena: Arc<Arena>) -> Self {
+    pub(crate) fn new(
+        workers: Vec<Arc<WorkerShared>>,
+        spawns: SpawnQueues<Unstarted>,
+        arena: Arc<Arena>,
+        blocking: Option<Arc<Pool>>,
+    ) -> Self {
         Self {
             workers,
             spawns,
             idle: Idle::default(),
             arena,
             exits: Exits::default(),
+            blocking,
             phase: Phases::new(),
             next_outside_id: AtomicU64::new(1),
             next_hook: AtomicU64::new(1),

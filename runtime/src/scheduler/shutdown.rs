@@ -30,12 +30,20 @@ pub struct ShutdownReport {
     pub leaked: Vec<String>,
     /// The workers that did not come back from a coroutine which never blocks.
     pub stuck_workers: Vec<usize>,
+    /// The [blocking jobs](crate::unblock) that still ran when the grace was over, by their owners and where those started them. Each
+    /// holds a thread until it ends.
+    pub unfinished_jobs: Vec<String>,
 }
 
 impl ShutdownReport {
-    /// Whether every coroutine ended.
+    /// Whether every coroutine ended, and every blocking job.
     #[must_use]
     pub fn is_clean(&self) -> bool {
+        self.workers_ended() && self.unfinished_jobs.is_empty()
+    }
+
+    /// Whether every worker has come to its end.
+    pub(crate) fn workers_ended(&self) -> bool {
         self.leaked.is_empty() && self.stuck_workers.is_empty()
     }
 }
@@ -50,7 +58,11 @@ impl fmt::Display for ShutdownReport {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        write!(f, "leaked: [{}]{more}; workers that never came back: {:?}", shown.join(", "), self.stuck_workers)
+        write!(f, "leaked: [{}]{more}; workers that never came back: {:?}", shown.join(", "), self.stuck_workers)?;
+        if !self.unfinished_jobs.is_empty() {
+            write!(f, "; blocking jobs that run on: [{}]", self.unfinished_jobs.join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -99,7 +111,7 @@ impl Exits {
     pub(crate) fn report(&self, workers: usize) -> ShutdownReport {
         let said = self.said.lock();
         let stuck_workers = (0..workers).filter(|worker| !said.stopped.contains(worker)).collect();
-        ShutdownReport { leaked: said.leaked.clone(), stuck_workers }
+        ShutdownReport { leaked: said.leaked.clone(), stuck_workers, unfinished_jobs: Vec::new() }
     }
 }
 
@@ -117,8 +129,9 @@ fn remaining(shared: &Shared) -> usize {
 
 /// Ends a runtime whose workers run on their own threads: cancels, waits for `grace`, unwinds, leaks the rest.
 pub(crate) fn shut_down(shared: &Arc<Shared>, grace: Duration) -> ShutdownReport {
+    let end = Instant::now() + grace;
     shared.enter_phase(Phase::Cancelling);
-    shared.exits.wait_until(Instant::now() + grace, |_| is_empty(shared));
+    shared.exits.wait_until(end, |_| is_empty(shared));
     if !is_empty(shared) {
         shared.enter_phase(Phase::Unwinding);
         // A hundred thousand may take longer, but they come to fewer and fewer.
@@ -137,9 +150,13 @@ pub(crate) fn shut_down(shared: &Arc<Shared>, grace: Duration) -> ShutdownReport
     shared.exits.wait_until(Instant::now() + STOP_GRACE, |said| said.stopped.len() == workers);
     shared.spawns.clear();
     shared.workers.iter().for_each(|worker| worker.refuse_unstarted());
-    let report = shared.exits.report(workers);
+    let mut report = shared.exits.report(workers);
+    // Last: until now a coroutine's clean-up could need a thread.
+    if let Some(pool) = &shared.blocking {
+        report.unfinished_jobs = pool.close(end);
+    }
     if !report.is_clean() {
-        tracing::error!(%report, "a runtime was shut down with coroutines left");
+        tracing::error!(%report, "a runtime was shut down with work left");
     }
     report
 }

@@ -4,6 +4,7 @@
 //! state beyond the scratch arrays that a call needs. `unsafe` stands here so that it stands nowhere above.
 
 pub(crate) mod address;
+pub(crate) mod affinity;
 pub(crate) mod control;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
