@@ -241,7 +241,19 @@ struct Local {
 
 impl Locals {
     /// Drops all values, the newest first, and those that their destructors make. The error is the first panic of one.
+    #[inline]
     pub(crate) fn end(&self) -> Result<(), Box<dyn Any + Send>> {
+        match self.0.take() {
+            None => Ok(()),
+            some => {
+                self.0.set(some);
+                self.end_all()
+            }
+        }
+    }
+
+    #[cold]
+    fn end_all(&self) -> Result<(), Box<dyn Any + Send>> {
         let mut first = Ok(());
         while let Some(mut locals) = self.0.take() {
             let Some(local) = locals.pop() else { continue };

@@ -162,7 +162,8 @@ impl Builder {
 }
 
 /// Lets the other coroutines of the worker run before the caller goes on.
-#[inline]
+// See `switched::Coroutine::resume`.
+#[inline(always)]
 pub fn yield_now() {
     current::yield_now();
 }

@@ -130,6 +130,7 @@ impl TaskState {
     }
 
     /// Sets the token.
+    #[inline]
     pub(crate) fn unpark(&self) -> Wake {
         self.wake(TOKEN)
     }
@@ -161,6 +162,7 @@ impl TaskState {
         self.wake(CANCELLED | UNWINDING)
     }
 
+    #[inline]
     fn wake(&self, flag: u64) -> Wake {
         // Ordering: Relaxed, the exchange below is what publishes and what synchronises.
         let mut word = self.0.load(Ordering::Relaxed);
@@ -230,6 +232,7 @@ impl TaskState {
     /// Parks the task, unless a wake came first. Called by the worker after the switch away from the stack.
     ///
     /// A shielded task parks although it is cancelled.
+    #[inline]
     pub(crate) fn commit_park(&self, shielded: bool) -> Commit {
         let obstacles = TOKEN | TIMED_OUT | UNWINDING | if shielded { 0 } else { CANCELLATION };
         // Ordering: Relaxed, the exchange below publishes.
@@ -247,6 +250,7 @@ impl TaskState {
 
     /// Publishes the result. Called once, by the worker, after the stack was left for good. If nobody will join, the result
     /// is dropped first.
+    #[inline]
     pub(crate) fn finish(&self, drop_result: impl FnOnce()) -> Finished {
         let mut drop_result = Some(drop_result);
         // Ordering: Relaxed; an interest that is gone does not come back, and left nothing to see.
@@ -270,12 +274,14 @@ impl TaskState {
     }
 
     /// Whether the result was published, and may be read by the owner of the join handle.
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         // Ordering: Acquire pairs with the Release in `finish`.
         self.0.load(Ordering::Acquire) & DONE != 0
     }
 
     /// Hands the join slot, which the caller has filled, to the task.
+    #[inline]
     pub(crate) fn register_joiner(&self) -> Registration {
         // Ordering: Relaxed, the exchange below publishes.
         let mut word = self.0.load(Ordering::Relaxed);
@@ -314,6 +320,7 @@ impl TaskState {
     }
 
     /// The join handle goes. If the task is done, the result is dropped first.
+    #[inline]
     pub(crate) fn drop_interest(&self, drop_result: impl FnOnce()) -> Memory {
         let mut drop_result = Some(drop_result);
         // Ordering: Acquire pairs with the Release in `finish` (the result is visible) and in `drop_reference` (for who

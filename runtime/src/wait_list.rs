@@ -104,7 +104,7 @@ pub(crate) fn wait_after<S: Source>(
     limit: Limit,
     enlisted: impl FnOnce(),
 ) -> (S::Payload, Outcome) {
-    let wait = Wait::new(LentWaiter::current());
+    let wait = Wait::alone(LentWaiter::current());
     let node = Node::new(&wait, 0, payload);
     let lock = state.origin();
     // SAFETY: `node` and `wait` stay where they are until this function has taken the node out again: on the normal path in
@@ -148,13 +148,26 @@ const WAKE_BATCH: usize = 16;
 /// The half of a wait that all its nodes share. (`pub` since `select`'s hidden traits speak of it; nobody outside can name it.)
 pub struct Wait {
     word: ClaimWord,
+    /// There is one source, and the waiter withdraws under its lock.
+    alone: bool,
     /// For the notifier that claims the wait.
     waiter: LentWaiter,
 }
 
 impl Wait {
     pub(crate) fn new(waiter: LentWaiter) -> Self {
-        Self { word: ClaimWord::new(), waiter }
+        Self { word: ClaimWord::new(), alone: false, waiter }
+    }
+
+    /// A wait for one source, which is withdrawn only under that source's lock.
+    fn alone(waiter: LentWaiter) -> Self {
+        Self { word: ClaimWord::new(), alone: true, waiter }
+    }
+
+    /// Notifier: tries to end the wait for `source`, whose lock the caller holds. See [`ClaimWord::claim`].
+    #[inline]
+    fn claim(&self, source: u32) -> bool {
+        if self.alone { self.word.claim_locked(source) } else { self.word.claim(source) }
     }
 
     /// Where the wait stands.
@@ -284,7 +297,7 @@ impl<P> WaitList<P> {
             // SAFETY: as above; the node is in this list.
             unsafe { self.unlink(node) };
             // SAFETY: as above.
-            if unsafe { node.wait.as_ref() }.word.claim(node.source) {
+            if unsafe { node.wait.as_ref() }.claim(node.source) {
                 return Some(Claimed { node: first, list: self });
             }
         }
@@ -413,15 +426,16 @@ impl<S: Source> Enlisted<'_, S> {
         outcome
     }
 
+    #[cold]
     fn withdraw(&self, withdrawal: Withdrawal, outcome: Outcome) -> Outcome {
-        match self.wait.word.withdraw(withdrawal) {
-            Ok(()) => {
-                // SAFETY: the node was pushed into the list behind this lock.
-                unsafe { S::waiters(&mut self.lock.lock()).remove(self.node) };
-                outcome
-            }
-            Err(phase) => self.claimed(phase),
+        // Under the lock, since the wait is alone: a notifier is then either done or has not begun.
+        let mut state = self.lock.lock();
+        if self.wait.word.withdraw(withdrawal).is_err() {
+            return Outcome::Claimed;
         }
+        // SAFETY: the node was pushed into the list behind this lock.
+        unsafe { S::waiters(&mut state).remove(self.node) };
+        outcome
     }
 
     fn claimed(&self, phase: Phase) -> Outcome {

@@ -366,7 +366,7 @@ impl<T> Channel<T> {
         Self { capacity, state: SpinLock::new(state) }
     }
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     fn send(&self, message: T, limit: Limit) -> Result<(), SendTimeoutError<T>> {
         let mut state = self.state.lock();
@@ -381,7 +381,7 @@ impl<T> Channel<T> {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     #[track_caller]
     fn send_parked(&self, message: T, state: SpinGuard<'_, State<T>>, limit: Limit) -> Result<(), SendTimeoutError<T>> {
         match wait_list::wait(&SenderWait(PhantomData), Some(message), state, limit) {
@@ -392,7 +392,7 @@ impl<T> Channel<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     fn recv(&self, limit: Limit) -> Result<T, RecvTimeoutError> {
         let mut state = self.state.lock();
@@ -429,6 +429,15 @@ impl<T> State<T> {
         if self.receivers == 0 {
             return Err(TrySendError::Disconnected(message));
         }
+        if self.receiving.is_empty() {
+            return self.buffer.push(message).map(|()| None).map_err(TrySendError::Full);
+        }
+        self.hand_over(message)
+    }
+
+    /// [`offer`](Self::offer) where receivers wait.
+    #[inline(never)]
+    fn hand_over(&mut self, message: T) -> Result<Option<Woken>, TrySendError<T>> {
         if let Some(receiver) = self.receiving.claim_first() {
             receiver.with_payload(|payload| *payload = Some(message));
             return Ok(Some(receiver.deliver()));

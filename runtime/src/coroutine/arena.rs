@@ -110,6 +110,8 @@ impl StackCache {
 
     /// A stack of the default size, or with at least `usable` bytes. Fails when the arena is full, or the system is out of
     /// memory.
+    // Inlined: the stack is made in registers where it is put.
+    #[inline(always)]
     pub(crate) fn take(&mut self, usable: Option<usize>) -> io::Result<Stack> {
         match usable {
             Some(usable) if usable > self.arena.usable() => dedicated(usable),
@@ -121,6 +123,7 @@ impl StackCache {
     }
 
     /// Takes back a stack that nothing runs on.
+    #[inline]
     pub(crate) fn give(&mut self, stack: Stack) {
         let Some(slot) = stack.slot() else { return };
         self.stock.give(slot, &self.arena.slots, |slot| self.arena.release(slot));

@@ -100,6 +100,7 @@ impl Stock {
 
     /// A slot, from the common list if there is none in stock. One that was never used goes through `guard` first. Fails as that
     /// does, or when all are in use.
+    #[inline(always)]
     pub(crate) fn take(&mut self, slots: &Slots, guard: impl FnMut(u32) -> io::Result<()>) -> io::Result<u32> {
         if self.0.is_empty() {
             slots.refill(&mut self.0, guard)?;
@@ -108,6 +109,7 @@ impl Stock {
     }
 
     /// Takes a slot back. If there are many, the coldest go to the common list, through `release`.
+    #[inline]
     pub(crate) fn give(&mut self, slot: u32, slots: &Slots, release: impl FnMut(u32)) {
         self.0.push(slot);
         if self.0.len() >= 2 * BATCH {

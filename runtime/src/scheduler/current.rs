@@ -134,7 +134,7 @@ pub(crate) fn set_pointer(local: *const Local) {
 }
 
 /// Lends the thread's worker, if it is one.
-#[inline]
+#[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
     // SAFETY: set by `enter`, whose guard the worker's round holds on a stack below all that runs in it, and whose `Local`
     // that round keeps alive. A coroutine's thread has it while the worker's waits in that round.
@@ -207,43 +207,44 @@ pub(crate) fn running_for_overflow() -> *const Running {
 /// # Panics
 ///
 /// Outside of a coroutine; and with the private payload of a shutdown.
-// Inlined, as all callers up to the wait of a channel or a join: see `switched::Coroutine::resume`.
+// Inlined, as all callers up to the wait of a channel or a join: see `switched::Coroutine::resume`. Hence no closure, which would be
+// a function.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
     let location = Location::caller();
-    in_coroutine(|local, task| {
-        if std::thread::panicking() {
-            return park_while_panicking(task, cancellation, location);
-        }
-        let shielded = cancellation == Cancellation::Shielded || task.shield().get();
-        match task.state().take() {
-            Wakeup::Nothing | Wakeup::TimedOut => {}
-            found => {
-                if let Some(unparked) = not_parked(task, found, shielded) {
-                    return unparked;
-                }
+    // SAFETY: as in `with`. A coroutine ends before its worker's `Local`, and this call before it.
+    let Some((local, task)) = unsafe { LOCAL.get().as_ref() }.and_then(|local| Some((local, local.running.get()?))) else { outside() };
+    if std::thread::panicking() {
+        return park_while_panicking(task, cancellation, location);
+    }
+    let shielded = cancellation == Cancellation::Shielded || task.shield().get();
+    match task.state().take() {
+        Wakeup::Nothing | Wakeup::TimedOut => {}
+        found => {
+            if let Some(unparked) = not_parked(task, found, shielded) {
+                return unparked;
             }
         }
-        task.set_park(Some(location), shielded);
-        task.note_park(local.clock.get());
-        let timer = deadline.map(|deadline| local.arm_timer(deadline, task));
-        let unparked = loop {
-            task.suspend(Suspend::Park);
-            match task.state().resumed() {
-                Wakeup::Token => break Some(Unparked::Token),
-                Wakeup::TimedOut => break Some(Unparked::TimedOut),
-                Wakeup::Unwind => break None,
-                Wakeup::Cancelled if !shielded => break Some(Unparked::Cancelled),
-                Wakeup::Cancelled | Wakeup::Nothing => {}
-            }
-        };
-        if let Some(timer) = timer {
-            local.disarm_timer(timer);
+    }
+    task.set_park(Some(location), shielded);
+    task.note_park(local.clock.get());
+    let timer = deadline.map(|deadline| local.arm_timer(deadline, task));
+    let unparked = loop {
+        task.suspend(Suspend::Park);
+        match task.state().resumed() {
+            Wakeup::Token => break Some(Unparked::Token),
+            Wakeup::TimedOut => break Some(Unparked::TimedOut),
+            Wakeup::Unwind => break None,
+            Wakeup::Cancelled if !shielded => break Some(Unparked::Cancelled),
+            Wakeup::Cancelled | Wakeup::Nothing => {}
         }
-        task.set_park(None, false);
-        unparked.unwrap_or_else(|| unwind())
-    })
+    };
+    if let Some(timer) = timer {
+        local.disarm_timer(timer);
+    }
+    task.set_park(None, false);
+    unparked.unwrap_or_else(|| unwind())
 }
 
 /// What a coroutine found that wanted to park. `None`: it parks all the same.

@@ -219,7 +219,10 @@ impl Shared {
                 // Nothing starts in a shutdown; a task that is not pushed is dropped, and so published as cancelled.
                 if self.phase() == Phase::Running {
                     local.spawned.push(task);
-                    self.call_help(local.worker.index + 1);
+                    // The only worker is the one that asks.
+                    if self.workers.len() > 1 {
+                        self.call_help(local.worker.index + 1);
+                    }
                 }
                 handle
             }
@@ -291,6 +294,7 @@ impl Shared {
     }
 
     /// Stealable work was published: wakes one sleeper, unless somebody looks for work already.
+    #[inline]
     pub(crate) fn call_help(&self, first: usize) {
         if let Some(worker) = self.idle.claim_help(&self.workers, first, |worker| &worker.sleeper) {
             worker.ring_bell();

@@ -8,7 +8,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::time::Duration;
 
 use super::{TaskPtr, panic_message};
@@ -100,11 +100,11 @@ impl<T> JoinHandle<T> {
     /// # Errors
     ///
     /// [`JoinError`]: it panicked, there was no stack for it, the caller is cancelled, or the runtime is shutting down.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
-        match self.wait(None, Cancellation::Returns) {
-            Unparked::Token => self.take(),
+        match self.task.wait(None, Cancellation::Returns) {
+            Unparked::Token => self.into_result(),
             Unparked::TimedOut | Unparked::Cancelled => Err(JoinError::Cancelled),
         }
     }
@@ -116,8 +116,8 @@ impl<T> JoinHandle<T> {
     /// The handle, when the time is over.
     #[track_caller]
     pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
-        match self.wait(Some(Instant::now() + timeout), Cancellation::Returns) {
-            Unparked::Token => Ok(self.take()),
+        match self.task.wait(Some(Instant::now() + timeout), Cancellation::Returns) {
+            Unparked::Token => Ok(self.into_result()),
             Unparked::TimedOut => Err(self),
             Unparked::Cancelled => Ok(Err(JoinError::Cancelled)),
         }
@@ -126,14 +126,14 @@ impl<T> JoinHandle<T> {
     /// Waits for the coroutine's end, on behalf of its scope, which may be unwound from here and come again.
     #[track_caller]
     pub(crate) fn wait_here(&self, shielded: bool) -> Unparked {
-        self.wait(None, if shielded { Cancellation::Shielded } else { Cancellation::Returns })
+        self.task.wait(None, if shielded { Cancellation::Shielded } else { Cancellation::Returns })
     }
 
     /// As [`join`](Self::join), although the caller is cancelled.
     #[track_caller]
     pub(crate) fn join_shielded(self) -> Result<T, JoinError> {
-        match self.wait(None, Cancellation::Shielded) {
-            Unparked::Token => self.take(),
+        match self.task.wait(None, Cancellation::Shielded) {
+            Unparked::Token => self.into_result(),
             Unparked::TimedOut | Unparked::Cancelled => unreachable!("a shielded wait without a deadline ends with the task"),
         }
     }
@@ -169,46 +169,58 @@ impl<T> JoinHandle<T> {
         park::Coroutine::from_task(self.task.to_ref())
     }
 
-    // One function, with all that it calls up to the switch: see `switched::Coroutine::resume`.
-    #[inline(never)]
-    #[track_caller]
-    fn wait(&self, deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
-        let header = self.task.header();
-        if header.state.is_done() {
-            return Unparked::Token;
-        }
-        let Some(registered) = Registered::new(self.task) else { return Unparked::Token };
-        loop {
-            let unparked = park::park_with(deadline, cancellation);
-            if header.state.is_done() {
-                return Unparked::Token;
-            }
-            if unparked != Unparked::Token {
-                drop(registered);
-                // It may have ended while we left.
-                return if header.state.is_done() { Unparked::Token } else { unparked };
-            }
-        }
-    }
-
-    fn take(&self) -> Result<T, JoinError> {
+    /// Of a task that is done.
+    #[inline]
+    fn into_result(self) -> Result<T, JoinError> {
+        let handle = ManuallyDrop::new(self);
         let mut result = MaybeUninit::<Result<T, JoinError>>::uninit();
         // SAFETY: the task is done and this is the handle, so the stage is ours; `T` is the type the task was made with.
         unsafe {
-            (self.task.header().vtable.take_result)(self.task.0, result.as_mut_ptr().cast());
-            result.assume_init()
+            (handle.task.header().vtable.take_result)(handle.task.0, result.as_mut_ptr().cast());
         }
+        handle.task.drop_interest(|| ());
+        // SAFETY: written above.
+        unsafe { result.assume_init() }
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let header = self.task.header();
         // SAFETY: the task is done, and the result the handle's.
-        let memory = header.state.drop_interest(|| unsafe { (header.vtable.drop_stage)(self.task.0) });
-        if memory == Memory::Free {
+        self.task.drop_interest(|| unsafe { (self.task.header().vtable.drop_stage)(self.task.0) });
+    }
+}
+
+/// Methods for who has the join handle.
+impl TaskPtr {
+    // One function, with all that it calls up to the switch, and inlined callers: see `switched::Coroutine::resume`.
+    #[inline(never)]
+    #[track_caller]
+    fn wait(self, deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
+        let state = self.state();
+        if state.is_done() {
+            return Unparked::Token;
+        }
+        let Some(registered) = Registered::new(self) else { return Unparked::Token };
+        loop {
+            let unparked = park::park_with(deadline, cancellation);
+            if state.is_done() {
+                return Unparked::Token;
+            }
+            if unparked != Unparked::Token {
+                drop(registered);
+                // It may have ended while we left.
+                return if state.is_done() { Unparked::Token } else { unparked };
+            }
+        }
+    }
+
+    /// The join handle goes; if the task is done, `drop_result` is called before.
+    #[inline]
+    fn drop_interest(self, drop_result: impl FnOnce()) {
+        if self.header().state.drop_interest(drop_result) == Memory::Free {
             // SAFETY: as the state says.
-            unsafe { self.task.free() };
+            unsafe { self.free() };
         }
     }
 }
@@ -224,6 +236,7 @@ pub struct Registered(TaskPtr);
 
 impl Registered {
     /// Registers the caller, who has the handle and has not registered before. `None`: the task is done.
+    #[inline(always)]
     #[track_caller]
     pub(super) fn new(task: TaskPtr) -> Option<Self> {
         let header = task.header();

@@ -10,6 +10,8 @@
 //!    +--> TimedOut | Cancelled
 //! ```
 //!
+//! A wait for one source makes all its transitions under that source's lock, and so needs no compare-and-swap to claim.
+//!
 //! Invariants: exactly one transition leaves `Waiting`; `claim` and `deliver` of source `i` happen while `i`'s lock is held,
 //! so whoever has held that lock after seeing `Claimed(i)` sees `Delivered(i)`.
 
@@ -52,6 +54,18 @@ impl ClaimWord {
         // Relaxed: decides exclusivity only. What the waiter wrote before is ordered by the source's lock, what the notifier
         // writes next by `deliver`.
         self.transition(Phase::Claimed(source), Ordering::Relaxed).is_ok()
+    }
+
+    /// As [`claim`](Self::claim) for a wait whose every transition is made under the one lock that the caller holds.
+    #[must_use]
+    pub(crate) fn claim_locked(&self, source: u32) -> bool {
+        // Relaxed: the lock orders it against other notifiers and `withdraw`. The waiter, which looks without the lock, sees it
+        // when it sees its token, which the notifier sets next.
+        let waiting = self.0.load(Ordering::Relaxed) == encode(Phase::Waiting);
+        if waiting {
+            self.0.store(encode(Phase::Claimed(source)), Ordering::Relaxed);
+        }
+        waiting
     }
 
     /// Notifier: publishes the hand-over. The wait may be gone when this returns.
