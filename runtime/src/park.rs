@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::primitive::{Arc, Condvar, Mutex, thread_local};
 #[cfg(not(loom))]
-use crate::scheduler::current::{self, Place};
+use crate::scheduler::current::{self, Parking, Place};
 #[cfg(not(loom))]
 use crate::task::TaskRef;
 #[cfg(not(loom))]
@@ -171,29 +171,35 @@ pub(crate) fn park_shielded_until(deadline: Option<Instant>) -> Unparked {
 }
 
 /// [`park_until`], or the same shielded.
+// Inlined, and what is not calls and returns on one side of the switch: see `switched::Coroutine::resume`.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn park_with(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
     #[cfg(not(loom))]
-    if matches!(current::place(), Place::Coroutine) {
-        return current::park(deadline, cancellation);
-    }
-    park_elsewhere(deadline, cancellation)
+    return match begin_park(deadline, cancellation) {
+        Ok(mut parking) => loop {
+            parking.suspend();
+            if let Some(unparked) = parking.end() {
+                break unparked;
+            }
+        },
+        Err(unparked) => unparked,
+    };
+    #[cfg(loom)]
+    THREAD.with(|thread| thread.park_until(deadline, cancellation))
 }
 
-/// [`park_with`] where the caller is no coroutine, or one that must not be suspended.
-#[cold]
+/// Begins to park a coroutine. Everything else has parked when it returns, as a coroutine has that had not to wait.
+#[cfg(not(loom))]
 #[track_caller]
-fn park_elsewhere(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
-    #[cfg(not(loom))]
+fn begin_park(deadline: Option<Instant>, cancellation: Cancellation) -> Result<Parking, Unparked> {
     match current::place() {
         // Who unwinds is not suspended, and a second panic would end the process.
         Place::NoPark(since) if !std::thread::panicking() => refuse_no_park(since),
-        Place::Coroutine | Place::NoPark(_) => return current::park(deadline, cancellation),
+        Place::Coroutine | Place::NoPark(_) => current::begin_park(deadline, cancellation),
         Place::WorkerStack => refuse_worker_stack(),
-        Place::Thread => {}
+        Place::Thread => Err(THREAD.with(|thread| thread.park_until(deadline, cancellation))),
     }
-    THREAD.with(|thread| thread.park_until(deadline, cancellation))
 }
 
 /// Whether the caller's blocking calls return their error of cancellation. The runtime's shutdown is asked for elsewhere.

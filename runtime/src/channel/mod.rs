@@ -144,7 +144,8 @@ impl<T> Receiver<T> {
     ///
     /// # Panics
     /// If it would have to wait on a worker's own stack, as in a hook; use [`try_recv`](Self::try_recv) there.
-    #[inline]
+    // See `switched::Coroutine::resume`.
+    #[inline(always)]
     #[track_caller]
     pub fn recv(&self) -> Result<T, RecvError> {
         self.channel.recv(Limit::Never).map_err(|error| match error {
@@ -407,7 +408,7 @@ impl<T> Channel<T> {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     #[track_caller]
     fn recv_parked(&self, state: SpinGuard<'_, State<T>>, limit: Limit) -> Result<T, RecvTimeoutError> {
         if let Some(due) = state.buffer.due() {

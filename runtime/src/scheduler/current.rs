@@ -202,49 +202,67 @@ pub(crate) fn running_for_overflow() -> *const Running {
     with(|local| local.and_then(|local| local.running.get()).map_or(ptr::null(), TaskPtr::overflow))
 }
 
-/// Parks the running coroutine. See `park::park_until`.
+/// A park of the running coroutine that has begun: it suspends, then asks for the end, and again if there is none.
+pub(crate) struct Parking {
+    task: TaskPtr,
+    timer: Option<TimerKey>,
+    shielded: bool,
+}
+
+/// Begins to park the running coroutine; an error, if there is nothing to wait for.
 ///
 /// # Panics
 ///
 /// Outside of a coroutine; and with the private payload of a shutdown.
-// Inlined, as all callers up to the wait of a channel or a join: see `switched::Coroutine::resume`. Hence no closure, which would be
-// a function.
-#[inline(always)]
 #[track_caller]
-pub(crate) fn park(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
+pub(crate) fn begin_park(deadline: Option<Instant>, cancellation: Cancellation) -> Result<Parking, Unparked> {
     let location = Location::caller();
-    // SAFETY: as in `with`. A coroutine ends before its worker's `Local`, and this call before it.
-    let Some((local, task)) = unsafe { LOCAL.get().as_ref() }.and_then(|local| Some((local, local.running.get()?))) else { outside() };
-    if std::thread::panicking() {
-        return park_while_panicking(task, cancellation, location);
-    }
-    let shielded = cancellation == Cancellation::Shielded || task.shield().get();
-    match task.state().take() {
-        Wakeup::Nothing | Wakeup::TimedOut => {}
-        found => {
-            if let Some(unparked) = not_parked(task, found, shielded) {
-                return unparked;
+    in_coroutine(|local, task| {
+        if std::thread::panicking() {
+            return Err(park_while_panicking(task, cancellation, location));
+        }
+        let shielded = cancellation == Cancellation::Shielded || task.shield().get();
+        match task.state().take() {
+            Wakeup::Nothing | Wakeup::TimedOut => {}
+            found => {
+                if let Some(unparked) = not_parked(task, found, shielded) {
+                    return Err(unparked);
+                }
             }
         }
+        task.set_park(Some(location), shielded);
+        task.note_park(local.clock.get());
+        let timer = deadline.map(|deadline| local.arm_timer(deadline, task));
+        Ok(Parking { task, timer, shielded })
+    })
+}
+
+impl Parking {
+    /// Leaves the stack. Returns when the coroutine is resumed.
+    #[inline(always)]
+    pub(crate) fn suspend(&self) {
+        self.task.suspend(Suspend::Park);
     }
-    task.set_park(Some(location), shielded);
-    task.note_park(local.clock.get());
-    let timer = deadline.map(|deadline| local.arm_timer(deadline, task));
-    let unparked = loop {
-        task.suspend(Suspend::Park);
-        match task.state().resumed() {
-            Wakeup::Token => break Some(Unparked::Token),
-            Wakeup::TimedOut => break Some(Unparked::TimedOut),
-            Wakeup::Unwind => break None,
-            Wakeup::Cancelled if !shielded => break Some(Unparked::Cancelled),
-            Wakeup::Cancelled | Wakeup::Nothing => {}
+
+    /// Why the coroutine was resumed; `None` if for nothing, and it parks on.
+    ///
+    /// # Panics
+    ///
+    /// With the private payload of a shutdown.
+    pub(crate) fn end(&mut self) -> Option<Unparked> {
+        let unparked = match self.task.state().resumed() {
+            Wakeup::Token => Some(Unparked::Token),
+            Wakeup::TimedOut => Some(Unparked::TimedOut),
+            Wakeup::Unwind => None,
+            Wakeup::Cancelled if !self.shielded => Some(Unparked::Cancelled),
+            Wakeup::Cancelled | Wakeup::Nothing => return None,
+        };
+        if let Some(timer) = self.timer.take() {
+            in_coroutine(|local, _| local.disarm_timer(timer));
         }
-    };
-    if let Some(timer) = timer {
-        local.disarm_timer(timer);
+        self.task.set_park(None, false);
+        Some(unparked.unwrap_or_else(|| unwind()))
     }
-    task.set_park(None, false);
-    unparked.unwrap_or_else(|| unwind())
 }
 
 /// What a coroutine found that wanted to park. `None`: it parks all the same.

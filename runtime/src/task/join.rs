@@ -193,8 +193,8 @@ impl<T> Drop for JoinHandle<T> {
 
 /// Methods for who has the join handle.
 impl TaskPtr {
-    // One function, with all that it calls up to the switch, and inlined callers: see `switched::Coroutine::resume`.
-    #[inline(never)]
+    // See `switched::Coroutine::resume`.
+    #[inline(always)]
     #[track_caller]
     fn wait(self, deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
         let state = self.state();
