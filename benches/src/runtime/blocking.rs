@@ -1,6 +1,7 @@
 //! The benchmarks as blocking code, for whatever has the calls of `std::thread`: coroutines of Weald and of may, and threads themselves.
 //!
-//! Owns the measured loops, the same for all; a contestant gives its calls by [`Blocking`].
+//! Owns the measured loops, the same for all; a contestant gives its calls by [`Blocking`], inlined: it is these calls that are measured
+//! and not others around them (a call around a switch of stacks costs as much as the switch, for its return is not predicted).
 
 use std::{
     hint::black_box,

@@ -52,14 +52,17 @@ impl Blocking for May {
     // A stack is mapped at the spawn: a million at once are more mappings than the kernel allows.
     const SPAWN_BATCH: u64 = 1_000;
 
+    #[inline(always)]
     fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         go!(work)
     }
 
+    #[inline(always)]
     fn join<T: Send + 'static>(handle: JoinHandle<T>) -> T {
         handle.join().expect("a task of a benchmark does not panic")
     }
 
+    #[inline(always)]
     fn yield_now() {
         coroutine::yield_now();
     }
@@ -120,6 +123,7 @@ enum MayReceiver {
 }
 
 impl Sending for MaySender {
+    #[inline(always)]
     fn send(&self, message: u64) {
         match self {
             Self::Single(sender) => sender.send(message),
@@ -130,6 +134,7 @@ impl Sending for MaySender {
 }
 
 impl Receiving for MayReceiver {
+    #[inline(always)]
     fn receive(&self) -> Option<u64> {
         match self {
             Self::Single(receiver) => receiver.recv().ok(),

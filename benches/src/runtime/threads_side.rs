@@ -32,14 +32,17 @@ impl Blocking for Threads {
 
     const SPAWNS_MILLIONS: bool = false;
 
+    #[inline(always)]
     fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         thread::spawn(work)
     }
 
+    #[inline(always)]
     fn join<T: Send + 'static>(handle: JoinHandle<T>) -> T {
         handle.join().expect("a task of a benchmark does not panic")
     }
 
+    #[inline(always)]
     fn yield_now() {
         thread::yield_now();
     }
@@ -81,12 +84,14 @@ impl Blocking for Threads {
 }
 
 impl Sending for Sender<u64> {
+    #[inline(always)]
     fn send(&self, message: u64) {
         Sender::send(self, message).expect("the receiver stays");
     }
 }
 
 impl Receiving for Receiver<u64> {
+    #[inline(always)]
     fn receive(&self) -> Option<u64> {
         self.recv().ok()
     }

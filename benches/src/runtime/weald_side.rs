@@ -42,14 +42,17 @@ impl Blocking for Weald {
     type Receiver = Receiver<u64>;
     type Socket = UdpSocket;
 
+    #[inline(always)]
     fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         weald_runtime::spawn(work)
     }
 
+    #[inline(always)]
     fn join<T: Send + 'static>(handle: JoinHandle<T>) -> T {
         handle.join().expect("a task of a benchmark does not panic")
     }
 
+    #[inline(always)]
     fn yield_now() {
         weald_runtime::yield_now();
     }
@@ -90,12 +93,14 @@ impl Blocking for Weald {
 }
 
 impl Sending for Sender<u64> {
+    #[inline(always)]
     fn send(&self, message: u64) {
         Sender::send(self, message).expect("the receiver stays");
     }
 }
 
 impl Receiving for Receiver<u64> {
+    #[inline(always)]
     fn receive(&self) -> Option<u64> {
         self.recv().ok()
     }
