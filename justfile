@@ -41,6 +41,14 @@ guards:
 bench *ARGS:
     cargo run --release --bin weald -- bench quic {{ARGS}}
 
+# The runtime beside may, tokio, smol, kanal, threads and Go, with every goal; ten minutes, two with --quick
+bench-runtime *ARGS:
+    cargo run --release --bin weald -- bench runtime --peers {{ARGS}}
+
+# A thousand million messages and a hundred million switches, with nothing lost; minutes
+stress *ARGS:
+    cargo run --release --bin weald -- stress {{ARGS}}
+
 # What CI runs
 ci:
     .ci/run

@@ -68,6 +68,8 @@ func perform(name string, count int) string {
 			}
 		}
 		return timed(count, started)
+	case "timed-wait":
+		return timedWait(count)
 	case "sleepers-1000":
 		return sleepers(1000, time.Millisecond, count)
 	case "sleepers-10000":
@@ -149,6 +151,23 @@ func spawnAll(count int) string {
 }
 
 func pingPong(count int) string {
+	return backAndForth(count, func(pong chan int) int { return <-pong })
+}
+
+func timedWait(count int) string {
+	return backAndForth(count, func(pong chan int) int {
+		timer := time.NewTimer(far)
+		defer timer.Stop()
+		select {
+		case number := <-pong:
+			return number
+		case <-timer.C:
+			return -1
+		}
+	})
+}
+
+func backAndForth(count int, receive func(chan int) int) string {
 	ping, pong := make(chan int, 1), make(chan int, 1)
 	go func() {
 		for number := range ping {
@@ -159,7 +178,7 @@ func pingPong(count int) string {
 	started := time.Now()
 	for i := 0; i < count; i++ {
 		ping <- number
-		number = <-pong
+		number = receive(pong)
 	}
 	answer := timed(count, started)
 	close(ping)

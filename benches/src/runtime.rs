@@ -41,7 +41,7 @@ use self::{
 
 /// Tasks of the benchmark of yielding among others.
 const YIELDERS: u64 = 1_000;
-/// A timer that does not fire during a benchmark.
+/// Time of a timer that does not fire during a benchmark.
 const FAR: Duration = Duration::from_secs(10);
 /// Bytes of a datagram of the echo.
 const ECHO_SIZE: usize = 64;
@@ -63,12 +63,21 @@ const SLOW: Duration = Duration::from_secs(3);
 pub struct Options {
     /// The peers, or only Weald and the floor.
     pub peers: bool,
-    /// Short samples and small counts: whether all works, not how fast.
+    /// Short samples and smaller counts: coarse figures soon.
     pub quick: bool,
     /// Samples of each contestant.
     pub rounds: u32,
     /// Benchmarks, in the order of the table.
     pub benchmarks: Vec<Benchmark>,
+}
+
+/// What a run tells while it goes on.
+#[derive(Debug, Clone, Copy)]
+pub enum News<'a> {
+    /// A sample is about to be taken.
+    Sampling(Progress),
+    /// A row of the report is there.
+    Row(&'a Row),
 }
 
 /// How far a run has come.
@@ -91,7 +100,8 @@ pub struct Progress {
 /// # Errors
 ///
 /// If Weald or the floor fails, a contestant cannot be started, or Go is there and does not build its program.
-pub fn measure(options: &Options, launcher: &Launcher, mut progress: impl FnMut(Progress)) -> Result<Report> {
+pub fn measure(options: &Options, launcher: &Launcher, mut tell: impl FnMut(News<'_>)) -> Result<Report> {
+    let started = Instant::now();
     ensure!(options.rounds > 0, "there is nothing to tell of no rounds");
     let processors = std::thread::available_parallelism()?.get();
     let go = if options.peers { Program::build()? } else { None };
@@ -105,29 +115,33 @@ pub fn measure(options: &Options, launcher: &Launcher, mut progress: impl FnMut(
         .flat_map(|benchmark| benchmark.workers().iter().map(|workers| (*benchmark, *workers)))
         .filter(|(_, workers)| *workers <= processors)
         .collect();
-    let all = plan.iter().map(|(benchmark, _)| contestants.len() as u64 * u64::from(1 + rounds(*benchmark, options))).sum();
+    let all = plan
+        .iter()
+        .map(|(benchmark, _)| contestants.len() as u64 * u64::from(rounds(*benchmark, options) + 1 - first_round(*benchmark)))
+        .sum();
     let mut done = 0;
     let mut rows = Vec::new();
     for (benchmark, workers) in plan {
         let mut race = Race { benchmark, workers, launcher, go: go.as_ref(), quick: options.quick };
-        let mut lanes: Vec<_> = contestants.iter().map(|contestant| Lane::new(*contestant)).collect();
-        for round in 0..=rounds(benchmark, options) {
+        let mut lanes: Vec<_> = contestants.iter().map(|contestant| Lane::new(*contestant, benchmark.fixed_count(options.quick))).collect();
+        for round in first_round(benchmark)..=rounds(benchmark, options) {
             for index in 0..lanes.len() {
                 // Each round begins with another one, so that nobody always follows the same neighbour.
                 let turn = (index + round as usize) % lanes.len();
                 let lane = &mut lanes[turn];
-                progress(Progress { done, all, benchmark, workers, contestant: lane.contestant });
+                tell(News::Sampling(Progress { done, all, benchmark, workers, contestant: lane.contestant }));
                 race.sample(lane, round)?;
                 done += 1;
             }
         }
-        rows.extend((0..benchmark.figures().len()).map(|figure| {
+        for figure in 0..benchmark.figures().len() {
             let samples = lanes.iter().map(|lane| (lane.contestant, lane.samples(workers, figure)));
-            Row::new(benchmark, workers, figure, samples.collect())
-        }));
+            rows.push(Row::new(benchmark, workers, figure, samples.collect()));
+            tell(News::Row(&rows[rows.len() - 1]));
+        }
     }
     let environment = environment::read(processors, go.as_ref().map(|program| program.version.clone()))?;
-    Ok(Report { environment, rounds: options.rounds, quick: options.quick, rows })
+    Ok(Report { environment, rounds: options.rounds, quick: options.quick, seconds: started.elapsed().as_secs_f64(), rows })
 }
 
 /// Rounds that count: fewer where a sample takes seconds by its nature.
@@ -139,11 +153,16 @@ fn rounds(benchmark: Benchmark, options: &Options) -> u32 {
     }
 }
 
+/// Round 0 fits the count and warms a process up; it is left out where each sample has a process of its own and a given count.
+fn first_round(benchmark: Benchmark) -> u32 {
+    u32::from(benchmark.uses_up_its_process())
+}
+
 /// One contestant in one benchmark.
 struct Lane {
     contestant: Contestant,
     child: Option<Child>,
-    /// Operations of a sample, once they are fitted.
+    /// Operations of a sample: given, or fitted in round 0.
     count: u64,
     /// One entry a round.
     taken: Vec<Vec<f64>>,
@@ -154,8 +173,8 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(contestant: Contestant) -> Self {
-        Self { contestant, child: None, count: 0, taken: Vec::new(), fewer_tasks: None, note: None, ended: false }
+    fn new(contestant: Contestant, count: u64) -> Self {
+        Self { contestant, child: None, count, taken: Vec::new(), fewer_tasks: None, note: None, ended: false }
     }
 
     fn end(&mut self, note: impl Into<String>) {
@@ -227,10 +246,9 @@ impl Race<'_> {
     /// Looks for the number of operations that fills a sample; `None` if the contestant has no means to do the benchmark.
     fn fit(&self, lane: &mut Lane) -> Result<Option<(Answer, u64)>> {
         if matches!(self.benchmark.scale(), Scale::Seconds | Scale::Reported) {
-            let count = lane.fewer_tasks.unwrap_or_else(|| self.benchmark.fixed_count(self.quick));
-            return Ok(self.ask(lane, count)?.map(|answer| (answer, count)));
+            return Ok(self.ask(lane, lane.count)?.map(|answer| (answer, lane.count)));
         }
-        let target = Duration::from_millis(if self.quick { 5 } else { 250 });
+        let target = Duration::from_millis(if self.quick { 20 } else { 100 });
         let mut count = 1_000;
         loop {
             let Some(answer) = self.ask(lane, count)? else { return Ok(None) };

@@ -277,9 +277,11 @@ fn the_benchmark_of_the_runtime_prints_one_json_object_and_a_plot() {
         "runtime",
         "--peers",
         "--quick",
+        "--rounds",
+        "1",
         "--json",
         "--only",
-        "yield,spawn-join,ping-pong,bounded-mpmc,timer,udp-echo,idle-cpu,memory",
+        "yield,spawn-join,ping-pong,bounded-mpmc,timed-wait,udp-echo,idle-cpu,memory",
         "--plot",
         plot.to_str().unwrap(),
     ]);

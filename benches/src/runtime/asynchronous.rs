@@ -43,8 +43,10 @@ pub(super) trait Asynchronous: Copy + Send + Sync + 'static {
     /// A channel; `shared` if several tasks receive.
     fn channel(capacity: Option<usize>, shared: bool) -> (Self::Sender, Self::Receiver);
     fn bind(address: SocketAddr) -> impl Future<Output = io::Result<Self::Socket>> + Send;
-    /// Arms a timer of [`FAR`] and cancels it, once.
-    fn arm_and_cancel() -> impl Future<Output = ()> + Send;
+    /// Makes a timer of [`FAR`], polls it once, which arms it, and drops it, which cancels it.
+    fn make_and_drop_timer() -> impl Future<Output = ()> + Send;
+    /// Awaits `work` for [`FAR`] at most.
+    fn in_time<T: Send>(work: impl Future<Output = T> + Send) -> impl Future<Output = Option<T>> + Send;
 }
 
 /// A sender; `Clone` is one more.
@@ -72,7 +74,7 @@ pub(super) trait AsyncDatagrams: Send + Sync + 'static {
 pub(super) async fn perform<A: Asynchronous>(runtime: A, request: Request, workers: usize) -> Result<Option<Answer>> {
     let Request { benchmark, count } = request;
     let answer = match benchmark {
-        Benchmark::PingPong => ping_pong(runtime, count).await?,
+        Benchmark::PingPong => ping_pong(runtime, count, false).await?,
         Benchmark::Channel(channel) => throughput(runtime, channel, count).await?,
         _ if !A::IS_RUNTIME => return Ok(None),
         Benchmark::Yield => yield_alone::<A>(count).await,
@@ -80,6 +82,7 @@ pub(super) async fn perform<A: Asynchronous>(runtime: A, request: Request, worke
         Benchmark::SpawnJoin => spawn_join(runtime, count).await?,
         Benchmark::SpawnMillion => spawn_all(runtime, count).await?,
         Benchmark::Timer => timer::<A>(count).await,
+        Benchmark::TimedWait => ping_pong(runtime, count, true).await?,
         Benchmark::SleepersThousand => sleepers(runtime, 1_000, Duration::from_millis(1), count).await?,
         Benchmark::SleepersTenThousand => sleepers(runtime, 10_000, Duration::from_millis(100), count).await?,
         Benchmark::UdpEcho => udp_echo(runtime, count).await?,
@@ -140,7 +143,7 @@ async fn spawn_all<A: Asynchronous>(runtime: A, count: u64) -> Result<Answer> {
     Ok(Answer::timed(count, elapsed))
 }
 
-async fn ping_pong<A: Asynchronous>(runtime: A, count: u64) -> Result<Answer> {
+async fn ping_pong<A: Asynchronous>(runtime: A, count: u64, timed: bool) -> Result<Answer> {
     let ((ping, mut pinged), (pong, mut ponged)) = (A::channel(None, false), A::channel(None, false));
     let partner = runtime.spawn(async move {
         while let Some(number) = pinged.receive().await {
@@ -151,7 +154,8 @@ async fn ping_pong<A: Asynchronous>(runtime: A, count: u64) -> Result<Answer> {
     let started = Instant::now();
     for _ in 0..count {
         ping.send(number).await;
-        number = ponged.receive().await.context("the partner is gone")?;
+        let answer = if timed { A::in_time(ponged.receive()).await.flatten() } else { ponged.receive().await };
+        number = answer.context("the partner is gone")?;
     }
     let elapsed = started.elapsed();
     drop(ping);
@@ -206,7 +210,7 @@ async fn throughput<A: Asynchronous>(runtime: A, Channel { capacity, senders, re
 async fn timer<A: Asynchronous>(count: u64) -> Answer {
     let started = Instant::now();
     for _ in 0..count {
-        A::arm_and_cancel().await;
+        A::make_and_drop_timer().await;
     }
     Answer::timed(count, started.elapsed())
 }

@@ -21,6 +21,8 @@ pub enum Benchmark {
     Channel(Channel),
     /// A timer of ten seconds armed and cancelled.
     Timer,
+    /// A ping-pong whose asker waits ten seconds at most: what a time-out that does not fire adds to a wait.
+    TimedWait,
     /// Overshoot of a thousand tasks that sleep 1 ms, again and again.
     SleepersThousand,
     /// Overshoot of ten thousand tasks that sleep 100 ms.
@@ -100,7 +102,7 @@ pub(super) enum Aim {
 
 impl Benchmark {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Yield,
         Self::YieldThousand,
         Self::SpawnJoin,
@@ -113,6 +115,7 @@ impl Benchmark {
         channel(None, 4, 1),
         channel(None, 4, 4),
         Self::Timer,
+        Self::TimedWait,
         Self::SleepersThousand,
         Self::SleepersTenThousand,
         Self::UdpEcho,
@@ -138,6 +141,7 @@ impl Benchmark {
                 (false, ..) => "unbounded-mpmc",
             },
             Self::Timer => "timer",
+            Self::TimedWait => "timed-wait",
             Self::SleepersThousand => "sleepers-1000",
             Self::SleepersTenThousand => "sleepers-10000",
             Self::UdpEcho => "udp-echo",
@@ -169,6 +173,7 @@ impl Benchmark {
                 (false, ..) => "unbounded, 4 to 4",
             },
             Self::Timer => "timer, arm + cancel",
+            Self::TimedWait => "ping-pong with a time-out",
             Self::SleepersThousand => "1,000 sleep 1 ms, overshoot",
             Self::SleepersTenThousand => "10,000 sleep 100 ms, overshoot",
             Self::UdpEcho => "UDP echo of 64 bytes",
@@ -183,7 +188,7 @@ impl Benchmark {
         match self {
             Self::Yield | Self::YieldThousand | Self::SpawnJoin | Self::SpawnMillion | Self::PingPong => "scheduling",
             Self::Channel(_) => "channels between tasks",
-            Self::Timer | Self::SleepersThousand | Self::SleepersTenThousand => "time",
+            Self::Timer | Self::TimedWait | Self::SleepersThousand | Self::SleepersTenThousand => "time",
             Self::UdpEcho | Self::IdleCpu => "system",
             Self::Memory | Self::MemoryTrimmed => "memory",
         }
@@ -191,7 +196,7 @@ impl Benchmark {
 
     pub(super) fn scale(self) -> Scale {
         match self {
-            Self::Yield | Self::YieldThousand | Self::SpawnJoin | Self::PingPong | Self::Timer => Scale::Nanoseconds,
+            Self::Yield | Self::YieldThousand | Self::SpawnJoin | Self::PingPong | Self::Timer | Self::TimedWait => Scale::Nanoseconds,
             Self::Channel(_) => Scale::MillionsPerSecond,
             Self::UdpEcho => Scale::ThousandsPerSecond,
             Self::SpawnMillion => Scale::Seconds,
@@ -225,14 +230,14 @@ impl Benchmark {
     pub(super) fn fixed_count(self, quick: bool) -> u64 {
         match (self, quick) {
             (Self::SpawnMillion | Self::Memory, false) => 1_000_000,
-            (Self::SpawnMillion, true) => 20_000,
-            (Self::Memory, true) => 10_000,
+            (Self::SpawnMillion, true) => 100_000,
+            (Self::Memory, true) => 50_000,
             (Self::MemoryTrimmed, false) => 50_000,
-            (Self::MemoryTrimmed, true) => 2_000,
+            (Self::MemoryTrimmed, true) => 10_000,
             (Self::SleepersThousand, false) => 100,
-            (Self::SleepersThousand, true) => 5,
+            (Self::SleepersThousand, true) => 20,
             (Self::SleepersTenThousand, false) => 3,
-            (Self::IdleCpu, false) => 2_000,
+            (Self::IdleCpu, false) => 1_000,
             (Self::IdleCpu, true) => 200,
             _ => 1,
         }

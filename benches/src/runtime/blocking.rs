@@ -24,6 +24,9 @@ use super::{
     sample::{Answer, Request},
 };
 
+/// Turns of waits with and without time-outs in one sample.
+const TIMER_TURNS: u64 = 20;
+
 /// What a contestant offers to the loops. All calls are made from its own tasks.
 pub(super) trait Blocking: 'static {
     type Handle<T: Send + 'static>: Send;
@@ -33,6 +36,8 @@ pub(super) trait Blocking: 'static {
 
     /// Whether a million tasks can be spawned in reasonable time.
     const SPAWNS_MILLIONS: bool = true;
+    /// Whether waits with a time-out arm timers of the contestant's own.
+    const HAS_TIMERS: bool = true;
     /// Tasks spawned before the first is joined where a million are.
     const SPAWN_BATCH: u64 = u64::MAX;
 
@@ -45,8 +50,6 @@ pub(super) trait Blocking: 'static {
     /// A channel; `shared` if several tasks receive. `None` if there is none of that kind.
     fn channel(capacity: Option<usize>, shared: bool) -> Option<(Self::Sender, Self::Receiver)>;
     fn bind(address: SocketAddr) -> io::Result<Self::Socket>;
-    /// Arms a timer of [`FAR`] and cancels it, `count` times.
-    fn arm_and_cancel(count: u64) -> Result<Duration>;
 }
 
 /// A sender; `Clone` is one more.
@@ -59,6 +62,8 @@ pub(super) trait Sending: Clone + Send + 'static {
 pub(super) trait Receiving: Send + Sized + 'static {
     /// `None` when all senders are gone.
     fn receive(&self) -> Option<u64>;
+    /// As `receive`, for [`FAR`] at most: then `None`.
+    fn receive_in_time(&self) -> Option<u64>;
     /// One more receiver of a channel that was made to be shared.
     fn another(&self) -> Self;
 }
@@ -78,16 +83,17 @@ pub(super) fn perform<B: Blocking>(request: Request, workers: usize) -> Result<O
         Benchmark::YieldThousand => yield_among_many::<B>(count),
         Benchmark::SpawnJoin => spawn_join::<B>(count)?,
         Benchmark::SpawnMillion if B::SPAWNS_MILLIONS => spawn_all::<B>(count)?,
-        Benchmark::PingPong => return ping_pong::<B>(count),
+        Benchmark::PingPong => return ping_pong::<B>(count, B::Receiver::receive),
+        Benchmark::TimedWait => return ping_pong::<B>(count, B::Receiver::receive_in_time),
         Benchmark::Channel(channel) => return throughput::<B>(channel, count),
-        Benchmark::Timer => Answer::timed(count, B::arm_and_cancel(count)?),
+        Benchmark::Timer if B::HAS_TIMERS => return timer::<B>(count),
         Benchmark::SleepersThousand => sleepers::<B>(1_000, Duration::from_millis(1), count)?,
         Benchmark::SleepersTenThousand => sleepers::<B>(10_000, Duration::from_millis(100), count)?,
         Benchmark::UdpEcho => udp_echo::<B>(count)?,
         Benchmark::IdleCpu => idle_cpu::<B>(Duration::from_millis(count), workers)?,
         Benchmark::Memory if B::SPAWNS_MILLIONS => parked::<B>(count, || {}, SETTLING, true)?,
         Benchmark::MemoryTrimmed if B::SPAWNS_MILLIONS => parked::<B>(count, use_stack, TRIMMING, false)?,
-        Benchmark::SpawnMillion | Benchmark::Memory | Benchmark::MemoryTrimmed => return Ok(None),
+        Benchmark::Timer | Benchmark::SpawnMillion | Benchmark::Memory | Benchmark::MemoryTrimmed => return Ok(None),
     };
     Ok(Some(answer))
 }
@@ -138,7 +144,7 @@ fn spawn_all<B: Blocking>(count: u64) -> Result<Answer> {
     Ok(Answer::timed(count, elapsed))
 }
 
-fn ping_pong<B: Blocking>(count: u64) -> Result<Option<Answer>> {
+fn ping_pong<B: Blocking>(count: u64, receive: fn(&B::Receiver) -> Option<u64>) -> Result<Option<Answer>> {
     let (Some((ping, pinged)), Some((pong, ponged))) = (B::channel(None, false), B::channel(None, false)) else { return Ok(None) };
     let partner = B::spawn(move || {
         while let Some(number) = pinged.receive() {
@@ -149,7 +155,7 @@ fn ping_pong<B: Blocking>(count: u64) -> Result<Option<Answer>> {
     let started = Instant::now();
     for _ in 0..count {
         ping.send(number);
-        number = ponged.receive().context("the partner is gone")?;
+        number = receive(&ponged).context("the partner is gone")?;
     }
     let elapsed = started.elapsed();
     drop(ping);
@@ -188,6 +194,20 @@ fn throughput<B: Blocking>(Channel { capacity, senders, receivers }: Channel, co
     let elapsed = started.elapsed();
     ensure!(received == (total, sum_below(total)), "of {total} messages {} came, {} in sum", received.0, received.1);
     Ok(Some(Answer::timed(total, elapsed)))
+}
+
+/// There are no timers but in waits: the time of waits with a time-out, less that of the same without, in turns.
+fn timer<B: Blocking>(count: u64) -> Result<Option<Answer>> {
+    let each = count.div_ceil(TIMER_TURNS);
+    let mut turns = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..TIMER_TURNS {
+        let both = (ping_pong::<B>(each, B::Receiver::receive_in_time)?, ping_pong::<B>(each, B::Receiver::receive)?);
+        let (Some(timed), Some(plain)) = both else { return Ok(None) };
+        turns = (turns.0 + timed.elapsed, turns.1 + plain.elapsed);
+    }
+    // Where others disturb it more than a timer costs there is no answer below a nanosecond.
+    let operations = each * TIMER_TURNS;
+    Ok(Some(Answer::timed(operations, turns.0.saturating_sub(turns.1).max(Duration::from_nanos(operations)))))
 }
 
 fn sleepers<B: Blocking>(tasks: u64, time: Duration, rounds: u64) -> Result<Answer> {

@@ -9,7 +9,6 @@ use may::{
     net::UdpSocket,
     sync::{mpmc, mpsc},
 };
-use weald_runtime::time::Instant;
 
 use super::{
     FAR, TRIMMED_STACK,
@@ -91,24 +90,6 @@ impl Blocking for May {
     fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
         UdpSocket::bind(address)
     }
-
-    /// A wait with a time-out, which a neighbour ends.
-    fn arm_and_cancel(count: u64) -> Result<Duration> {
-        let waiting = coroutine::current();
-        let neighbour = Self::spawn(move || {
-            for _ in 0..count {
-                waiting.unpark();
-                coroutine::yield_now();
-            }
-        });
-        let started = Instant::now();
-        for _ in 0..count {
-            coroutine::park_timeout(FAR);
-        }
-        let elapsed = started.elapsed();
-        Self::join(neighbour);
-        Ok(elapsed)
-    }
 }
 
 #[derive(Clone)]
@@ -139,6 +120,13 @@ impl Receiving for MayReceiver {
         match self {
             Self::Single(receiver) => receiver.recv().ok(),
             Self::Shared(receiver) => receiver.recv().ok(),
+        }
+    }
+
+    fn receive_in_time(&self) -> Option<u64> {
+        match self {
+            Self::Single(receiver) => receiver.recv_timeout(FAR).ok(),
+            Self::Shared(receiver) => receiver.recv_timeout(FAR).ok(),
         }
     }
 

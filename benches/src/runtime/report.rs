@@ -19,6 +19,8 @@ pub struct Report {
     pub rounds: u32,
     /// Whether the samples were short and the counts small.
     pub quick: bool,
+    /// How long the run took.
+    pub seconds: f64,
     /// One entry a benchmark, number of workers and figure.
     pub rows: Vec<Row>,
 }
@@ -201,7 +203,17 @@ impl Ratio {
 impl fmt::Display for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = if self.median < 9.95 { 2 } else { 0 };
-        write!(f, "{:.digits$}x", self.median)
+        write!(f, "{:.digits$}x", self.median)?;
+        if self.min < self.max {
+            write!(f, " ({:.digits$}-{:.digits$})", self.min, self.max)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", if self.reached { "reached" } else { "MISSED" }, self.aim)
     }
 }
 

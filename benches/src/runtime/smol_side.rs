@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use async_executor::{Executor, StaticExecutor};
 use async_io::{Async, Timer};
-use futures_lite::future::{block_on, poll_once, yield_now};
+use futures_lite::future::{block_on, or, poll_once, yield_now};
 
 use super::{
     FAR,
@@ -74,9 +74,16 @@ impl Asynchronous for Smol {
         Async::<SystemSocket>::bind(address)
     }
 
-    async fn arm_and_cancel() {
-        // A timer is armed by its first poll and cancelled by its drop.
+    async fn make_and_drop_timer() {
         poll_once(Timer::after(FAR)).await;
+    }
+
+    async fn in_time<T: Send>(work: impl Future<Output = T> + Send) -> Option<T> {
+        let timer = async {
+            Timer::after(FAR).await;
+            None
+        };
+        or(async { Some(work.await) }, timer).await
     }
 }
 

@@ -10,7 +10,6 @@ use std::{
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use weald_runtime::time::Instant;
 
 use super::{
     FAR,
@@ -31,6 +30,7 @@ impl Blocking for Threads {
     type Socket = UdpSocket;
 
     const SPAWNS_MILLIONS: bool = false;
+    const HAS_TIMERS: bool = false;
 
     #[inline(always)]
     fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
@@ -62,25 +62,6 @@ impl Blocking for Threads {
     fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
         UdpSocket::bind(address)
     }
-
-    /// A wait with a time-out, which a neighbour ends.
-    fn arm_and_cancel(count: u64) -> Result<Duration> {
-        let (ping, pinged) = bounded(1);
-        let neighbour = Self::spawn(move || {
-            for number in 0..count {
-                if ping.send(number).is_err() {
-                    return;
-                }
-            }
-        });
-        let started = Instant::now();
-        for _ in 0..count {
-            pinged.recv_timeout(FAR)?;
-        }
-        let elapsed = started.elapsed();
-        Self::join(neighbour);
-        Ok(elapsed)
-    }
 }
 
 impl Sending for Sender<u64> {
@@ -94,6 +75,10 @@ impl Receiving for Receiver<u64> {
     #[inline(always)]
     fn receive(&self) -> Option<u64> {
         self.recv().ok()
+    }
+
+    fn receive_in_time(&self) -> Option<u64> {
+        self.recv_timeout(FAR).ok()
     }
 
     fn another(&self) -> Self {

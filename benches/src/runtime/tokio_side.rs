@@ -99,9 +99,12 @@ impl Asynchronous for Tokio {
         UdpSocket::bind(address)
     }
 
-    async fn arm_and_cancel() {
-        // A timer is armed by its first poll and cancelled by its drop.
+    async fn make_and_drop_timer() {
         poll_once(time::sleep(FAR)).await;
+    }
+
+    async fn in_time<T: Send>(work: impl Future<Output = T> + Send) -> Option<T> {
+        time::timeout(FAR, work).await.ok()
     }
 }
 
@@ -191,8 +194,12 @@ impl Asynchronous for Kanal {
         Tokio::bind(address)
     }
 
-    fn arm_and_cancel() -> impl Future<Output = ()> + Send {
-        Tokio::arm_and_cancel()
+    fn make_and_drop_timer() -> impl Future<Output = ()> + Send {
+        Tokio::make_and_drop_timer()
+    }
+
+    fn in_time<T: Send>(work: impl Future<Output = T> + Send) -> impl Future<Output = Option<T>> + Send {
+        Tokio::in_time(work)
     }
 }
 

@@ -7,7 +7,6 @@ use weald_runtime::{
     JoinHandle, Runtime,
     channel::{Receiver, Sender, bounded, unbounded},
     net::UdpSocket,
-    time::Instant,
 };
 
 use super::{
@@ -72,24 +71,6 @@ impl Blocking for Weald {
     fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
         UdpSocket::bind(address)
     }
-
-    /// A wait with a time-out, which a neighbour ends: two switches are in it.
-    fn arm_and_cancel(count: u64) -> Result<Duration> {
-        let waiting = weald_runtime::current();
-        let neighbour = weald_runtime::spawn_local(move || {
-            for _ in 0..count {
-                waiting.unpark();
-                weald_runtime::yield_now();
-            }
-        });
-        let started = Instant::now();
-        for _ in 0..count {
-            weald_runtime::park_timeout(FAR);
-        }
-        let elapsed = started.elapsed();
-        Weald::join(neighbour);
-        Ok(elapsed)
-    }
 }
 
 impl Sending for Sender<u64> {
@@ -103,6 +84,10 @@ impl Receiving for Receiver<u64> {
     #[inline(always)]
     fn receive(&self) -> Option<u64> {
         self.recv().ok()
+    }
+
+    fn receive_in_time(&self) -> Option<u64> {
+        self.recv_timeout(FAR).ok()
     }
 
     fn another(&self) -> Self {
