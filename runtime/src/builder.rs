@@ -242,6 +242,7 @@ pub struct RuntimeBuilder {
     pin_workers: bool,
     on_worker_start: Option<WorkerHook>,
     on_worker_stop: Option<WorkerHook>,
+    trace_coroutines: bool,
 }
 
 /// What a worker's thread calls with its number.
@@ -268,6 +269,7 @@ impl Default for RuntimeBuilder {
             pin_workers: false,
             on_worker_start: None,
             on_worker_stop: None,
+            trace_coroutines: false,
         }
     }
 }
@@ -391,6 +393,27 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Gives each coroutine a span of the `tracing` facade, and tells of its spawn, its parks and its panic. Default: false, which costs
+    /// one test a switch.
+    ///
+    /// The span `coroutine` (level info; fields `id`, `name`, `spawned_at`) begins with the first run and has no parent. It is entered
+    /// when the coroutine is resumed and left when it parks, yields or ends, so that everything logged from within is under it. Events
+    /// under it: `parks` (trace; field `at`, the line of the blocking call) and `panicked` (warn; `message` is the panic's). The event `spawned`
+    /// (debug; fields `coroutine`, `name`, `spawned_at`) is under the spawner's span. That a coroutine holds its worker for
+    /// long is told by the [watchdog](Self::watchdog), with its number.
+    ///
+    /// As in async code, a guard of `Span::enter` must not be held over a blocking call: the thread runs others meanwhile.
+    ///
+    /// ```
+    /// let runtime = weald_runtime::Runtime::builder().trace_coroutines(true).build()?;
+    /// runtime.run(|| tracing::info!("under the span of coroutine 'main'"));
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    pub fn trace_coroutines(mut self, trace: bool) -> Self {
+        self.trace_coroutines = trace;
+        self
+    }
+
     /// Makes the runtime and starts its workers.
     ///
     /// # Errors
@@ -411,7 +434,7 @@ impl RuntimeBuilder {
         let allowed = self.pin_workers.then(Processors::of_this_thread).transpose()?;
         let processors = allowed.map(|allowed| allowed.numbers());
         let blocking = Pool::new(self.name.clone(), self.blocking).on_processors(allowed);
-        let shared = Arc::new(Shared::new(workers, spawns, arena, Some(Arc::new(blocking))));
+        let shared = Arc::new(Shared::new(workers, spawns, arena, Some(Arc::new(blocking)), self.trace_coroutines));
         sigquit::register(&self.name, &shared);
         if self.dump_on_sigquit {
             sigquit::enable()?;

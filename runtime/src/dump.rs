@@ -3,6 +3,10 @@
 //! It does not own the way to a worker (`scheduler::shared`), nor what a task tells of itself (`task::inspect`). Each worker looks
 //! at its own coroutines, between two of them, and answers; who asked waits.
 //!
+//! A process that stands still, or only its core, is looked at with gdb: `source runtime/gdb/weald.py` in the repository, then `weald
+//! coroutines` lists those that have started, and `weald coroutine NUMBER bt` prints the backtrace of a parked one. It needs no debug
+//! information. Of cores it needs those that the kernel writes: gdb's own lack the stacks.
+//!
 //! Invariants:
 //! - The memory of a dump does not grow with the number of coroutines: they are counted by state and place, and each such group
 //!   keeps [`INDIVIDUALS`] of its members at most.

@@ -84,6 +84,8 @@ pub mod channel;
 #[cfg(any(not(loom), test))]
 #[allow(unsafe_code)]
 mod coroutine;
+#[cfg(not(any(loom, miri, weald_baton)))]
+mod debugger;
 #[cfg(not(loom))]
 pub mod dump;
 #[cfg(not(loom))]

@@ -151,6 +151,7 @@ impl Builder {
         current::with(|local| {
             let Some(local) = local else { outside() };
             let (task, handle) = task::new(under(self.cancellation, f), local.next_id(), attributes);
+            local.shared.trace_spawn(&task);
             // Nothing starts in a shutdown; the dropped task is published as cancelled.
             if local.shared.phase() == Phase::Running {
                 task.pin_to(&local.worker);

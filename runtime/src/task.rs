@@ -11,6 +11,8 @@
 //!   worker comes last, as `task_state` says. The last reference frees memory and drops nothing of the user's.
 //! - `Owner` is for the home worker's thread only. It lies at the top of the task's stack and is gone with it.
 
+#[cfg(not(any(miri, weald_baton)))]
+pub(crate) mod debugger;
 mod inspect;
 mod join;
 mod join_arm;
@@ -39,6 +41,7 @@ use crate::primitive::atomic::{AtomicPtr, Ordering};
 use crate::scheduler::WorkerShared;
 use crate::scheduler::current;
 use crate::scheduler::inbox::Node;
+use crate::scheduler::trace;
 use crate::task_state::{Memory, TaskState, Wake};
 use crate::time::Instant;
 
@@ -167,6 +170,7 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
                 return JoinError::Cancelled;
             }
             crate::sim::node::on_panic(TaskPtr(header));
+            trace::panicked(&*payload);
             JoinError::Panicked(payload)
         });
         // SAFETY: as above.
@@ -300,6 +304,11 @@ impl Unstarted {
     /// Hands the scheduler's reference over to the worker that will run the task.
     pub(crate) fn into_ptr(self) -> TaskPtr {
         ManuallyDrop::new(self).0
+    }
+
+    /// A look at it.
+    pub(crate) fn inspect(&self) -> Inspection<'_> {
+        self.0.inspect()
     }
 
     /// Pins the task to a worker before its first run.

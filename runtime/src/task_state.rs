@@ -124,6 +124,10 @@ pub(crate) enum Registration {
 }
 
 impl TaskState {
+    /// For debuggers: the bit that says that only a wake makes the task run.
+    #[cfg(not(any(loom, miri, weald_baton)))]
+    pub(crate) const SEEN_PARKED: u64 = PARKED;
+
     /// A new task: runnable, with a join handle.
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(JOIN_INTEREST))

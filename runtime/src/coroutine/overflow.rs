@@ -7,7 +7,7 @@
 //! thread that runs coroutines.
 
 use std::io::{self, Write};
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -27,6 +27,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// For debuggers: where the bounds of the stack stand.
+    pub(crate) const GUARD_START: usize = offset_of!(Self, bounds) + Bounds::GUARD_START;
+    pub(crate) const BASE: usize = offset_of!(Self, bounds) + Bounds::BASE;
+
     /// For a coroutine on `stack` with a number and a name, which lives at least as long as it runs.
     pub(crate) fn new(stack: &Stack, name: Option<*const str>, id: u64) -> Self {
         Self { bounds: stack.bounds(), name, id }

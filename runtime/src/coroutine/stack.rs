@@ -3,6 +3,7 @@
 //! It does not own the memory of an arena's slot (`arena` does, and takes the slot back when the stack is dropped through
 //! it); a dedicated stack, larger than a slot, owns its own mapping.
 
+use std::mem::offset_of;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
@@ -27,6 +28,9 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    pub(super) const GUARD_START: usize = offset_of!(Self, guard_start);
+    pub(super) const BASE: usize = offset_of!(Self, base);
+
     /// The bounds of a region whose lowest [`GUARD_SIZE`] bytes are the guard.
     ///
     /// # Panics

@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::{WorkerShared, current};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicI32, AtomicU32, Ordering};
+use crate::sys;
 use crate::sys::signal_handler::{self, Former};
 use crate::time::Instant;
 
@@ -83,8 +84,7 @@ pub(crate) fn enlist(worker: &WorkerShared) -> io::Result<Enlisted<'_>> {
             unsafe { backtrace::trace_unsynchronized(|_| false) };
         }
     }
-    // SAFETY: no arguments.
-    *worker.thread.lock() = Some(unsafe { libc::gettid() });
+    *worker.thread.lock() = Some(sys::thread_number());
     Ok(Enlisted(worker))
 }
 
@@ -136,8 +136,7 @@ extern "C" fn on_probe(signal: libc::c_int, info: *mut libc::siginfo_t, context:
 
 /// Answers, if the question is to this thread.
 fn answer() -> bool {
-    // SAFETY: no arguments.
-    let me = unsafe { libc::gettid() };
+    let me = sys::thread_number();
     // Ordering: Acquire pairs with the Release in `probe`.
     if STATE.load(Ordering::Acquire) != ASKED
         || TARGET.load(Ordering::Relaxed) != me

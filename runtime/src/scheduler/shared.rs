@@ -14,6 +14,7 @@ use super::inbox::Inbox;
 use super::phase::{Phase, Phases};
 use super::shutdown::Exits;
 use super::spawn_queue::SpawnQueues;
+use super::trace;
 use crate::blocking::pool::Pool;
 use crate::coroutine::arena::Arena;
 use crate::coroutine::worker_thread;
@@ -170,6 +171,8 @@ pub(crate) struct Shared {
     pub(crate) exits: Exits,
     /// `None` in a simulation, which has one thread.
     pub(crate) blocking: Option<Arc<Pool>>,
+    /// Whether coroutines have spans, see `trace`.
+    pub(crate) traces: bool,
     phase: Phases,
     next_outside_id: AtomicU64,
     next_hook: AtomicU64,
@@ -181,6 +184,7 @@ impl Shared {
         spawns: SpawnQueues<Unstarted>,
         arena: Arc<Arena>,
         blocking: Option<Arc<Pool>>,
+        traces: bool,
     ) -> Self {
         Self {
             workers,
@@ -189,6 +193,7 @@ impl Shared {
             arena,
             exits: Exits::default(),
             blocking,
+            traces,
             phase: Phases::new(),
             next_outside_id: AtomicU64::new(1),
             next_hook: AtomicU64::new(1),
@@ -216,6 +221,7 @@ impl Shared {
         current::with(|local| match local.filter(|local| Arc::ptr_eq(&local.shared, self)) {
             Some(local) => {
                 let (task, handle) = task::new(f, local.next_id(), attributes);
+                self.trace_spawn(&task);
                 // Nothing starts in a shutdown; a task that is not pushed is dropped, and so published as cancelled.
                 if self.phase() == Phase::Running {
                     local.spawned.push(task);
@@ -229,6 +235,7 @@ impl Shared {
             None => {
                 self.workers[0].refuse_foreign_thread();
                 let (task, handle) = task::new(f, self.outside_id(), attributes);
+                self.trace_spawn(&task);
                 self.spawns.push_from_outside(task);
                 self.call_help(0);
                 if self.phase() == Phase::Stopped {
@@ -257,6 +264,7 @@ impl Shared {
             None => self.outside_id(),
         });
         let (task, handle) = task::new(f, id, attributes);
+        self.trace_spawn(&task);
         task.pin_to(home);
         current::enqueue(home, task.into_ptr());
         if self.phase() == Phase::Stopped {
@@ -264,6 +272,14 @@ impl Shared {
             home.refuse_unstarted();
         }
         handle
+    }
+
+    /// Tells of a spawn, if anybody wants to hear of it.
+    #[inline]
+    pub(crate) fn trace_spawn(&self, task: &Unstarted) {
+        if self.traces {
+            trace::spawned(&task.inspect());
+        }
     }
 
     /// Installs a hook.

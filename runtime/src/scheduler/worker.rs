@@ -19,8 +19,11 @@ use super::phase::Phase;
 use super::shared::{Command, Shared};
 use super::spawn_queue::SpawnQueue;
 use super::spin::{SPIN_TIME, Spinning};
+use super::trace::Trace;
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::{Resumed, Suspend};
+#[cfg(not(any(miri, weald_baton)))]
+use crate::debugger;
 use crate::hook::{Hook, HookHandle, HookId, Progress, RoundContext};
 use crate::primitive::atomic::Ordering;
 use crate::primitive::spin_loop;
@@ -43,6 +46,9 @@ const POLL_EVERY: Duration = Duration::from_micros(5);
 
 /// A worker, as a value: a thread runs it, or the driver of a simulation does.
 pub(crate) struct Worker {
+    /// What it shows of `local` to a debugger; dropped first.
+    #[cfg(not(any(miri, weald_baton)))]
+    _listed: debugger::Listed,
     local: Rc<Local>,
     stacks: StackCache,
     reactor: Option<Reactor>,
@@ -53,6 +59,8 @@ pub(crate) struct Worker {
     /// When the sockets were looked at.
     polled: Instant,
     phase: Phase,
+    /// `None` in a runtime that traces no coroutines.
+    trace: Option<Trace>,
 }
 
 struct InstalledHook {
@@ -78,8 +86,12 @@ impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, spawned: SpawnQueue<Unstarted>, reactor: Option<Reactor>, seed: u64) -> Self {
         let stacks = StackCache::new(Arc::clone(&shared.arena));
         let worker = Arc::clone(&shared.workers[index]);
+        let trace = shared.traces.then(Trace::default);
+        let local = Rc::new(Local::new(shared, worker, spawned, seed));
         Self {
-            local: Rc::new(Local::new(shared, worker, spawned, seed)),
+            #[cfg(not(any(miri, weald_baton)))]
+            _listed: debugger::list(index, &local.started, &local.running),
+            local,
             stacks,
             reactor,
             hooks: Vec::new(),
@@ -87,6 +99,7 @@ impl Worker {
             spinning: Spinning::new(),
             polled: Instant::from_nanos(0),
             phase: Phase::Running,
+            trace,
         }
     }
 
@@ -268,7 +281,10 @@ impl Worker {
         }
         local.running.set(Some(task));
         counters.running.set(task.id());
-        let resumed = task.resume();
+        let resumed = match &mut self.trace {
+            None => task.resume(),
+            Some(trace) => trace.resume(task),
+        };
         counters.running.set(NOBODY);
         counters.switches.bump();
         local.running.set(None);

@@ -194,7 +194,7 @@ impl Driver {
         let shared_workers = (0..count).map(|index| Arc::new(WorkerShared::new(index, None, Some(thread)))).collect();
         let arena = Arc::new(Arena::new(simulation.stack_size, MAX_COROUTINES)?);
         let (spawns, own) = spawn_queue::new(count);
-        let shared = Arc::new(Shared::new(shared_workers, spawns, arena, None));
+        let shared = Arc::new(Shared::new(shared_workers, spawns, arena, None, false));
         let seed = |number| worker_seed(simulation.seed, number);
         let workers = own
             .into_iter()

@@ -17,6 +17,12 @@ pub(crate) mod timer_slack;
 
 use std::io;
 
+/// What the kernel calls the calling thread.
+pub(crate) fn thread_number() -> libc::pid_t {
+    // SAFETY: no arguments, and it cannot fail.
+    unsafe { libc::gettid() }
+}
+
 /// The kernel's "-1 and errno" as a result.
 fn check(returned: libc::c_int) -> io::Result<libc::c_int> {
     if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(returned) }

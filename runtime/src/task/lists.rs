@@ -58,6 +58,10 @@ pub(crate) struct StartedTasks {
 }
 
 impl StartedTasks {
+    /// For debuggers: where the newest stands.
+    #[cfg(not(any(miri, weald_baton)))]
+    pub(super) const NEWEST: usize = std::mem::offset_of!(Self, newest);
+
     pub(crate) fn insert(&self, task: TaskPtr) {
         let next = self.newest.replace(Some(task));
         let owner = task.owner();
