@@ -63,6 +63,7 @@ pub struct Runtime {
 }
 
 // Nothing in a runtime is left half done by a panic: coroutines' panics are caught, and the thread handles are opaque.
+impl panic::UnwindSafe for Runtime {}
 impl panic::RefUnwindSafe for Runtime {}
 
 impl Runtime {
@@ -102,7 +103,7 @@ impl Runtime {
         let attributes = Attributes { name: Some("main".into()), ..Attributes::default() }.spawned_here();
         match task::run_borrowed(f, |closure| self.handle.shared.spawn(closure, attributes)) {
             Ok(value) => value,
-            Err(JoinError::Panicked(payload)) => panic::resume_unwind(payload),
+            Err(JoinError::Panicked(payload)) => panic::resume_unwind(payload.into_inner()),
             Err(error) => panic!("{error}"),
         }
     }

@@ -29,6 +29,8 @@ use crate::primitive::{Arc, Mutex};
 use crate::select::Readiness;
 use crate::spin_lock::SpinLock;
 use crate::sync::{Cancelled, WaitError};
+#[cfg(not(loom))]
+use crate::time::Instant;
 use crate::wait_list::{self, Limit, Outcome, WaitList};
 
 /// Flags set in one go: bounds how long a token's lock is held.
@@ -166,6 +168,17 @@ impl CancellationToken {
     #[track_caller]
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
         self.wait_limited(Limit::After(timeout))
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout), until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    #[cfg(not(loom))]
+    #[track_caller]
+    pub fn wait_deadline(&self, deadline: Instant) -> Result<(), WaitError> {
+        self.wait_limited(Limit::At(deadline))
     }
 
     #[track_caller]

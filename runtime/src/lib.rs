@@ -171,10 +171,11 @@ pub use self::scheduler::shutdown::ShutdownReport;
 pub use self::scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(not(loom))]
 pub use self::spawn::{
-    Builder, is_cancelled, on_worker_stack, sleep, sleep_until, spawn, spawn_local, spawn_on, try_sleep, worker_index, yield_now,
+    Builder, is_cancelled, on_worker_stack, sleep, sleep_until, spawn, spawn_local, spawn_on, try_sleep, try_sleep_until, worker_index,
+    yield_now,
 };
 #[cfg(not(loom))]
-pub use self::task::{JoinError, JoinHandle};
+pub use self::task::{JoinError, JoinHandle, PanicPayload};
 
 #[cfg(all(loom, not(test)))]
 pub use self::model::*;

@@ -276,7 +276,7 @@ impl<T> ScopedJoinHandle<'_, T> {
             Ok(Err(payload)) => {
                 // Ordering: Relaxed; counted before the result was sent.
                 self.failed.fetch_sub(1, Ordering::Relaxed);
-                Err(JoinError::Panicked(payload))
+                Err(JoinError::panicked(payload))
             }
             Err(RecvError::Disconnected | RecvError::Cancelled) => Err(JoinError::Cancelled),
         }

@@ -197,7 +197,16 @@ pub fn sleep_until(deadline: Instant) {
 /// [`Cancelled`] if the caller is cancelled before the time is over.
 #[track_caller]
 pub fn try_sleep(duration: Duration) -> Result<(), Cancelled> {
-    let deadline = Instant::now() + duration;
+    try_sleep_until(Instant::now() + duration)
+}
+
+/// As [`sleep_until`], but ended by cancellation.
+///
+/// # Errors
+///
+/// [`Cancelled`] if the caller is cancelled before `deadline`.
+#[track_caller]
+pub fn try_sleep_until(deadline: Instant) -> Result<(), Cancelled> {
     let mut tokens = false;
     let mut cancelled = false;
     while !cancelled && Instant::now() < deadline {

@@ -16,13 +16,15 @@ pub(crate) mod debugger;
 mod inspect;
 mod join;
 mod join_arm;
+mod join_error;
 mod lists;
 
 pub(crate) use self::inspect::Inspection;
-pub use self::join::{JoinError, JoinHandle};
+pub use self::join::JoinHandle;
+pub(crate) use self::join_error::panic_message;
+pub use self::join_error::{JoinError, PanicPayload};
 pub(crate) use self::lists::{StartedTasks, TaskQueue};
 
-use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::marker::PhantomData;
@@ -44,11 +46,6 @@ use crate::scheduler::inbox::Node;
 use crate::scheduler::trace;
 use crate::task_state::{Memory, TaskState, Wake};
 use crate::time::Instant;
-
-/// The text of a panic, if it has one.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
-    payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-}
 
 /// The payload with which a shutdown unwinds a stack. It passes by the panic hook.
 pub(crate) struct ShutdownUnwind;
@@ -171,7 +168,7 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
             }
             crate::sim::node::on_panic(TaskPtr(header));
             trace::panicked(&*payload);
-            JoinError::Panicked(payload)
+            JoinError::panicked(payload)
         });
         // SAFETY: as above.
         unsafe { Self::replace(header, Stage::Finished(result)) };
@@ -181,7 +178,7 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
         // SAFETY: the vtable's contract.
         let unstarted = unsafe { Self::replace(header, Stage::Empty) };
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(unstarted)));
-        let error = dropped.map_or_else(JoinError::Panicked, |()| error);
+        let error = dropped.map_or_else(JoinError::panicked, |()| error);
         // SAFETY: as above.
         unsafe { Self::replace(header, Stage::Finished(Err(error))) };
     }
@@ -295,7 +292,7 @@ pub(crate) fn run_borrowed_here<'a, T: 'a>(
         eprintln!("fatal: the first coroutine of a simulation did not end, and borrows from its caller");
         std::process::abort();
     }
-    driven.map_err(JoinError::Panicked)?;
+    driven.map_err(JoinError::panicked)?;
     handle.join()?;
     result.ok_or(JoinError::Cancelled)
 }

@@ -101,6 +101,24 @@ impl<T> SendTimeoutError<T> {
     }
 }
 
+impl<T> From<SendError<T>> for SendTimeoutError<T> {
+    fn from(error: SendError<T>) -> Self {
+        match error {
+            SendError::Disconnected(value) => Self::Disconnected(value),
+            SendError::Cancelled(value) => Self::Cancelled(value),
+        }
+    }
+}
+
+impl From<RecvError> for RecvTimeoutError {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::Disconnected => Self::Disconnected,
+            RecvError::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
 const DISCONNECTED_RECEIVERS: &str = "all receivers of the channel are gone";
 const DISCONNECTED_SENDERS: &str = "the channel is empty and all its senders are gone";
 const CANCELLED: &str = "the coroutine was cancelled while it waited for the channel";

@@ -12,18 +12,19 @@
 
 #[path = "../channel/error.rs"]
 mod channel_error;
+#[path = "../task/join_error.rs"]
+mod join_error;
 
 pub mod channel;
 mod monitor;
 pub mod select;
 pub mod sync;
 
-use std::any::Any;
-use std::fmt;
 use std::time::Duration;
 
 use loom::thread;
 
+pub use self::join_error::{JoinError, PanicPayload};
 use self::monitor::Monitor;
 use crate::time::Instant;
 
@@ -121,32 +122,6 @@ impl Coroutine {
     }
 }
 
-/// Why a coroutine has no result.
-#[non_exhaustive]
-pub enum JoinError {
-    /// It panicked, with this payload. (In a model a panic ends the whole.)
-    Panicked(Box<dyn Any + Send + 'static>),
-    /// It was cancelled. Does not happen in a model.
-    Cancelled,
-}
-
-impl fmt::Debug for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Panicked(_) => "the coroutine panicked",
-            Self::Cancelled => "the coroutine, or its join, was cancelled",
-        })
-    }
-}
-
-impl std::error::Error for JoinError {}
-
 /// The right to wait for a coroutine's result.
 #[derive(Debug)]
 pub struct JoinHandle<T> {
@@ -161,7 +136,7 @@ impl<T> JoinHandle<T> {
     ///
     /// [`JoinError::Panicked`].
     pub fn join(self) -> Result<T, JoinError> {
-        self.thread.join().map_err(JoinError::Panicked)
+        self.thread.join().map_err(JoinError::panicked)
     }
 
     /// Whether the coroutine has ended.

@@ -7,6 +7,7 @@
 //! - After its construction a batch allocates nothing.
 //! - Datagrams leave in the order in which they were committed, and what a full socket did not take stays in the batch.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
@@ -78,6 +79,12 @@ impl<'a> Datagrams<'a> {
     /// The single datagrams. An empty datagram gives none.
     pub fn segments(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.bytes.chunks(self.segment_size.max(1))
+    }
+}
+
+impl fmt::Debug for RecvBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
@@ -229,6 +236,12 @@ pub struct SendBatch {
     pub(super) queue: Queue,
     pub(super) messages: Messages,
     refused: Vec<Refused>,
+}
+
+impl fmt::Debug for SendBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendBatch").field("transmits", &self.queue.entries.len()).field("bytes", &self.queue.filled).finish_non_exhaustive()
+    }
 }
 
 impl Default for SendBatch {

@@ -24,6 +24,8 @@ use std::io;
 
 use crate::reactor::Direction;
 use crate::sim::network::Network;
+use crate::sync;
+use crate::task::JoinError;
 use crate::time::Instant;
 use crate::wait_list::Limit;
 
@@ -117,6 +119,24 @@ impl fmt::Display for Cancelled {
 }
 
 impl Error for Cancelled {}
+
+/// The same error as that of a socket's call, for functions that return errors of I/O.
+impl From<sync::Cancelled> for io::Error {
+    fn from(_: sync::Cancelled) -> Self {
+        cancelled()
+    }
+}
+
+/// A cancelled join is the same error as that of a socket's call, for functions that return errors of I/O.
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Cancelled => cancelled(),
+            JoinError::NoStack(error) => error,
+            panicked => Self::other(panicked),
+        }
+    }
+}
 
 /// The error of a call that was cancelled.
 fn cancelled() -> io::Error {

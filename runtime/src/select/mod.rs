@@ -39,6 +39,7 @@ pub(crate) use self::arm::Arm;
 pub(crate) use self::arm::{ListArm, Listed, Look};
 #[cfg(not(loom))]
 pub use self::readiness::Readiness;
+use crate::time::Instant;
 use crate::wait_list::Limit;
 
 /// What can be an arm of a [`select!`](crate::select!): `wait(selectable) -> output => body`.
@@ -91,6 +92,15 @@ pub fn try_first_of<S: Selectable>(sources: impl IntoIterator<Item = S>) -> Opti
 #[track_caller]
 pub fn first_of_timeout<S: Selectable>(sources: impl IntoIterator<Item = S>, timeout: Duration) -> Option<(usize, S::Output)> {
     wait::select(sources.into_iter().map(S::into_arm).collect::<Vec<_>>(), Limit::After(timeout))
+}
+
+/// As [`first_of_timeout`], waiting until `deadline`.
+///
+/// # Panics
+/// As [`first_of`].
+#[track_caller]
+pub fn first_of_deadline<S: Selectable>(sources: impl IntoIterator<Item = S>, deadline: Instant) -> Option<(usize, S::Output)> {
+    wait::select(sources.into_iter().map(S::into_arm).collect::<Vec<_>>(), Limit::At(deadline))
 }
 
 /// What the macro expands to.

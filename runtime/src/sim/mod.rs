@@ -155,7 +155,7 @@ impl Simulation {
             (Err(JoinError::Panicked(payload)), fault) => {
                 // A dead-lock ends in cancelled calls, at whose errors tests panic.
                 eprintln!("simulation with seed {seed}: {}", fault.as_deref().unwrap_or("its program panicked"));
-                std::panic::resume_unwind(payload)
+                std::panic::resume_unwind(payload.into_inner())
             }
             (_, Some(fault)) => panic!("simulation with seed {seed}: {fault}"),
             (Ok(value), None) => value,

@@ -1,85 +1,21 @@
-//! Owns the way to a task's result: the handle that waits for it, and what it gives when there is none.
+//! Owns the way to a task's result: the handle that waits for it.
 //!
 //! It does not own the result (the task's stage does) nor the protocol of the join slot (`task_state`).
 //!
 //! Invariant: a registration is taken back before the handle's wait ends without the task's end.
 
-use std::any::Any;
 use std::fmt;
-use std::io;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::time::Duration;
 
-use super::{TaskPtr, panic_message};
+use super::{JoinError, TaskPtr};
 use crate::lent_waiter::{self, LentWaiter};
 use crate::park::{self, Cancellation, Unparked};
 use crate::primitive::atomic::Ordering;
 use crate::primitive::spin_loop;
 use crate::task_state::{Memory, Registration};
 use crate::time::Instant;
-
-/// Why a coroutine has no result.
-#[non_exhaustive]
-pub enum JoinError {
-    /// It panicked, with this payload.
-    Panicked(Box<dyn Any + Send + 'static>),
-    /// The one that joins was cancelled; or the runtime was shut down, and the coroutine was not run or did not end in time.
-    Cancelled,
-    /// There was no stack for it: the arena is full, or the system out of memory.
-    NoStack(io::Error),
-}
-
-impl JoinError {
-    /// Whether the coroutine panicked.
-    #[must_use]
-    pub fn is_panic(&self) -> bool {
-        matches!(self, Self::Panicked(_))
-    }
-
-    /// Whether the one that joins was cancelled, or the runtime shut down.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled)
-    }
-
-    /// The panic's payload, for `std::panic::resume_unwind`.
-    #[must_use]
-    pub fn into_panic(self) -> Option<Box<dyn Any + Send + 'static>> {
-        match self {
-            Self::Panicked(payload) => Some(payload),
-            Self::Cancelled | Self::NoStack(_) => None,
-        }
-    }
-}
-
-impl fmt::Debug for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Panicked(payload) => match panic_message(&**payload) {
-                Some(message) => write!(f, "the coroutine panicked: {message}"),
-                None => f.write_str("the coroutine panicked"),
-            },
-            Self::Cancelled => f.write_str("the coroutine, or its join, was cancelled"),
-            Self::NoStack(error) => write!(f, "no stack for the coroutine: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for JoinError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::NoStack(error) => Some(error),
-            Self::Panicked(_) | Self::Cancelled => None,
-        }
-    }
-}
 
 /// The right to wait for a coroutine's result. Dropping it lets the coroutine run on.
 pub struct JoinHandle<T> {
@@ -116,7 +52,17 @@ impl<T> JoinHandle<T> {
     /// The handle, when the time is over.
     #[track_caller]
     pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
-        match self.task.wait(Some(Instant::now() + timeout), Cancellation::Returns) {
+        self.join_deadline(Instant::now() + timeout)
+    }
+
+    /// As [`join`](Self::join), but gives the handle back if the coroutine has not ended at `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// The handle, when the time is over.
+    #[track_caller]
+    pub fn join_deadline(self, deadline: Instant) -> Result<Result<T, JoinError>, Self> {
+        match self.task.wait(Some(deadline), Cancellation::Returns) {
             Unparked::Token => Ok(self.into_result()),
             Unparked::TimedOut => Err(self),
             Unparked::Cancelled => Ok(Err(JoinError::Cancelled)),
