@@ -37,6 +37,12 @@ const DROP_GRACE: Duration = Duration::from_millis(200);
 ///
 /// Coroutines that `f` has spawned and not joined are cancelled when it returns.
 ///
+/// ```
+/// let name = String::from("world");
+/// let greeting = weald_runtime::run(|| format!("hello, {name}")); // it may borrow
+/// assert_eq!(greeting, "hello, world");
+/// ```
+///
 /// # Panics
 ///
 /// With `f`'s panic; inside of a runtime; and if the system refuses threads, memory or descriptors.
@@ -56,6 +62,18 @@ where
 ///
 /// Dropping it shuts it down: blocking calls return errors, then what still runs is unwound; see
 /// [`shutdown`](Self::shutdown).
+///
+/// ```
+/// use std::time::Duration;
+/// use weald_runtime::{Runtime, spawn};
+///
+/// let runtime = Runtime::builder().workers(2).name("crawler").build()?;
+/// let pages = runtime.run(|| spawn(|| 3).join().expect("no panic"));
+/// assert_eq!(pages, 3);
+/// let report = runtime.shutdown(Duration::from_secs(5));
+/// assert!(report.is_clean(), "{report}");
+/// # Ok::<_, std::io::Error>(())
+/// ```
 pub struct Runtime {
     handle: Handle,
     threads: Vec<thread::JoinHandle<()>>,
@@ -144,6 +162,14 @@ impl fmt::Debug for Runtime {
 }
 
 /// Reaches a runtime from anywhere. Cheap to clone; it does not keep the runtime running.
+///
+/// ```
+/// let runtime = weald_runtime::Runtime::builder().workers(1).build()?;
+/// let handle = runtime.handle();
+/// let plain = std::thread::spawn(move || handle.spawn(|| "from a thread").join());
+/// assert_eq!(plain.join().unwrap().expect("no panic"), "from a thread");
+/// # Ok::<_, std::io::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Handle {
     pub(crate) shared: Arc<Shared>,

@@ -197,6 +197,15 @@ impl CancellationToken {
     }
 
     /// A guard that cancels the token when it is dropped, so also when its owner panics or returns early.
+    ///
+    /// ```
+    /// use weald_runtime::CancellationToken;
+    ///
+    /// let token = CancellationToken::new();
+    /// let guard = token.clone().drop_guard();
+    /// drop(guard);
+    /// assert!(token.is_cancelled());
+    /// ```
     pub fn drop_guard(self) -> DropGuard {
         DropGuard { token: Some(self) }
     }

@@ -12,6 +12,42 @@ use crate::time::Instant;
 ///
 /// It is made on its worker and never leaves it, so it need not be `Send`. If one of its methods panics, the panic is
 /// logged and the hook dropped.
+///
+/// ```
+/// use std::time::Duration;
+/// use weald_runtime::{Hook, Progress, RoundContext, Runtime, channel, time::Instant};
+///
+/// struct Beat {
+///     next: Instant,
+///     beats: channel::Sender<Instant>,
+/// }
+///
+/// impl Hook for Beat {
+///     fn poll(&mut self, context: &mut RoundContext<'_>) -> Progress {
+///         if context.now() < self.next {
+///             return Progress::Idle;
+///         }
+///         self.next = context.now() + Duration::from_millis(1);
+///         let _ = self.beats.try_send(context.now()); // it must not wait
+///         Progress::Busy
+///     }
+///
+///     fn flush(&mut self, _: &mut RoundContext<'_>) -> Progress {
+///         Progress::Idle
+///     }
+///
+///     fn next_timeout(&self) -> Option<Instant> {
+///         Some(self.next)
+///     }
+/// }
+///
+/// let (beats, heard) = channel::bounded(1);
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// let hook = runtime.handle().add_hook(0, move |_| Box::new(Beat { next: Instant::now(), beats }))?;
+/// assert!(heard.recv().expect("a beat") < heard.recv().expect("another"));
+/// runtime.handle().remove_hook(hook);
+/// # Ok::<_, std::io::Error>(())
+/// ```
 pub trait Hook {
     /// The start of a round: receive, and handle what is due.
     fn poll(&mut self, context: &mut RoundContext<'_>) -> Progress;

@@ -301,6 +301,24 @@ pub(crate) fn restore_token() {
 /// Blocks the calling coroutine (or plain thread) until its token is available, and consumes it; as `std::thread::park`.
 ///
 /// It may return without a token, so call it in a loop around the condition waited for.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
+/// use weald_runtime::{park, run, spawn};
+///
+/// run(|| {
+///     let ready = Arc::new(AtomicBool::new(false));
+///     let seen = Arc::clone(&ready);
+///     let waiting = spawn(move || {
+///         while !seen.load(Ordering::Acquire) {
+///             park();
+///         }
+///     });
+///     ready.store(true, Ordering::Release);
+///     waiting.coroutine().unpark();
+///     waiting.join().expect("no panic");
+/// });
+/// ```
 #[cfg(not(loom))]
 #[track_caller]
 pub fn park() {

@@ -14,6 +14,16 @@ use crate::time::Instant;
 
 /// Starts a coroutine. Any worker may begin it; where it first runs it stays.
 ///
+/// ```
+/// use weald_runtime::{run, spawn};
+///
+/// run(|| {
+///     let child = spawn(|| 6 * 7);
+///     assert_eq!(child.join().expect("no panic"), 42);
+///     spawn(|| println!("without a handle it runs on")); // until the runtime ends
+/// });
+/// ```
+///
 /// # Panics
 ///
 /// Outside of a runtime (use [`Handle::spawn`](crate::Handle::spawn) there).
@@ -31,6 +41,17 @@ where
 
 /// Starts a coroutine on one worker, counted from zero.
 ///
+/// ```
+/// use weald_runtime::{Handle, run, spawn_on, worker_index};
+///
+/// run(|| {
+///     let workers = Handle::current().expect("in a runtime").workers();
+///     for worker in 0..workers {
+///         assert_eq!(spawn_on(worker, worker_index).join().expect("no panic"), Some(worker));
+///     }
+/// });
+/// ```
+///
 /// # Panics
 ///
 /// Outside of a runtime, or if there is no such worker.
@@ -44,6 +65,18 @@ where
 }
 
 /// Starts a coroutine on the caller's worker. Neither it nor its result need be `Send`.
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use weald_runtime::{run, spawn_local};
+///
+/// run(|| {
+///     let count = Rc::new(Cell::new(0));
+///     let shared = Rc::clone(&count);
+///     spawn_local(move || shared.set(1)).join().expect("no panic");
+///     assert_eq!(count.get(), 1);
+/// });
+/// ```
 ///
 /// # Panics
 ///
@@ -170,6 +203,8 @@ pub fn yield_now() {
 }
 
 /// Blocks the calling coroutine, or plain thread, for `duration` at least.
+///
+/// Cancellation does not end it early ([`try_sleep`] is for that); the last phase of a shutdown unwinds the sleeper.
 #[track_caller]
 pub fn sleep(duration: Duration) {
     sleep_until(Instant::now() + duration);
@@ -191,6 +226,24 @@ pub fn sleep_until(deadline: Instant) {
 }
 
 /// As [`sleep`], but ended by cancellation.
+///
+/// ```
+/// use std::time::Duration;
+/// use weald_runtime::{run, spawn, try_sleep};
+///
+/// run(|| {
+///     let beat = spawn(|| {
+///         let mut beats = 0;
+///         while try_sleep(Duration::from_millis(1)).is_ok() {
+///             beats += 1;
+///         }
+///         beats
+///     });
+///     weald_runtime::sleep(Duration::from_millis(5));
+///     beat.cancel();
+///     println!("{} beats", beat.join().expect("no panic"));
+/// });
+/// ```
 ///
 /// # Errors
 ///
@@ -230,6 +283,25 @@ pub fn worker_index() -> Option<usize> {
 
 /// Whether the caller is told to end, so that its blocking calls return errors of cancellation: by
 /// [`JoinHandle::cancel`], by a [`CancellationToken`] that it is inside of, or because its runtime shuts down.
+///
+/// Who computes for long and waits for nothing asks now and then:
+///
+/// ```
+/// use weald_runtime::{is_cancelled, run, spawn, yield_now};
+///
+/// run(|| {
+///     let search = spawn(|| {
+///         let mut candidate = 0_u64;
+///         while !is_cancelled() {
+///             candidate += 1;
+///             yield_now();
+///         }
+///         candidate
+///     });
+///     search.cancel();
+///     search.join().expect("no panic");
+/// });
+/// ```
 #[must_use]
 pub fn is_cancelled() -> bool {
     current::is_cancelled() || park::is_interrupted_thread()
@@ -238,6 +310,17 @@ pub fn is_cancelled() -> bool {
 /// Runs `f` on the worker's own stack of 2 MiB, for code that needs more than a coroutine has and does not block.
 ///
 /// In place if the caller is no coroutine. A park inside of `f` panics. A panic of `f` goes on in the caller.
+///
+/// ```
+/// use weald_runtime::{on_worker_stack, run};
+///
+/// fn digest(bytes: &[u8]) -> u64 {
+///     let table = std::hint::black_box([1_u64; 50_000]); // 400 KB of stack
+///     bytes.iter().map(|&byte| table[usize::from(byte)]).sum()
+/// }
+///
+/// run(|| assert_eq!(on_worker_stack(|| digest(b"borrowed")), 8));
+/// ```
 pub fn on_worker_stack<F, R>(f: F) -> R
 where
     F: FnOnce() -> R + Send,

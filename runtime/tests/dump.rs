@@ -54,7 +54,10 @@ fn tells_where_a_coroutine_was_spawned_and_parked_and_for_how_long() {
         park();
         deep[0]
     });
-    let dump = dump_until(&handle, |dump| dump.coroutines.iter().any(|c| c.parked_for >= Some(Duration::from_millis(20))));
+    let dump = dump_until(&handle, |dump| {
+        // A worker may be without a processor for long, and the text says so.
+        dump.workers.iter().all(|worker| worker.answered) && dump.coroutines.iter().any(|c| c.parked_for >= Some(Duration::from_millis(20)))
+    });
     let [coroutine] = &dump.coroutines[..] else { panic!("{dump}") };
     assert_eq!(coroutine.state, CoroutineState::Parked);
     assert_eq!(coroutine.worker, 1);

@@ -54,6 +54,20 @@ pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRec
 ///
 /// A full channel parks senders. With a capacity of zero it is a rendezvous: a send returns when a receiver has taken the
 /// message.
+///
+/// ```
+/// use weald_runtime::{channel, run, spawn};
+///
+/// run(|| {
+///     let (sender, receiver) = channel::bounded(2);
+///     spawn(move || {
+///         for number in 0..5 {
+///             sender.send(number).expect("somebody receives"); // parks while two wait
+///         }
+///     });
+///     assert_eq!(receiver.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+/// });
+/// ```
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     channel(Buffer::Bounded(bounded::Ring::new(capacity)), Some(capacity))
 }

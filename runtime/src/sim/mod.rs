@@ -84,6 +84,16 @@ pub fn trace() -> Vec<TraceEntry> {
 }
 
 /// Chooses a simulation's seed, workers and network.
+///
+/// ```
+/// use std::time::Duration;
+/// use weald_runtime::sim::{LinkConfig, NetworkConfig, Simulation};
+///
+/// let link = LinkConfig { delay: Duration::from_millis(40), loss: 0.02, ..LinkConfig::default() };
+/// let network = NetworkConfig { link, ..NetworkConfig::default() };
+/// let workers = Simulation::new(3).workers(4).network(network).run(|| weald_runtime::Handle::current().map(|handle| handle.workers()));
+/// assert_eq!(workers, Some(4));
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Simulation {

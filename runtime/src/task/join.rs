@@ -18,6 +18,18 @@ use crate::task_state::{Memory, Registration};
 use crate::time::Instant;
 
 /// The right to wait for a coroutine's result. Dropping it lets the coroutine run on.
+///
+/// ```
+/// use weald_runtime::{run, spawn};
+///
+/// run(|| {
+///     let lucky = spawn(|| "done");
+///     let unlucky = spawn(|| -> u8 { panic!("out of luck") });
+///     assert_eq!(lucky.join().expect("no panic"), "done");
+///     let error = unlucky.join().expect_err("it panicked");
+///     assert_eq!(error.to_string(), "the coroutine panicked: out of luck");
+/// });
+/// ```
 pub struct JoinHandle<T> {
     /// Alive by the handle's bit in the state word.
     pub(super) task: TaskPtr,
