@@ -18,12 +18,14 @@ mod join;
 mod join_arm;
 mod join_error;
 mod lists;
+mod trim;
 
 pub(crate) use self::inspect::Inspection;
 pub use self::join::JoinHandle;
 pub(crate) use self::join_error::panic_message;
 pub use self::join_error::{JoinError, PanicPayload};
 pub(crate) use self::lists::{StartedTasks, TaskQueue};
+pub(crate) use self::trim::Spare;
 
 use std::cell::{Cell, UnsafeCell};
 use std::io;
@@ -36,7 +38,7 @@ use std::sync::Arc;
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::overflow::Running;
 use crate::coroutine::stack::TOP_SIZE;
-use crate::coroutine::{Coroutine, Resumed, Suspend, Yielder};
+use crate::coroutine::{Coroutine, Resumed, Suspend, Yielder, stack_pointer};
 use crate::lent_waiter::{self, LentWaiter};
 use crate::local::Locals;
 use crate::primitive::atomic::{AtomicPtr, Ordering};
@@ -99,9 +101,13 @@ struct Owner {
     /// What the overflow handler prints.
     overflow: Running,
     parked_at: Cell<Option<&'static Location<'static>>>,
-    /// The worker's coarse clock, and about where the stack ended, at the last park.
+    /// The worker's coarse clock, and the stack pointer of the function that parks, at the last park.
     parked_since: Cell<Instant>,
     parked_stack: Cell<usize>,
+    /// The `parked_since` of the last park in which the stack was looked at for spare pages.
+    looked_since: Cell<Instant>,
+    /// How often pages were given back.
+    trims: Cell<u8>,
     shielded: Cell<bool>,
     /// Empty before the first run and after the last.
     locals: Locals,
@@ -502,6 +508,8 @@ impl TaskPtr {
             parked_at: Cell::new(None),
             parked_since: Cell::new(Instant::default()),
             parked_stack: Cell::new(0),
+            looked_since: Cell::new(Instant::default()),
+            trims: Cell::new(0),
             shielded: Cell::new(false),
             locals: Locals::default(),
             shield: Cell::new(false),
@@ -554,13 +562,13 @@ impl TaskPtr {
         owner.shielded.set(shielded);
     }
 
-    /// Notes when the task is about to park, and how deep its stack is there, for dumps.
-    #[inline]
+    /// Notes when the task is about to park, and how deep its stack is there. To be called by the function that suspends it,
+    /// whose frame counts.
+    #[inline(always)]
     pub(crate) fn note_park(self, now: Instant) {
-        let here = 0_u8;
         let owner = self.owner();
         owner.parked_since.set(now);
-        owner.parked_stack.set(ptr::from_ref(&here).addr());
+        owner.parked_stack.set(stack_pointer());
     }
 
     /// The task's coroutine-locals.

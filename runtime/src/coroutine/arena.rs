@@ -5,9 +5,10 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::memory::{Mapping, page_size};
+use super::memory::{self, Mapping, page_size};
 use super::slots::{Slots, Stock};
 use super::stack::{Bounds, Stack};
 use crate::primitive::Mutex;
@@ -61,29 +62,36 @@ impl Arena {
         self.slots.used_ever()
     }
 
-    fn guard(&self, slot: u32) -> io::Result<()> {
+    /// Guards slots, in one system call if the kernel can do that. Returns how many, from the first on, and why not all.
+    fn guard(&self, slots: Range<u32>) -> (usize, io::Result<()>) {
         let mut guards = self.guards.lock();
-        let offset = slot as usize * self.slot_size;
+        let is_first = slots.start == 0;
+        let offsets = slots.map(|slot| slot as usize * self.slot_size);
         if *guards == Guards::PageTable {
-            match self.mapping.install_guard(offset, GUARD_SIZE) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && slot == 0 => {
+            match self.mapping.install_guards(offsets.clone(), GUARD_SIZE) {
+                (0, Err(error)) if error.raw_os_error() == Some(libc::EINVAL) && is_first => {
                     *guards = Guards::Mapping;
                     let limit = mapping_limit();
                     tracing::warn!(limit, "the kernel has no light guards (Linux 6.13): vm.max_map_count bounds the number of coroutines");
                 }
-                Err(error) => return Err(error),
+                done => return done,
             }
         }
-        self.mapping.protect(offset, GUARD_SIZE).map_err(|error| {
-            let limit = mapping_limit();
-            io::Error::new(error.kind(), format!("no guard for coroutine stack {slot}: {error} (vm.max_map_count allows about {limit})"))
-        })
+        for (done, offset) in offsets.clone().enumerate() {
+            if let Err(error) = self.mapping.protect(offset, GUARD_SIZE) {
+                let (slot, limit) = (offset / self.slot_size, mapping_limit());
+                let message = format!("no guard for coroutine stack {slot}: {error} (vm.max_map_count allows about {limit})");
+                return (done, Err(io::Error::new(error.kind(), message)));
+            }
+        }
+        (offsets.len(), Ok(()))
     }
 
-    /// Gives the pages of a slot to the system.
-    fn release(&self, slot: u32) {
-        self.mapping.release(slot as usize * self.slot_size + GUARD_SIZE, self.slot_size - GUARD_SIZE);
+    /// Gives the pages of slots to the system.
+    fn release(&self, slots: &[u32]) {
+        let pages: Vec<_> = slots.iter().map(|&slot| self.bounds(slot).pages()).collect();
+        // SAFETY: nothing runs on a free slot's stack, and nobody else can take it before it is in the list.
+        unsafe { memory::give_back(&pages) };
     }
 
     fn bounds(&self, slot: u32) -> Bounds {
@@ -116,7 +124,7 @@ impl StackCache {
         match usable {
             Some(usable) if usable > self.arena.usable() => dedicated(usable),
             _ => {
-                let slot = self.stock.take(&self.arena.slots, |slot| self.arena.guard(slot))?;
+                let slot = self.stock.take(&self.arena.slots, |slots| self.arena.guard(slots))?;
                 Ok(Stack::in_slot(self.arena.bounds(slot), slot))
             }
         }
@@ -126,13 +134,13 @@ impl StackCache {
     #[inline]
     pub(crate) fn give(&mut self, stack: Stack) {
         let Some(slot) = stack.slot() else { return };
-        self.stock.give(slot, &self.arena.slots, |slot| self.arena.release(slot));
+        self.stock.give(slot, &self.arena.slots, |slots| self.arena.release(slots));
     }
 }
 
 impl Drop for StackCache {
     fn drop(&mut self) {
-        self.stock.empty(&self.arena.slots, |slot| self.arena.release(slot));
+        self.stock.empty(&self.arena.slots, |slots| self.arena.release(slots));
     }
 }
 
@@ -217,8 +225,10 @@ mod tests {
     fn the_fallback_guards_with_mappings() {
         let arena = Arena::new(USABLE, 4).expect("address space");
         *arena.guards.lock() = Guards::Mapping;
-        arena.guard(0).expect("mprotect");
-        assert_eq!(*arena.guards.lock(), Guards::Mapping);
+        assert!(matches!(arena.guard(0..4), (4, Ok(()))));
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("this process");
+        let guard = format!("{:x}-{:x} ---p", arena.mapping.start(), arena.mapping.start() + GUARD_SIZE);
+        assert!(maps.contains(&guard), "{guard}");
         assert!(mapping_limit() > 1000);
     }
 }

@@ -25,7 +25,9 @@ pub(crate) mod stack;
 mod switched;
 
 #[cfg(any(miri, weald_baton))]
-pub(crate) use self::baton::{Coroutine, Yielder, arena, overflow, stack, worker_thread};
+pub(crate) use self::baton::{Coroutine, Pages, Yielder, arena, give_back, overflow, stack, worker_thread};
+#[cfg(not(any(miri, weald_baton, loom)))]
+pub(crate) use self::memory::{Pages, give_back};
 #[cfg(not(any(miri, weald_baton, loom)))]
 pub(crate) use self::switched::{Coroutine, Yielder, worker_thread};
 
@@ -48,6 +50,24 @@ pub(crate) enum Resumed {
     Suspended(Suspend),
     /// Its function returned; nothing runs on the stack any more.
     Finished(Stack),
+}
+
+/// The caller's stack pointer: what its frame holds, and those of its callers, lies above. It costs an instruction.
+#[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+#[inline(always)]
+pub(crate) fn stack_pointer() -> usize {
+    let address;
+    // SAFETY: copies a register.
+    unsafe { std::arch::asm!("mov {}, rsp", out(reg) address, options(nomem, nostack, preserves_flags)) };
+    address
+}
+
+/// An address below the caller's frame and those of its callers.
+#[cfg(not(any(loom, all(target_arch = "x86_64", not(miri)))))]
+#[inline(never)]
+pub(crate) fn stack_pointer() -> usize {
+    let here = 0_u8;
+    std::ptr::from_ref(std::hint::black_box(&here)).addr()
 }
 
 #[cfg(all(test, not(loom)))]
@@ -89,6 +109,32 @@ mod tests {
             assert_eq!(calls, 1);
             assert_eq!(worker_thread(), thread);
         }));
+        assert!(matches!(Coroutine::resume(&mut slot), Resumed::Finished(_)));
+    }
+
+    /// What trimming relies on: below what it takes for the end of the live stack nothing is kept.
+    #[cfg(not(any(miri, weald_baton)))]
+    #[test]
+    fn a_suspended_coroutine_keeps_nothing_far_below_its_stack_pointer() {
+        let mut stacks = StackCache::new(Arc::new(Arena::new(64 * 1024, 1).expect("address space")));
+        let stack = stacks.take(None).expect("a slot");
+        let low = stack.bounds().low();
+        let noted = std::rc::Rc::new(std::cell::Cell::new(0));
+        let note = std::rc::Rc::clone(&noted);
+        let mut slot = Some(Coroutine::new(stack, move |yielder| {
+            for _ in 0..2 {
+                note.set(stack_pointer());
+                yielder.suspend(Suspend::Park);
+            }
+        }));
+        assert!(matches!(Coroutine::resume(&mut slot), Resumed::Suspended(Suspend::Park)));
+        // Room for `TaskPtr::suspend`, which a build without optimisation calls in between.
+        let unused = noted.get() - low.addr() - stack::SWITCH_FRAMES / 2;
+        // SAFETY: the lowest part of a stack that nothing runs on, where nothing is kept, which is what the test is about.
+        let below = unsafe { std::slice::from_raw_parts_mut(low, unused) };
+        below.fill(0xa5);
+        assert!(matches!(Coroutine::resume(&mut slot), Resumed::Suspended(Suspend::Park)));
+        assert!(below.iter().all(|&octet| octet == 0xa5), "the switch reaches deeper than {} bytes", stack::SWITCH_FRAMES / 2);
         assert!(matches!(Coroutine::resume(&mut slot), Resumed::Finished(_)));
     }
 }

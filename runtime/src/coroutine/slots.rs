@@ -9,6 +9,7 @@
 //! - A free slot in the common list holds no pages; one in a stock may.
 
 use std::io;
+use std::ops::Range;
 
 use crate::primitive::Mutex;
 
@@ -42,7 +43,7 @@ impl Slots {
     }
 
     /// Moves up to [`BATCH`] free slots to `stock`.
-    fn refill(&self, stock: &mut Vec<u32>, mut guard: impl FnMut(u32) -> io::Result<()>) -> io::Result<()> {
+    fn refill(&self, stock: &mut Vec<u32>, guard: impl FnOnce(Range<u32>) -> (usize, io::Result<()>)) -> io::Result<()> {
         let mut inner = self.inner.lock();
         let reused = inner.free.len().saturating_sub(BATCH);
         if !inner.free.is_empty() {
@@ -51,29 +52,26 @@ impl Slots {
         }
         let first = inner.fresh;
         let end = self.count.min(first + BATCH as u32);
-        for slot in first..end {
-            if let Err(error) = guard(slot) {
-                if slot == first {
-                    return Err(error);
-                }
-                break;
-            }
-            inner.fresh = slot + 1;
-        }
-        if inner.fresh == first {
+        if first == end {
             return Err(io::Error::new(
                 io::ErrorKind::OutOfMemory,
                 format!("all {} coroutine stacks are in use (RuntimeBuilder::max_coroutines)", self.count),
             ));
         }
+        let (guarded, result) = guard(first..end);
+        if guarded == 0 {
+            return result;
+        }
+        inner.fresh = first + guarded as u32;
         // The lowest slot is used first: neighbours share page tables.
         stock.extend((first..inner.fresh).rev());
         Ok(())
     }
 
     /// Takes slots back whose pages `release` gives to the system.
-    fn put_back(&self, slots: impl Iterator<Item = u32>, mut release: impl FnMut(u32)) {
-        let slots: Vec<u32> = slots.inspect(|&slot| release(slot)).collect();
+    fn put_back(&self, slots: impl Iterator<Item = u32>, release: impl FnOnce(&[u32])) {
+        let slots: Vec<u32> = slots.collect();
+        release(&slots);
         self.inner.lock().free.extend(slots);
     }
 
@@ -98,10 +96,10 @@ impl Stock {
         Self(Vec::with_capacity(2 * BATCH))
     }
 
-    /// A slot, from the common list if there is none in stock. One that was never used goes through `guard` first. Fails as that
-    /// does, or when all are in use.
+    /// A slot, from the common list if there is none in stock. Those that were never used go through `guard`
+    /// first, which returns how many it did, in their order, and why not all. Fails as that does, or when all are in use.
     #[inline(always)]
-    pub(crate) fn take(&mut self, slots: &Slots, guard: impl FnMut(u32) -> io::Result<()>) -> io::Result<u32> {
+    pub(crate) fn take(&mut self, slots: &Slots, guard: impl FnOnce(Range<u32>) -> (usize, io::Result<()>)) -> io::Result<u32> {
         if self.0.is_empty() {
             slots.refill(&mut self.0, guard)?;
         }
@@ -110,7 +108,7 @@ impl Stock {
 
     /// Takes a slot back. If there are many, the coldest go to the common list, through `release`.
     #[inline]
-    pub(crate) fn give(&mut self, slot: u32, slots: &Slots, release: impl FnMut(u32)) {
+    pub(crate) fn give(&mut self, slot: u32, slots: &Slots, release: impl FnOnce(&[u32])) {
         self.0.push(slot);
         if self.0.len() >= 2 * BATCH {
             slots.put_back(self.0.drain(..BATCH), release);
@@ -118,7 +116,7 @@ impl Stock {
     }
 
     /// Gives all to the common list, through `release`.
-    pub(crate) fn empty(&mut self, slots: &Slots, release: impl FnMut(u32)) {
+    pub(crate) fn empty(&mut self, slots: &Slots, release: impl FnOnce(&[u32])) {
         slots.put_back(self.0.drain(..), release);
     }
 }
@@ -148,27 +146,27 @@ mod loom_tests {
         }
 
         fn take(&self, stock: &mut Stock) -> u32 {
-            let guard = |slot| {
-                assert_eq!(self.replace(slot, EMPTY), UNGUARDED, "a slot is guarded once");
-                Ok(())
+            let guard = |slots: Range<u32>| {
+                let guarded = slots.map(|slot| assert_eq!(self.replace(slot, EMPTY), UNGUARDED, "a slot is guarded once"));
+                (guarded.count(), Ok(()))
             };
             let slot = stock.take(&self.slots, guard).expect("there are enough");
             assert_ne!(self.replace(slot, DIRTY), UNGUARDED);
             slot
         }
 
-        fn release(&self, slot: u32) {
-            assert_eq!(self.replace(slot, EMPTY), DIRTY, "pages are given back after their use");
+        fn release(&self, slots: &[u32]) {
+            slots.iter().for_each(|&slot| assert_eq!(self.replace(slot, EMPTY), DIRTY, "pages are given back after their use"));
         }
 
         fn work(&self) {
             let mut stock = Stock::new();
             let slots = [self.take(&mut stock), self.take(&mut stock)];
-            slots.into_iter().for_each(|slot| stock.give(slot, &self.slots, |slot| self.release(slot)));
+            slots.into_iter().for_each(|slot| stock.give(slot, &self.slots, |slots| self.release(slots)));
             // The one that stayed in stock.
             let slot = self.take(&mut stock);
-            stock.give(slot, &self.slots, |slot| self.release(slot));
-            stock.empty(&self.slots, |slot| self.release(slot));
+            stock.give(slot, &self.slots, |slots| self.release(slots));
+            stock.empty(&self.slots, |slots| self.release(slots));
         }
     }
 

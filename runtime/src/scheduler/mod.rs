@@ -1,7 +1,7 @@
 //! Owns what the workers of a runtime share, and with it how work is handed to a worker from elsewhere.
 //!
 //! The loop is in `worker`; who may sleep, in `idle`, and who polls before, in `spin`; the coroutines that have not run, in `spawn_queue`; the way in from
-//! other threads, in `inbox`; what a coroutine sees of its worker, in `current`; what is told of coroutines to who listens, in `trace`; the end
+//! other threads, in `inbox`; what parked stacks give back, in `trimmer`; what a coroutine sees of its worker, in `current`; what is told of coroutines to who listens, in `trace`; the end
 //! of it all, in `shutdown`, and its phases in `phase`.
 //!
 //! Invariants:
@@ -24,6 +24,8 @@ pub(crate) mod spawn_queue;
 mod spin;
 #[cfg(not(loom))]
 pub(crate) mod trace;
+#[cfg(not(loom))]
+pub(crate) mod trimmer;
 #[cfg(not(loom))]
 pub(crate) mod worker;
 

@@ -20,6 +20,7 @@ use super::shared::{Command, Shared};
 use super::spawn_queue::SpawnQueue;
 use super::spin::{SPIN_TIME, Spinning};
 use super::trace::Trace;
+use super::trimmer::Trimmer;
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::{Resumed, Suspend};
 #[cfg(not(any(miri, weald_baton)))]
@@ -56,6 +57,7 @@ pub(crate) struct Worker {
     /// Whose turn it is: the unstarted or the started.
     unstarted_next: bool,
     spinning: Spinning,
+    trimmer: Option<Trimmer>,
     /// When the sockets were looked at.
     polled: Instant,
     phase: Phase,
@@ -97,10 +99,16 @@ impl Worker {
             hooks: Vec::new(),
             unstarted_next: false,
             spinning: Spinning::new(),
+            trimmer: None,
             polled: Instant::from_nanos(0),
             phase: Phase::Running,
             trace,
         }
+    }
+
+    /// Has the stacks of coroutines trimmed that are parked for so long.
+    pub(crate) fn trim_after(self, time: Option<Duration>) -> Self {
+        Self { trimmer: time.map(Trimmer::new), ..self }
     }
 
     /// The whole life of a worker with a thread of its own.
@@ -153,6 +161,10 @@ impl Worker {
         if let Some(task) = local.shared.spawns.take_one_outside() {
             // Here and not only when there is nothing else: workers that are never idle must not starve it.
             local.spawned.push(task);
+        }
+        if let Some(trimmer) = &mut self.trimmer {
+            trimmer.observe(counters.parks.get(), now);
+            trimmer.poll(&local.started, now);
         }
         round.busy |= self.each_hook(now, "poll", |hook, context| hook.poll(context));
         self.run_coroutines(now, &mut round);
@@ -453,6 +465,11 @@ impl Worker {
         let deadline = self.next_deadline();
         let local = Rc::clone(&self.local);
         let (shared, worker) = (&local.shared, &local.worker);
+        let trim = self.trimmer.as_mut().and_then(|trimmer| {
+            // What parked in the last round.
+            trimmer.observe(worker.counters.parks.get(), local.clock.get());
+            trimmer.due()
+        });
         let Some(reactor) = &mut self.reactor else { return };
         worker.counters.sleeps.bump();
         worker.counters.sleeps_until.set(deadline.map_or(u64::MAX, Instant::as_nanos));
@@ -461,7 +478,7 @@ impl Worker {
         worker.sleeper.prepare();
         // The second look, behind the fence: see `idle`.
         if !local.has_news() && shared.phase() == self.phase {
-            let timeout = deadline.map(|deadline| deadline - Instant::now());
+            let timeout = deadline.into_iter().chain(trim).min().map(|deadline| deadline - Instant::now());
             let _entered = current::enter(&local);
             poll(reactor, timeout);
         }

@@ -19,7 +19,7 @@ pub(crate) struct Inspection<'a> {
     pub(crate) parked: bool,
     pub(crate) shielded: bool,
     pub(crate) cancelled: bool,
-    /// Where its stack lies, and about where it ended at the last park.
+    /// Where its stack lies, and where it ended at the last park.
     pub(crate) stack: Option<(Bounds, usize)>,
 }
 

@@ -55,6 +55,8 @@ impl TaskQueue {
 pub(crate) struct StartedTasks {
     newest: Cell<Option<TaskPtr>>,
     count: Cell<usize>,
+    /// Where the walk goes on.
+    walk: Cell<Option<TaskPtr>>,
 }
 
 impl StartedTasks {
@@ -76,6 +78,9 @@ impl StartedTasks {
     pub(crate) fn remove(&self, task: TaskPtr) {
         let owner = task.owner();
         let (previous, next) = (owner.previous_started.take(), owner.next_started.take());
+        if self.walk.get() == Some(task) {
+            self.walk.set(next);
+        }
         match previous {
             Some(previous) => previous.owner().next_started.set(next),
             None => self.newest.set(next),
@@ -84,6 +89,18 @@ impl StartedTasks {
             next.owner().previous_started.set(previous);
         }
         self.count.set(self.count.get() - 1);
+    }
+
+    /// Begins a walk over all that are there, which goes on between inserts and removes.
+    pub(crate) fn begin_walk(&self) {
+        self.walk.set(self.newest.get());
+    }
+
+    /// The next of the walk. What was inserted since it began is not on it.
+    pub(crate) fn walk(&self) -> Option<TaskPtr> {
+        let task = self.walk.get()?;
+        self.walk.set(task.owner().next_started.get());
+        Some(task)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -22,6 +22,7 @@ use std::mem::{self, ManuallyDrop};
 use std::panic::{self, AssertUnwindSafe};
 
 use self::stack::Stack;
+pub(crate) use self::stack::{Pages, give_back};
 use self::worker_state::WorkerState;
 pub(crate) use self::worker_state::worker_thread;
 use super::{Resumed, Suspend};

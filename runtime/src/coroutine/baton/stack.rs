@@ -29,9 +29,36 @@ impl Bounds {
         match *self {}
     }
 
+    /// The pages that hold nothing live.
+    pub(crate) fn unused(&self, _stack_pointer: usize) -> Option<Pages> {
+        match *self {}
+    }
+
     /// Bytes of the usable stack that memory is spent on.
     pub(crate) fn resident(&self) -> usize {
         match *self {}
+    }
+}
+
+/// Pages of a stack, of which there is no value either.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pages {}
+
+impl Pages {
+    /// Whether memory is spent on the highest page.
+    pub(crate) fn is_top_resident(&self) -> bool {
+        match *self {}
+    }
+}
+
+/// Gives pages back to the system.
+///
+/// # Safety
+///
+/// None is there to be given.
+pub(crate) unsafe fn give_back(pages: &[Pages]) {
+    for page in pages {
+        match *page {}
     }
 }
 
