@@ -74,6 +74,13 @@ pub struct WorkerMetrics {
     pub spin_hits: u64,
     /// Times that it polled and then had to sleep.
     pub spin_misses: u64,
+    /// Coroutines that could run when its last round ended, and have run before or can run nowhere else; those that no
+    /// worker has taken are [`Metrics::not_taken`].
+    pub queued: u64,
+    /// Of the last round, those that other threads had woken, or pinned here.
+    pub inbox: u64,
+    /// Timers armed when its last round ended: waits with a deadline, and sleeps.
+    pub armed: u64,
 }
 
 impl WorkerMetrics {
@@ -94,10 +101,13 @@ impl WorkerMetrics {
             sleeps: counters.sleeps.get(),
             spin_hits: counters.spin_hits.get(),
             spin_misses: counters.spin_misses.get(),
+            queued: counters.queued.get(),
+            inbox: counters.inbox.get(),
+            armed: counters.armed.get(),
         }
     }
 
-    /// Every count with its name. That of the facade is `weald_<name>_total`.
+    /// Every count that only grows, with its name. That of the facade is `weald_<name>_total`.
     #[must_use]
     pub fn named(&self) -> [(&'static str, u64); 14] {
         [
@@ -118,6 +128,12 @@ impl WorkerMetrics {
         ]
     }
 
+    /// Every length of a queue with its name. That of the facade is `weald_<name>`.
+    #[must_use]
+    pub fn lengths(&self) -> [(&'static str, u64); 3] {
+        [("queued", self.queued), ("inbox", self.inbox), ("armed", self.armed)]
+    }
+
     fn add(&mut self, other: &Self) {
         self.switches += other.switches;
         self.parks += other.parks;
@@ -133,6 +149,9 @@ impl WorkerMetrics {
         self.sleeps += other.sleeps;
         self.spin_hits += other.spin_hits;
         self.spin_misses += other.spin_misses;
+        self.queued += other.queued;
+        self.inbox += other.inbox;
+        self.armed += other.armed;
     }
 }
 
@@ -182,7 +201,7 @@ impl Metrics {
     /// Gives the counts to the process's recorder of the `metrics` facade; call it once in a while, or when the recorder is read.
     ///
     /// Counters, with the labels `runtime` and `worker` (a number): `weald_<name>_total` for each name of
-    /// [`WorkerMetrics::named`]. Counter with the label `runtime`: `weald_spawned_outside_total`. Gauges with the label `runtime`:
+    /// [`WorkerMetrics::named`]. Gauges with the same labels: `weald_<name>` for each of [`WorkerMetrics::lengths`]. Counter with the label `runtime`: `weald_spawned_outside_total`. Gauges with the label `runtime`:
     /// `weald_coroutines_alive`, `weald_coroutines_not_taken`, `weald_stacks_free`, `weald_blocking_queued`, `weald_blocking_running`,
     /// `weald_blocking_threads`; and the counter `weald_blocking_jobs_total`.
     #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
@@ -192,6 +211,10 @@ impl Metrics {
             for (name, count) in worker.named() {
                 let labels = vec![runtime(), metrics::Label::new("worker", index.to_string())];
                 metrics::counter!(format!("weald_{name}_total"), labels).absolute(count);
+            }
+            for (name, length) in worker.lengths() {
+                let labels = vec![runtime(), metrics::Label::new("worker", index.to_string())];
+                metrics::gauge!(format!("weald_{name}"), labels).set(length as f64);
             }
         }
         metrics::counter!("weald_spawned_outside_total", vec![runtime()]).absolute(self.spawned_outside);

@@ -99,6 +99,11 @@ impl<T> TimerWheel<T> {
         self.entries.release(key.index)
     }
 
+    /// How many are armed.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.used
+    }
+
     /// Gives out every entry whose deadline is at or before `now`, tick by tick. A `now` earlier than one passed before
     /// counts as that one for ordering, but still gives out nothing that lies after it.
     pub(crate) fn expire(&mut self, now: Instant, mut expired: impl FnMut(T)) {
@@ -241,11 +246,12 @@ fn tick_of(nanos: u64) -> u64 {
 struct Slab<T> {
     chunks: Vec<Box<[Entry<T>]>>,
     free: u32,
+    used: usize,
 }
 
 impl<T> Slab<T> {
     fn new() -> Slab<T> {
-        Slab { chunks: Vec::new(), free: NIL }
+        Slab { chunks: Vec::new(), free: NIL, used: 0 }
     }
 
     fn allocate(&mut self, deadline: u64, value: T) -> u32 {
@@ -258,6 +264,7 @@ impl<T> Slab<T> {
         entry.value = Some(value);
         let next = entry.next;
         self.free = next;
+        self.used += 1;
         index
     }
 
@@ -281,6 +288,7 @@ impl<T> Slab<T> {
         entry.next = free;
         let value = entry.value.take();
         self.free = index;
+        self.used -= 1;
         value
     }
 

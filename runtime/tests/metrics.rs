@@ -47,6 +47,50 @@ fn timers_and_wakes_from_other_workers_are_counted() {
 }
 
 #[test]
+fn lengths_of_queues_are_those_of_the_last_round() {
+    sim::run(1, || {
+        let handle = Handle::current().expect("inside");
+        let sleepers: Vec<_> = (0..3).map(|_| spawn_local(|| sleep(Duration::from_secs(1)))).collect();
+        let remote: Vec<_> = (0..4).map(|_| spawn_on(1, || sleep(Duration::from_millis(2)))).collect();
+        sleep(Duration::from_millis(1));
+        let metrics = handle.metrics();
+        // Its own is gone or not, as the round may be.
+        assert!((3..=4).contains(&metrics.workers[0].armed) && metrics.workers[1].armed == 4, "{metrics:?}");
+        remote.into_iter().for_each(|one| one.join().expect("no panic"));
+        let yielders: Vec<_> = (0..5).map(|_| spawn_local(|| (0..1_000).for_each(|_| yield_now()))).collect();
+        (0..500).for_each(|_| yield_now());
+        let metrics = handle.metrics();
+        assert_eq!((metrics.workers[0].queued, metrics.workers[1].queued), (6, 0), "the yielders, and who asks");
+        yielders.into_iter().for_each(|one| one.join().expect("no panic"));
+        sleepers.into_iter().for_each(|one| one.join().expect("no panic"));
+        let metrics = handle.metrics();
+        assert_eq!((metrics.workers[1].armed, metrics.total.inbox), (0, metrics.workers[0].inbox + metrics.workers[1].inbox));
+    });
+}
+
+#[test]
+fn what_came_while_a_worker_was_held_is_the_length_of_its_inbox() {
+    let runtime = Runtime::builder().workers(1).build().expect("a runtime");
+    let handle = runtime.handle();
+    let waiting = |_| {
+        let own = handle.clone();
+        handle.spawn(move || {
+            park();
+            own.metrics().workers[0].inbox
+        })
+    };
+    let parked: Vec<_> = (0..5).map(waiting).collect();
+    while handle.metrics().total.parks < 5 {
+        std::thread::yield_now();
+    }
+    let all: Vec<_> = parked.iter().map(|one| one.coroutine()).collect();
+    let holds = handle.spawn(move || std::thread::scope(|scope| drop(scope.spawn(|| all.iter().for_each(|one| one.unpark())).join())));
+    holds.join().expect("no panic");
+    let seen: Vec<_> = parked.into_iter().map(|one| one.join().expect("no panic")).collect();
+    assert_eq!(seen.iter().max(), Some(&5), "{seen:?}");
+}
+
+#[test]
 fn stacks_and_what_no_worker_has_taken_are_counted() {
     let (before, after) = counted(|| (0..5).for_each(|_| drop(spawn(yield_now))));
     assert_eq!((before.not_taken, after.not_taken), (0, 5));
@@ -140,6 +184,6 @@ mod facade {
         assert_eq!(seen["weald_timers_total[runtime=test,worker=0]"], 1.0);
         assert_eq!(seen["weald_coroutines_alive[runtime=test]"], 1.0);
         assert_eq!(seen["weald_blocking_threads[runtime=test]"], 0.0);
-        assert_eq!(seen.len(), 2 * metrics.total.named().len() + 8);
+        assert_eq!(seen.len(), 2 * (metrics.total.named().len() + metrics.total.lengths().len()) + 8);
     }
 }

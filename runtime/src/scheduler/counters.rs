@@ -56,6 +56,10 @@ pub(crate) struct Counters {
     pub(crate) sleeps: Count,
     pub(crate) spin_hits: Count,
     pub(crate) spin_misses: Count,
+    /// As of the end of its last round: coroutines in its queue, those that came by its inbox in that round, and armed timers.
+    pub(crate) queued: Count,
+    pub(crate) inbox: Count,
+    pub(crate) armed: Count,
     /// While it sleeps: when it wakes by itself, in nanoseconds of the clock, or `u64::MAX`; and how many hooks it has.
     pub(crate) sleeps_until: Count,
     pub(crate) hooks: Count,
@@ -80,6 +84,9 @@ impl Counters {
             sleeps: Count::default(),
             spin_hits: Count::default(),
             spin_misses: Count::default(),
+            queued: Count::default(),
+            inbox: Count::default(),
+            armed: Count::default(),
             sleeps_until: Count::default(),
             hooks: Count::default(),
         }

@@ -150,10 +150,12 @@ impl Worker {
             self.polled = now;
         }
         local.expire_timers(now);
+        let came_before = counters.remote_wakes.get();
         local.worker.inbox.drain(|node| {
             counters.remote_wakes.bump();
             local.queue.push(TaskPtr::from_node(node));
         });
+        counters.inbox.set(counters.remote_wakes.get() - came_before);
         for command in local.worker.take_commands() {
             round.busy = true;
             self.execute(command);
@@ -172,6 +174,8 @@ impl Worker {
             round.busy |= self.each_hook(Instant::now(), "flush", |hook, context| hook.flush(context));
             self.remove_hooks_unless("next_timeout", |installed| installed.timeout = installed.hook.next_timeout());
         }
+        counters.queued.set(local.queue.len() as u64);
+        counters.armed.set(local.timers.borrow().len() as u64);
         round.busy |= round.ran > 0 || !local.queue.is_empty() || !local.spawned.is_empty();
         if self.phase != Phase::Running {
             self.count_remaining();

@@ -12,6 +12,7 @@ use crate::primitive::atomic::Ordering;
 #[derive(Default)]
 pub(crate) struct TaskQueue {
     ends: Cell<Option<(TaskPtr, TaskPtr)>>,
+    len: Cell<usize>,
 }
 
 impl TaskQueue {
@@ -26,6 +27,7 @@ impl TaskQueue {
             }
         };
         self.ends.set(Some((oldest, task)));
+        self.len.set(self.len.get() + 1);
     }
 
     /// Takes the oldest.
@@ -33,11 +35,16 @@ impl TaskQueue {
         let (oldest, newest) = self.ends.get()?;
         let next = NonNull::new(oldest.header().next.load(Ordering::Relaxed));
         self.ends.set(next.map(|next| (TaskPtr(next), newest)));
+        self.len.set(self.len.get() - 1);
         Some(oldest)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.ends.get().is_none()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.get()
     }
 
     /// Visits all, the oldest first; `visit` must not push or pop.
