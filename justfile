@@ -37,6 +37,10 @@ interop:
 guards:
     tests/guards/run.sh
 
+# Break the concurrent code in one place at a time: the models and tests must notice
+mutants *NAMES:
+    tests/mutants/run.sh {{NAMES}}
+
 # Throughput beside quinn, alternating
 bench *ARGS:
     cargo run --release --bin weald -- bench quic {{ARGS}}

@@ -170,7 +170,24 @@ fn loom_rw_lock_excludes_and_wakes() {
     });
 }
 
-/// A writer in line gives up: the reader that it held back comes in.
+/// A writer in line gives up: the reader that it held back comes in beside the one who is inside and stays.
+#[test]
+fn loom_rw_lock_leaver_lets_readers_in() {
+    model(|| {
+        let lock = Arc::new(RwLock::new(0));
+        let mine = lock.read();
+        let hasty = {
+            let lock = lock.clone();
+            thread::spawn(move || lock.write_deadline(AT_ONCE).map(|mut value| *value += 1).is_ok())
+        };
+        assert_eq!(*lock.read(), 0);
+        drop(mine);
+        let written = i32::from(hasty.join().unwrap());
+        assert_eq!(*lock.read(), written);
+    });
+}
+
+/// A writer in line gives up while the reader inside goes: the reader that it held back comes in.
 #[test]
 fn loom_rw_lock_leaver_serves_those_behind() {
     model(|| {
