@@ -238,6 +238,7 @@ impl Driver {
             let _ = worker.stop();
         }
         shared.spawns.clear();
+        self.network.forget_events();
         let report = shared.exits.report(shared.workers.len());
         fault.or_else(|| (!report.is_clean()).then(|| report.to_string()))
     }

@@ -144,9 +144,10 @@ fn edge(stream: &SimulatedStream, direction: Direction) {
 fn connected() -> (Node, SimulatedStream) {
     fn hold() {
         let listener = network().expect("a simulation").listen(address("0.0.0.0:80"), 4).expect("a free port");
+        let mut held = Vec::new();
         loop {
             sleep(SECOND);
-            std::mem::forget(listener.try_accept());
+            held.extend(listener.try_accept());
         }
     }
     let server = node("server").start();
@@ -214,6 +215,20 @@ fn a_scheduled_crash_and_one_from_within() {
         });
         assert!(suicide.join().expect_err("unwound").is_cancelled());
     });
+}
+
+#[test]
+fn a_change_that_did_not_come_to_be_keeps_nothing() {
+    let kept = Arc::new(());
+    let seen = Arc::downgrade(&kept);
+    run(1, || {
+        let server = node("server").start();
+        network().expect("a simulation").schedule(Instant::now() + SECOND, move |_: &Network| {
+            drop(kept);
+            server.crash();
+        });
+    });
+    assert!(seen.upgrade().is_none(), "the change and the network own each other");
 }
 
 #[test]
