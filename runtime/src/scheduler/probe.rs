@@ -148,10 +148,10 @@ fn answer() -> bool {
     let raw = unsafe { &mut *ROOM.0.get() };
     *raw = Raw::EMPTY;
     if let Some(task) = current::with(|local| local?.running.get()) {
-        let seen = task.inspect();
-        raw.coroutine = Some(seen.id);
-        raw.spawned_at = seen.spawned_at;
-        let name = seen.name.unwrap_or_default().as_bytes();
+        let (id, name, spawned_at) = task.identity();
+        raw.coroutine = Some(id);
+        raw.spawned_at = spawned_at;
+        let name = name.unwrap_or_default().as_bytes();
         raw.name_len = name.len().min(NAME);
         raw.name[..raw.name_len].copy_from_slice(&name[..raw.name_len]);
         // SAFETY: this walk shares nothing with others: the crate's lock is for the platforms that need one.

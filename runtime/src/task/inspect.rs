@@ -24,6 +24,13 @@ pub(crate) struct Inspection<'a> {
 }
 
 impl TaskPtr {
+    /// The task's number, name, and where it was spawned, none of which ever changes: for a signal handler, which may interrupt a
+    /// change of what does.
+    pub(crate) fn identity<'a>(self) -> (u64, Option<&'a str>, Option<&'static Location<'static>>) {
+        let header = self.header();
+        (header.id, header.name(), header.spawned_at)
+    }
+
     /// For the home worker, whose list or queue keeps the task alive for as long as it is looked at.
     pub(crate) fn inspect<'a>(self) -> Inspection<'a> {
         let header = self.header();
