@@ -29,6 +29,10 @@ loom BOUND="2":
 fuzz SECONDS="60":
     tests/fuzz/run.sh {{SECONDS}}
 
+# The runtime's tests under AddressSanitizer, ThreadSanitizer and Miri (needs a nightly compiler); TOOL is asan, tsan, miri or all
+sanitizers TOOL="all":
+    tests/sanitizers/run.sh {{TOOL}}
+
 # Against real peers: quinn in the test suite, aioquic in a virtual environment that the script makes
 interop:
     tests/interop/run.sh

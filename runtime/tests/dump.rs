@@ -65,8 +65,8 @@ fn tells_where_a_coroutine_was_spawned_and_parked_and_for_how_long() {
     let spawned_at = coroutine.spawned_at.expect("known");
     assert_eq!((spawned_at.file(), spawned_at.line()), (file!(), spawned_line));
     assert_eq!(coroutine.parked_at.map(Location::line), Some(spawned_line + 2));
-    // The stacks of the baton backend are threads', of which it knows nothing.
-    if cfg!(not(any(miri, weald_baton))) {
+    // The stacks of the baton backend are threads', of which it knows nothing. AddressSanitizer keeps large frames elsewhere.
+    if cfg!(not(any(miri, weald_baton, weald_asan))) {
         let stack = coroutine.stack.expect("it has one");
         assert!((20_000..32_000).contains(&stack.used), "{stack:?}");
         assert!(stack.resident >= 20_000 && stack.resident <= stack.size, "{stack:?}");
@@ -157,19 +157,22 @@ fn every_blocking_call_names_the_callers_line() {
 fn many_coroutines_are_counted_by_place_and_few_are_described() {
     let runtime = runtime();
     let handle = runtime.handle();
+    // Where coroutines are threads there are no more than a few.
+    const COUNT: usize = if cfg!(any(miri, weald_baton)) { 300 } else { 10_000 };
     let (sender, receiver) = channel::bounded::<u8>(1);
-    for _ in 0..10_000 {
+    for _ in 0..COUNT {
         let receiver = receiver.clone();
         let _detached = handle.spawn(move || receiver.recv());
     }
     let _detached = handle.spawn(|| sleep(Duration::from_secs(3600)));
     let dump = dump_until(&handle, |dump| {
-        dump.groups.len() == 2 && dump.groups.iter().all(|group| group.state == CoroutineState::Parked) && dump.count() == 10_001
+        let parked = dump.groups.iter().filter(|group| group.state == CoroutineState::Parked).map(|group| group.count);
+        parked.sum::<usize>() == COUNT + 1
     });
-    assert_eq!((dump.groups[0].count, dump.groups[1].count), (10_000, 1));
+    assert_eq!((dump.groups[0].count, dump.groups[1].count), (COUNT, 1));
     assert_eq!(dump.coroutines.len(), INDIVIDUALS + 1, "the one at a place of its own is not lost");
     let text = dump.to_string();
-    assert!(text.contains("    10000 parked at ") && text.contains("\nand 9900 more"), "{text}");
+    assert!(text.contains(&format!("{COUNT} parked at ")) && text.contains(&format!("\nand {} more", COUNT - INDIVIDUALS)), "{text}");
     drop(sender);
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The test runs itself again under gdb; without gdb it says so and proves nothing.
 
+#![cfg(not(any(miri, weald_baton)))]
+
 use std::process::Command;
 
 const TEST: &str = "a_backtrace_goes_through_the_users_frames_and_ends";

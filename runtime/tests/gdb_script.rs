@@ -2,6 +2,8 @@
 //!
 //! The test runs itself again under gdb; without gdb it says so and proves nothing.
 
+#![cfg(not(any(miri, weald_baton)))]
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;

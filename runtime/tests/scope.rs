@@ -236,10 +236,12 @@ fn a_child_that_cannot_end_leaks_its_whole_scope() {
     let runtime = runtime();
     let dropped = Arc::new(AtomicBool::new(false));
     let flag = Flag(Arc::clone(&dropped));
+    let (started, starts) = std::sync::mpsc::channel();
     let owner = runtime.handle().spawn(move || {
         let borrowed = flag;
         scope(|s| {
             s.spawn(|| {
+                started.send(()).expect("the test listens");
                 loop {
                     let _ = catch_unwind(park);
                     assert!(!borrowed.0.load(Ordering::Relaxed));
@@ -247,7 +249,7 @@ fn a_child_that_cannot_end_leaks_its_whole_scope() {
             });
         });
     });
-    sleep(Duration::from_millis(20));
+    starts.recv().expect("it starts");
     let report = runtime.shutdown(Duration::from_millis(5));
     assert_eq!(report.leaked.len(), 2, "{report}");
     assert!(!owner.is_finished() && !dropped.load(Ordering::Relaxed), "what the child borrows is leaked, not dropped");

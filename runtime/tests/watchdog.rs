@@ -78,6 +78,7 @@ fn spins_for_ever(until: Instant) -> u64 {
 }
 
 #[test]
+#[cfg_attr(any(miri, weald_baton), ignore = "the interrupted thread is not the coroutine's in the baton backend")]
 fn a_coroutine_that_holds_its_worker_is_named_once_with_its_stack() {
     let (log, _guard) = log();
     let runtime = Runtime::builder().workers(1).watchdog(Some(Duration::from_millis(10))).build().expect("a runtime");
@@ -109,6 +110,7 @@ fn coroutines_that_yield_are_left_alone() {
 }
 
 #[test]
+#[cfg_attr(any(miri, weald_baton), ignore = "the interrupted thread is not the coroutine's in the baton backend")]
 fn the_dump_names_who_holds_a_worker() {
     let (_log, _guard) = log();
     let runtime = Runtime::builder().workers(1).watchdog(Some(Duration::from_secs(60))).build().expect("a runtime");

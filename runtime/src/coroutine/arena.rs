@@ -166,6 +166,9 @@ fn mapping_limit() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use super::*;
 
     const USABLE: usize = SLOT_SIZE - GUARD_SIZE;
@@ -196,6 +199,32 @@ mod tests {
         assert_eq!(arena.slots.free(), 3);
         let mut other = StackCache::new(arena);
         other.take(None).expect("returned by the first");
+    }
+
+    #[test]
+    fn a_hundred_thousand_unwound_coroutines_return_their_slots() {
+        const COUNT: usize = 100_000;
+        let runtime = crate::Runtime::builder().workers(2).build().expect("a runtime");
+        let arena = Arc::clone(&runtime.handle().shared.arena);
+        let started = Arc::new(AtomicUsize::new(0));
+        runtime.run(|| {
+            for _ in 0..COUNT {
+                let started = Arc::clone(&started);
+                drop(crate::spawn(move || {
+                    started.fetch_add(1, Ordering::Relaxed);
+                    loop {
+                        crate::park();
+                    }
+                }));
+            }
+            while started.load(Ordering::Relaxed) < COUNT {
+                crate::yield_now();
+            }
+        });
+        let report = runtime.shutdown(Duration::from_millis(1));
+        assert!(report.is_clean(), "{report}");
+        assert!(arena.slots.used_ever() as usize >= COUNT);
+        assert_eq!(arena.slots.free(), arena.slots.used_ever() as usize);
     }
 
     #[test]

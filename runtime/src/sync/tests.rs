@@ -285,7 +285,7 @@ fn rw_lock_lends_to_readers_or_to_one_writer() {
             scope.spawn(move || {
                 let mut random = fastrand::Rng::with_seed(seed);
                 let mut written = 0;
-                while written < 5_000 {
+                while written < rounds(5_000) {
                     let guard = match random.u8(..8) {
                         0 => lock.try_write(),
                         1 => lock.write_timeout(Duration::from_micros(random.u64(..50))).ok(),
@@ -321,7 +321,7 @@ fn rw_lock_lends_to_readers_or_to_one_writer() {
             });
         }
     });
-    assert_eq!(lock.into_inner(), (20_000, 20_000));
+    assert_eq!(lock.into_inner(), (rounds(20_000), rounds(20_000)));
 }
 
 #[test]
