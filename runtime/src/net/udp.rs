@@ -11,7 +11,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use super::batch::{Queue, RecvBatch, SendBatch};
 use super::descriptor::{Descriptor, wait_error};
@@ -22,7 +21,7 @@ use crate::reactor::{Direction, Drained};
 use crate::sim::network::SimulatedSocket;
 use crate::sys::control::Ancillary;
 use crate::sys::message::{Messages, Outgoing};
-use crate::sys::socket::{self, MTU_DISCOVER_PROBE, SocketOption};
+use crate::sys::socket::{self, MTU_DISCOVER_PROBE, Receive, SocketOption};
 use crate::sys::steering;
 use crate::time::Instant;
 use crate::wait_list::Limit;
@@ -36,6 +35,9 @@ const MOST_SEGMENTS: usize = 128;
 const SIMULATED_SEGMENTS: usize = 64;
 
 /// A UDP socket whose blocking calls park the coroutine (or plain thread) that makes them.
+///
+/// It has the calls of std's, but for two. There is no `try_clone`: all calls take `&self`, so that an [`Arc`](std::sync::Arc) of a
+/// socket is a second handle to it, and one that is not shared costs none. There is no `set_nonblocking`: the `try_` calls do not wait.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -52,6 +54,7 @@ const SIMULATED_SEGMENTS: usize = 64;
 pub struct UdpSocket {
     inner: Inner,
     read_timeout: Timeout,
+    write_timeout: Timeout,
 }
 
 enum Inner {
@@ -175,7 +178,7 @@ impl UdpSocketOptions {
             Io::Network(network) => network.bind(self, address).map(Inner::Simulated),
         };
         match inner {
-            Ok(inner) => Ok(UdpSocket { inner, read_timeout: Timeout::default() }),
+            Ok(inner) => Ok(UdpSocket { inner, read_timeout: Timeout::default(), write_timeout: Timeout::default() }),
             Err(error) => Err(io::Error::new(error.kind(), format!("cannot bind UDP {address}: {error}"))),
         }
     }
@@ -190,10 +193,13 @@ impl UdpSocket {
         UdpSocketOptions::default().bind(address)
     }
 
-    /// The address it is bound to.
+    /// The address it is bound to; where that is unspecified and the socket is [connected](Self::connect), what the system chose then.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         match &self.inner {
+            Inner::System(socket) if socket.local.ip().is_unspecified() => {
+                socket::local_address(&socket.descriptor).unwrap_or(socket.local)
+            }
             Inner::System(socket) => socket.local,
             Inner::Simulated(socket) => socket.local_address(),
         }
@@ -231,14 +237,6 @@ impl UdpSocket {
         }
     }
 
-    /// Limits how long the blocking receives wait; `None` is without end.
-    ///
-    /// # Errors
-    /// The limit is zero; use the `try_` calls to wait not at all.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.read_timeout.set(timeout)
-    }
-
     /// Whether a receive may find something: false only after one found nothing and before the reactor learnt of more.
     #[must_use]
     pub fn is_readable(&self) -> bool {
@@ -262,17 +260,23 @@ impl UdpSocket {
     /// # Errors
     /// Nothing has arrived, or as for `recv_from`.
     pub fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.try_receive(buffer, Receive::Take, STALE_ERRORS)
+    }
+
+    /// Receives one datagram after at most so many reports about earlier ones.
+    fn try_receive(&self, buffer: &mut [u8], receive: Receive, stale_errors: usize) -> io::Result<(usize, SocketAddr)> {
         match &self.inner {
             Inner::System(socket) if socket.gro => {
-                let message = "recv_from on a socket with receive offload; use recv_batch";
+                let message = "a plain receive on a socket with receive offload; use recv_batch";
                 Err(io::Error::new(io::ErrorKind::InvalidInput, message))
             }
             Inner::System(socket) => socket.descriptor.try_io(Direction::Read, || {
-                let received = skipping_stale_errors(|| socket::receive_from(&socket.descriptor, buffer))?;
+                let received = skipping(stale_errors, || socket::receive_from(&socket.descriptor, buffer, receive))?;
                 Ok((received, Drained(false)))
             }),
             Inner::Simulated(socket) => socket.source().try_io(Direction::Read, || {
-                let datagram = socket.receive().ok_or(io::ErrorKind::WouldBlock)?;
+                let datagram = if receive == Receive::Peek { socket.peek() } else { socket.receive() };
+                let datagram = datagram.ok_or(io::ErrorKind::WouldBlock)?;
                 let len = datagram.bytes.len().min(buffer.len());
                 buffer[..len].copy_from_slice(&datagram.bytes[..len]);
                 Ok(((len, datagram.remote), Drained(false)))
@@ -319,10 +323,10 @@ impl UdpSocket {
     /// Sends one datagram, waiting for room; returns its length.
     ///
     /// # Errors
-    /// It is longer than a datagram or the interface allows, there is no way to the address, or the shutdown cancelled it.
+    /// `TimedOut` after the write timeout; it is longer than a datagram or the interface allows, there is no way to the address, or the shutdown cancelled it.
     #[track_caller]
     pub fn send_to(&self, bytes: &[u8], remote: SocketAddr) -> io::Result<usize> {
-        self.blocking(Direction::Write, Limit::Never, || self.try_send_to(bytes, remote))
+        self.blocking(Direction::Write, self.write_timeout.limit(), || self.try_send_to(bytes, remote))
     }
 
     /// As [`send_to`](Self::send_to), but fails with `WouldBlock` where that would wait.
@@ -346,11 +350,11 @@ impl UdpSocket {
     /// [`SendBatch::drain_refused`] and fails nothing else.
     ///
     /// # Errors
-    /// The shutdown cancelled it; the rest is still in the batch.
+    /// `TimedOut` when nothing was sent for as long as the write timeout; the shutdown cancelled it. The rest is still in the batch.
     #[track_caller]
     pub fn send_batch(&self, batch: &mut SendBatch) -> io::Result<()> {
         while !batch.is_empty() {
-            self.blocking(Direction::Write, Limit::Never, || self.try_send_batch(batch))?;
+            self.blocking(Direction::Write, self.write_timeout.limit(), || self.try_send_batch(batch))?;
         }
         Ok(())
     }
@@ -546,12 +550,17 @@ fn ask(descriptor: &OwnedFd, options: [SocketOption; 2], bytes: usize) {
 }
 
 /// Repeats an operation that failed because of a signal or of an earlier datagram.
-fn skipping_stale_errors<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn skipping_stale_errors<T>(operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    skipping(STALE_ERRORS, operation)
+}
+
+/// As [`skipping_stale_errors`], of which it skips so many.
+fn skipping<T>(stale_errors: usize, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut repeats = 0;
     loop {
         match operation() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if socket::is_about_earlier_datagram(&error) && repeats < STALE_ERRORS => repeats += 1,
+            Err(error) if socket::is_about_earlier_datagram(&error) && repeats < stale_errors => repeats += 1,
             result => return result,
         }
     }
@@ -577,6 +586,9 @@ fn segmentation_limit() -> usize {
         limit.unwrap_or(1)
     })
 }
+
+mod connected;
+mod settings;
 
 #[cfg(test)]
 mod tests;

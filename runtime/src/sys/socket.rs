@@ -109,14 +109,41 @@ pub(crate) fn send_to(socket: impl AsFd, bytes: &[u8], remote: SocketAddr, ipv6_
     check_len(unsafe { libc::sendto(descriptor, bytes.as_ptr().cast(), bytes.len(), flags, raw.as_ptr(), len) })
 }
 
+/// Sends one datagram to whom the socket is connected to.
+pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the kernel reads `bytes.len()` bytes of `bytes` during the call.
+    check_len(unsafe { libc::send(socket.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+}
+
+/// Connects a UDP socket, which sends nothing.
+pub(crate) fn connect(socket: impl AsFd, remote: SocketAddr, ipv6_socket: bool) -> io::Result<()> {
+    let (raw, len) = RawAddress::encode(remote, ipv6_socket);
+    // SAFETY: the kernel reads `len` bytes of `raw`, which is at least as long.
+    check(unsafe { libc::connect(socket.as_fd().as_raw_fd(), raw.as_ptr(), len) })?;
+    Ok(())
+}
+
+/// What becomes of a datagram that is received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receive {
+    Take,
+    /// It stays, to be received again.
+    Peek,
+}
+
 /// Receives one datagram; what does not fit is cut off, as everywhere with UDP.
-pub(crate) fn receive_from(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+pub(crate) fn receive_from(socket: impl AsFd, bytes: &mut [u8], receive: Receive) -> io::Result<(usize, SocketAddr)> {
+    let flags = match receive {
+        Receive::Take => libc::MSG_DONTWAIT,
+        Receive::Peek => libc::MSG_DONTWAIT | libc::MSG_PEEK,
+    };
     let mut raw = RawAddress::default();
     let mut raw_len = RawAddress::capacity();
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel writes at most `bytes.len()` bytes to `bytes`, `raw_len` to `raw`, and that length back.
     let len = check_len(unsafe {
-        libc::recvfrom(descriptor, bytes.as_mut_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT, raw.as_mut_ptr(), &raw mut raw_len)
+        libc::recvfrom(descriptor, bytes.as_mut_ptr().cast(), bytes.len(), flags, raw.as_mut_ptr(), &raw mut raw_len)
     })?;
     let remote = raw.decode().ok_or_else(|| io::Error::other("a datagram from an address of no IP family"))?;
     Ok((len, remote))

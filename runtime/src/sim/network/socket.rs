@@ -41,6 +41,8 @@ struct Bound {
     local: SocketAddr,
     reuse_port: bool,
     only_v6: bool,
+    /// The only one that it receives from, if it is connected.
+    peer: Option<SocketAddr>,
     source: Arc<Source>,
     received: VecDeque<Datagram>,
     received_bytes: usize,
@@ -62,6 +64,7 @@ impl Flight {
 }
 
 /// A datagram at its receiver.
+#[derive(Clone)]
 pub(crate) struct Datagram {
     pub(crate) bytes: Vec<u8>,
     pub(crate) remote: SocketAddr,
@@ -84,6 +87,7 @@ impl Network {
             local,
             reuse_port: options.reuse_port,
             only_v6: options.only_v6,
+            peer: None,
             source: Arc::clone(&source),
             received: VecDeque::new(),
             received_bytes: 0,
@@ -131,13 +135,27 @@ impl SimulatedSocket {
         Some(datagram)
     }
 
-    /// Sends one datagram at `now`.
-    pub(crate) fn send(&self, now: Instant, datagram: &Outgoing<'_>) -> io::Result<()> {
-        let remote = normal(datagram.remote);
-        let size = datagram.bytes.len();
-        if size > LONGEST_DATAGRAM {
-            return Err(crate::sys::socket::too_long());
-        }
+    /// The oldest datagram that has arrived, which stays.
+    pub(crate) fn peek(&self) -> Option<Datagram> {
+        self.network.lock().sockets.bound.get(&self.id)?.received.front().cloned()
+    }
+
+    /// From now on only what `peer` sends arrives. What has arrived stays.
+    pub(crate) fn connect(&self, peer: SocketAddr) -> io::Result<()> {
+        let peer = normal(peer);
+        self.check_remote(peer)?;
+        let mut state = self.network.lock();
+        let Some(bound) = state.sockets.bound.get_mut(&self.id) else { return Err(crashed()) };
+        bound.peer = Some(peer);
+        Ok(())
+    }
+
+    /// Whom it is connected to.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.network.lock().sockets.bound.get(&self.id)?.peer
+    }
+
+    fn check_remote(&self, remote: SocketAddr) -> io::Result<()> {
         let reachable = match self.local {
             SocketAddr::V4(_) => remote.is_ipv4(),
             SocketAddr::V6(local) => remote.is_ipv6() || (local.ip().is_unspecified() && !self.only_v6),
@@ -145,9 +163,20 @@ impl SimulatedSocket {
         if !reachable || remote.port() == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{remote} is not of the socket's family")));
         }
+        Ok(())
+    }
+
+    /// Sends one datagram at `now`.
+    pub(crate) fn send(&self, now: Instant, datagram: &Outgoing<'_>) -> io::Result<()> {
+        let remote = normal(datagram.remote);
+        let size = datagram.bytes.len();
+        if size > LONGEST_DATAGRAM {
+            return Err(crate::sys::socket::too_long());
+        }
+        self.check_remote(remote)?;
         let mut state = self.network.lock();
         if !state.sockets.bound.contains_key(&self.id) {
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the socket's node has crashed"));
+            return Err(crashed());
         }
         if self.dont_fragment && state.config.mtu.is_some_and(|mtu| size + headers(Protocol::Udp, remote.ip()) > mtu) {
             return Err(crate::sys::socket::too_long());
@@ -158,6 +187,10 @@ impl SimulatedSocket {
         state.send(now, self.host, from, remote, datagram.bytes, ecn);
         Ok(())
     }
+}
+
+fn crashed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the socket's node has crashed")
 }
 
 impl Drop for SimulatedSocket {
@@ -205,7 +238,10 @@ impl Sockets {
         let v6_any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), to.port());
         let any = if to.is_ipv4() { SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), to.port()) } else { v6_any };
         [to, any, v6_any].into_iter().find_map(|address| {
-            let takes = |id: &&SocketId| self.bound.get(id).is_some_and(|bound| covers(bound.local, bound.only_v6, to.ip()));
+            let takes = |id: &&SocketId| {
+                let bound = self.bound.get(id);
+                bound.is_some_and(|bound| covers(bound.local, bound.only_v6, to.ip()) && bound.peer.is_none_or(|peer| peer == from))
+            };
             let sharers: Vec<SocketId> = self.addresses.get(&(host, address))?.iter().filter(takes).copied().collect();
             let index = (hash(from) % sharers.len().max(1) as u64) as usize;
             sharers.get(index).copied()
