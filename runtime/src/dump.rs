@@ -349,6 +349,7 @@ impl Section {
     fn of(local: &Local) -> Self {
         let mut section = Self::default();
         let now = Instant::now();
+        local.commit_last();
         let running = local.running.get();
         local.started.for_each(|task| {
             let runs = running == Some(task);

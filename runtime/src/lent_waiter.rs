@@ -72,7 +72,7 @@ impl LentWaiter {
             let task = TaskPtr::from_node(self.0.cast());
             task.refuse_foreign_thread();
             // A parked task is now the caller's, so it stays without being held.
-            if task.state().unpark() == Wake::Enqueue {
+            if current::wake_uncommitted(task) || task.state().unpark() == Wake::Enqueue {
                 return Woken(Kind::Coroutine(task));
             }
         }

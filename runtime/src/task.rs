@@ -113,6 +113,8 @@ struct Owner {
     locals: Locals,
     /// Inside of a `shield(..)`.
     shield: Cell<bool>,
+    /// Woken by its own worker before its park was committed; until it runs.
+    woken_uncommitted: Cell<bool>,
     previous_started: Cell<Option<TaskPtr>>,
     next_started: Cell<Option<TaskPtr>>,
 }
@@ -362,7 +364,7 @@ impl TaskRef {
 
     /// Sets the token, and enqueues the task where it lives if it is parked.
     pub(crate) fn unpark(&self) {
-        if self.wake(TaskState::unpark) == Wake::Enqueue {
+        if current::wake_uncommitted(self.0) || self.wake(TaskState::unpark) == Wake::Enqueue {
             self.enqueue();
         }
     }
@@ -513,6 +515,7 @@ impl TaskPtr {
             shielded: Cell::new(false),
             locals: Locals::default(),
             shield: Cell::new(false),
+            woken_uncommitted: Cell::new(false),
             previous_started: Cell::new(None),
             next_started: Cell::new(None),
         };
@@ -579,6 +582,12 @@ impl TaskPtr {
     /// Whether the task shields all its parks from cancellation.
     pub(crate) fn shield<'a>(self) -> &'a Cell<bool> {
         &self.owner().shield
+    }
+
+    /// Whether a wake found the task parked but not committed. For the home worker's thread.
+    #[inline]
+    pub(crate) fn woken_uncommitted<'a>(self) -> &'a Cell<bool> {
+        &self.owner().woken_uncommitted
     }
 
     pub(crate) fn is_shielded(self) -> bool {

@@ -196,6 +196,49 @@ fn a_token_given_before_the_park_is_kept_and_a_sleep_does_not_eat_it() {
     });
 }
 
+/// The last coroutine to park is not committed while others run: wakes from its worker and from elsewhere find it all the same.
+#[test]
+fn the_last_to_park_is_woken_by_its_neighbour_and_by_a_thread() {
+    one_worker().run(|| {
+        let (said, heard) = mpsc::channel();
+        let sleeper = spawn(move || {
+            park();
+            said.send(1).expect("heard");
+            park();
+            said.send(2).expect("heard");
+        });
+        let waker = sleeper.coroutine();
+        // It parks, and this one goes on without a park between.
+        yield_now();
+        waker.unpark();
+        yield_now();
+        assert_eq!(heard.try_recv(), Ok(1));
+        std::thread::scope(|scope| {
+            scope.spawn(|| waker.unpark());
+        });
+        assert!(heard.try_recv().is_err(), "its worker is held here");
+        sleeper.join().expect("woken");
+        assert_eq!(heard.try_recv(), Ok(2));
+    });
+}
+
+#[test]
+fn two_wakes_of_one_park_leave_no_token() {
+    one_worker().run(|| {
+        let sleeper = spawn(|| {
+            park();
+            let start = Instant::now();
+            park_timeout(Duration::from_millis(5));
+            start.elapsed()
+        });
+        yield_now();
+        let waker = sleeper.coroutine();
+        waker.unpark();
+        waker.unpark();
+        assert!(sleeper.join().expect("no panic") >= Duration::from_millis(5));
+    });
+}
+
 #[test]
 fn threads_and_coroutines_wake_each_other() {
     let runtime = Runtime::builder().workers(2).build().expect("a runtime");

@@ -22,7 +22,7 @@ use crate::local::Locals;
 use crate::park::{self, Cancellation, Unparked};
 use crate::sim;
 use crate::task::{ShutdownUnwind, StartedTasks, TaskPtr, TaskQueue, TaskRef, Unstarted};
-use crate::task_state::{Wake, Wakeup};
+use crate::task_state::{Commit, Wake, Wakeup};
 use crate::time::Instant;
 use crate::timer_wheel::{TimerKey, TimerWheel};
 
@@ -42,6 +42,9 @@ pub(crate) struct Local {
     pub(crate) timers: RefCell<TimerWheel<TaskPtr>>,
     pub(crate) rng: RefCell<fastrand::Rng>,
     pub(crate) running: Cell<Option<TaskPtr>>,
+    /// The last coroutine that left its stack in order to park. Its park is not committed yet: until then whoever wakes it on this
+    /// thread needs no exchange, and others leave a flag for the commit to find. Empty when the round has run its coroutines.
+    pub(crate) parking: Cell<Option<TaskPtr>>,
     confined: Cell<Option<Confined>>,
     first_id: u64,
     /// The time as of the round's last look at the clock: late by a round, at most, or by what one coroutine holds the worker.
@@ -61,6 +64,7 @@ impl Local {
             timers: RefCell::new(TimerWheel::new(Instant::now())),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             running: Cell::new(None),
+            parking: Cell::new(None),
             confined: Cell::new(None),
             first_id,
             clock: Cell::new(Instant::now()),
@@ -82,6 +86,24 @@ impl Local {
     /// sleep.
     pub(crate) fn has_news(&self) -> bool {
         self.worker.has_work() || !self.shared.spawns.is_empty()
+    }
+
+    /// Commits the park of the last coroutine that left its stack for one, if that was not done: the state words then tell who is
+    /// parked.
+    #[inline]
+    pub(crate) fn commit_last(&self) {
+        if let Some(task) = self.parking.take() {
+            self.commit(task);
+        }
+    }
+
+    /// Commits the park of a coroutine of this worker.
+    #[inline]
+    pub(crate) fn commit(&self, task: TaskPtr) {
+        match task.state().commit_park(task.is_shielded()) {
+            Commit::Parked => self.worker.counters.parks.bump(),
+            Commit::Runnable => self.queue.push(task),
+        }
     }
 
     #[inline(never)]
@@ -214,6 +236,7 @@ pub(crate) struct Parking {
 /// # Panics
 ///
 /// Outside of a coroutine; and with the private payload of a shutdown.
+#[inline(always)]
 #[track_caller]
 pub(crate) fn begin_park(deadline: Option<Instant>, cancellation: Cancellation) -> Result<Parking, Unparked> {
     let location = Location::caller();
@@ -250,12 +273,18 @@ impl Parking {
     ///
     /// With the private payload of a shutdown.
     pub(crate) fn end(&mut self) -> Option<Unparked> {
-        let unparked = match self.task.state().resumed() {
-            Wakeup::Token => Some(Unparked::Token),
-            Wakeup::TimedOut => Some(Unparked::TimedOut),
-            Wakeup::Unwind => None,
-            Wakeup::Cancelled if !self.shielded => Some(Unparked::Cancelled),
-            Wakeup::Cancelled | Wakeup::Nothing => return None,
+        let unparked = if self.task.woken_uncommitted().take() {
+            // Wakes that came later are this one.
+            let _ = self.task.state().take();
+            Some(Unparked::Token)
+        } else {
+            match self.task.state().resumed() {
+                Wakeup::Token => Some(Unparked::Token),
+                Wakeup::TimedOut => Some(Unparked::TimedOut),
+                Wakeup::Unwind => None,
+                Wakeup::Cancelled if !self.shielded => Some(Unparked::Cancelled),
+                Wakeup::Cancelled | Wakeup::Nothing => return None,
+            }
         };
         if let Some(timer) = self.timer.take() {
             in_coroutine(|local, _| local.disarm_timer(timer));
@@ -366,6 +395,21 @@ fn confine<R>(local: &Local, confined: Confined, f: impl FnOnce() -> R) -> R {
     }
     let _restore = Restore(local, local.confined.replace(Some(confined)));
     f()
+}
+
+/// Wakes a coroutine of this thread's worker whose park is not committed. True: it has its token, and the caller enqueues it.
+#[inline]
+#[must_use]
+pub(crate) fn wake_uncommitted(task: TaskPtr) -> bool {
+    with(|local| match local {
+        Some(local) if local.parking.get() == Some(task) => {
+            local.parking.set(None);
+            local.worker.counters.parks.bump();
+            task.woken_uncommitted().set(true);
+            true
+        }
+        _ => false,
+    })
 }
 
 /// Puts a task that the caller owns by its wake into the queue of its home.

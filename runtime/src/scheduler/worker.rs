@@ -5,7 +5,8 @@
 //!
 //! A round: phase of a shutdown; I/O, timers, inbox, commands; hooks poll; coroutines, started and unstarted in turn; hooks
 //! flush. Invariants:
-//! - A coroutine's park is committed, and its end published, here, after its stack was left.
+//! - A coroutine's park is committed, and its end published, here, after its stack was left. A commit waits for the next park, but
+//!   not beyond the round's coroutines: so outside of them the state words tell who is parked.
 //! - Coroutines, their stacks and hooks never leave the worker's thread.
 
 use std::panic::{self, AssertUnwindSafe};
@@ -31,7 +32,7 @@ use crate::primitive::spin_loop;
 use crate::reactor::Reactor;
 use crate::sim::{self, node::Crash};
 use crate::task::{Inspection, JoinError, TaskPtr, Unstarted, panic_message};
-use crate::task_state::{Commit, Wake};
+use crate::task_state::Wake;
 use crate::time::Instant;
 
 /// Coroutines run in one round, at most, before I/O is looked at again.
@@ -39,7 +40,7 @@ const ROUND_TASKS: usize = 128;
 /// Time that coroutines take of one round, at most, before I/O is looked at again; a long one overruns it.
 const ROUND_TIME: Duration = Duration::from_micros(100);
 /// The clock costs as much as a switch, so it is read once for so many.
-const CLOCK_EVERY: usize = 16;
+const CLOCK_EVERY: usize = 32;
 /// Looks at what other threads write, between two looks at the sockets, which are system calls: about 300 ns.
 const SPIN_LOOKS: usize = 8;
 /// While coroutines can run, sockets are looked at so often at most: a system call for each switch would double its cost.
@@ -239,7 +240,11 @@ impl Worker {
         let local = Rc::clone(&self.local);
         let simulated = self.is_simulated();
         while round.ran < ROUND_TASKS {
-            let Some(task) = self.next(&local).or_else(|| self.search(&local, round.ran == 0)) else { break };
+            let next = self.next(&local).or_else(|| {
+                local.commit_last();
+                self.next(&local)
+            });
+            let Some(task) = next.or_else(|| self.search(&local, round.ran == 0)) else { break };
             self.run_one(&local, task, round);
             if !simulated && round.ran.is_multiple_of(CLOCK_EVERY) {
                 local.clock.set(Instant::now());
@@ -248,6 +253,7 @@ impl Worker {
                 }
             }
         }
+        local.commit_last();
     }
 
     /// The next coroutine of this worker's own, started and unstarted in turn.
@@ -309,10 +315,12 @@ impl Worker {
                 round.yielded += 1;
                 local.queue.push(task);
             }
-            Resumed::Suspended(Suspend::Park) => match task.state().commit_park(task.is_shielded()) {
-                Commit::Parked => counters.parks.bump(),
-                Commit::Runnable => local.queue.push(task),
-            },
+            Resumed::Suspended(Suspend::Park) => {
+                // The commit waits for the next park, or the end: in between it may be woken for less. See `Local::parking`.
+                if let Some(former) = local.parking.replace(Some(task)) {
+                    local.commit(former);
+                }
+            }
             Resumed::Finished(stack) => {
                 self.forget(task);
                 local.started.remove(task);
