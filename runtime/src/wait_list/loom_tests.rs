@@ -84,31 +84,53 @@ fn loom_wait_list_two_notifiers_one_waiter() {
     });
 }
 
-/// The notifier that loses against a time-out goes to the next waiter.
+/// A token that is not the notifier's lets the waiter look while the notifier is at work on its node. It touches the payload only
+/// when that is published, and leaves only when the notifier is done.
+#[test]
+fn loom_wait_list_stray_token_against_notify() {
+    model(|| {
+        let mailbox = Mailbox::new();
+        let notifier = {
+            let mailbox = mailbox.clone();
+            loom::thread::spawn(move || {
+                while !mailbox.hand_over(7) {
+                    loom::thread::yield_now();
+                }
+            })
+        };
+        let stray = {
+            let waiter = park::Waiter::current();
+            loom::thread::spawn(move || waiter.unpark())
+        };
+        assert_eq!(mailbox.wait(Limit::Never), (Some(7), Outcome::Claimed));
+        notifier.join().unwrap();
+        stray.join().unwrap();
+    });
+}
+
+/// The notifier that loses against a select, which ends its wait without the lock, goes to the next waiter.
 #[test]
 fn loom_wait_list_loser_goes_to_the_next() {
     model(|| {
         let mailbox = Mailbox::new();
-        let patient = {
-            let mailbox = mailbox.clone();
-            loom::thread::spawn(move || mailbox.wait(Limit::Never))
-        };
-        let hasty = {
-            let mailbox = mailbox.clone();
-            loom::thread::spawn(move || {
-                let (payload, _) = mailbox.wait(at_once());
-                if let Some(number) = payload {
-                    while !mailbox.hand_over(number) {
-                        loom::thread::yield_now();
-                    }
-                }
-            })
-        };
-        while !mailbox.hand_over(7) {
-            loom::thread::yield_now();
+        let (hasty, patient) = (Wait::new(LentWaiter::current()), Wait::new(LentWaiter::current()));
+        let nodes = [Node::new(&hasty, 0, None), Node::new(&patient, 0, None)];
+        for node in &nodes {
+            // SAFETY: removed below, before `nodes` and the waits end.
+            unsafe { mailbox.0.lock().push_back(node) };
         }
-        hasty.join().unwrap();
-        assert_eq!(patient.join().unwrap(), (Some(7), Outcome::Claimed));
+        let notifier = {
+            let mailbox = mailbox.clone();
+            loom::thread::spawn(move || mailbox.hand_over(7))
+        };
+        let left = hasty.withdraw(Withdrawal::TimedOut).is_ok();
+        // SAFETY: pushed into this list above.
+        unsafe { mailbox.0.lock().remove(&nodes[0]) };
+        assert!(notifier.join().unwrap(), "the patient one is still there");
+        // SAFETY: as above.
+        unsafe { mailbox.0.lock().remove(&nodes[1]) };
+        let expected = if left { [None, Some(7)] } else { [Some(7), None] };
+        assert_eq!(nodes.map(Node::into_payload), expected);
     });
 }
 
