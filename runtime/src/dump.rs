@@ -168,7 +168,7 @@ impl Handle {
     /// Asks every worker what its coroutines do, from a coroutine or a plain thread, while they run.
     ///
     /// A coroutine that asks is itself described as running. Each worker looks between two coroutines; one that does not come to it within
-    /// 100 ms is reported as such, without its coroutines. The look takes 0.16 us of the worker's time a coroutine where there are 100,000
+    /// 100 ms is reported as such, without its coroutines. The look takes 0.2 us of the worker's time a coroutine where there are 100,000
     /// (`cargo run --release -p weald-benches --bin ablation` in the repository). In a [hook](crate::Hook), in
     /// [`on_worker_stack`](crate::on_worker_stack) and while a panic unwinds the call blocks its worker for that time.
     ///
