@@ -25,6 +25,9 @@ const REST_AFTER_LOOKS: u32 = 200;
 /// As above, after any other batch.
 const REST_AFTER_TRIMS: u32 = 4;
 
+/// What a batch takes, at most. One that took longer stood still while the system ran others, and that was not its time.
+const LONGEST: Duration = Duration::from_micros(200);
+
 /// One worker's.
 pub(crate) struct Trimmer {
     /// How long a coroutine is parked before its stack is trimmed.
@@ -88,15 +91,33 @@ impl Trimmer {
                 Spare::Pages(pages) => self.pages.push(pages),
             }
         }
-        let rest = if self.pages.len() * 8 < looks { REST_AFTER_LOOKS } else { REST_AFTER_TRIMS };
+        let found = self.pages.len();
         // SAFETY: none of these tasks has run since they were found to be unused, for this is the worker's thread.
         unsafe { coroutine::give_back(&self.pages) };
         self.pages.clear();
         let end = Instant::now();
-        self.rest_until = end + (end - begin) * rest;
+        self.rest_until = end + rest(end - begin, looks, found);
     }
 
     fn walk_by(&mut self, time: Instant) {
         self.next_walk = Some(self.next_walk.map_or(time, |next| next.min(time)));
+    }
+}
+
+/// How long nothing is looked at after a batch of so many looks, of which some found something.
+fn rest(spent: Duration, looks: usize, found: usize) -> Duration {
+    spent.min(LONGEST) * if found * 8 < looks { REST_AFTER_LOOKS } else { REST_AFTER_TRIMS }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_is_long_after_looks_in_vain_but_not_because_the_system_ran_others() {
+        let spent = Duration::from_micros(100);
+        assert_eq!(rest(spent, LOOKS, 31), Duration::from_millis(20));
+        assert_eq!(rest(spent, LOOKS, 32), Duration::from_micros(400));
+        assert_eq!(rest(Duration::from_secs(1), LOOKS, 0), Duration::from_millis(40));
     }
 }
