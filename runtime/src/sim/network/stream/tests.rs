@@ -4,7 +4,8 @@ use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-use super::{SimulatedListener, SimulatedStream, WINDOW};
+use super::end::WINDOW;
+use super::{SimulatedListener, SimulatedStream};
 use crate::reactor::{Direction, Drained};
 use crate::sim::{self, LinkConfig, Network, NetworkConfig, Protocol, Simulation, TraceEntry, Verdict};
 use crate::time::Instant;
