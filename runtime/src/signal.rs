@@ -25,9 +25,10 @@ use std::time::Duration;
 
 pub use libc::{SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
 
-use crate::net::descriptor::{Descriptor, wait_error};
-use crate::net::{Io, Wait, blocking};
+use crate::net::descriptor::Descriptor;
+use crate::net::{Io, Operation, Wait, blocking};
 use crate::reactor::{Direction, Drained, Source};
+use crate::select::Selectable;
 use crate::sys::signal_action::CaughtSignals;
 use crate::time::Instant;
 use crate::wait_list::Limit;
@@ -115,6 +116,28 @@ impl Signals {
         }
     }
 
+    /// As [`recv`](Self::recv), to be selected, see [`select!`](crate::select!). If another arm is chosen, no signal was received.
+    ///
+    /// ```
+    /// use weald_runtime::{channel, select, signal::{SIGTERM, Signals}};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// weald_runtime::run(|| {
+    ///     let (sender, jobs) = channel::unbounded();
+    ///     sender.send("the job").unwrap();
+    ///     let signals = Signals::new([SIGTERM])?;
+    ///     select! {
+    ///         recv(jobs) -> job => assert_eq!(job, Ok("the job")),
+    ///         wait(signals.receiving()) -> signal => println!("ends for signal {}", signal?),
+    ///     }
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn receiving(&self) -> impl Selectable<Output = io::Result<i32>> {
+        Operation::new(&self.inner, Direction::Read, || self.try_recv())
+    }
+
     #[track_caller]
     fn recv_limited(&self, limit: Limit) -> io::Result<i32> {
         blocking(limit, || self.try_recv(), &self.inner, Direction::Read)
@@ -122,10 +145,10 @@ impl Signals {
 }
 
 impl Wait for Inner {
-    fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
+    fn source(&self) -> io::Result<&Source> {
         match self {
-            Inner::System(caught) => caught.wait(direction, deadline),
-            Inner::Simulated(source) => source.wait(direction, deadline).map_err(wait_error),
+            Inner::System(caught) => caught.source(),
+            Inner::Simulated(source) => Ok(source),
         }
     }
 }

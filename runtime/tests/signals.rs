@@ -72,6 +72,37 @@ fn who_waits_is_woken() {
 }
 
 #[test]
+fn signals_are_selected_beside_other_things() {
+    in_child("signals_are_selected_beside_other_things", || {
+        let test = || {
+            let signals = Signals::new([SIGTERM]).expect("signals");
+            weald_runtime::select! {
+                wait(signals.receiving()) -> _ => panic!("none yet"),
+                default(Duration::from_millis(2)) => {}
+            }
+            let (sender, receiver) = weald_runtime::channel::unbounded::<()>();
+            let raising = weald_runtime::channel::after(Duration::from_millis(5));
+            let mut raised = false;
+            let received = loop {
+                weald_runtime::select! {
+                    wait(signals.receiving()) -> signal => break signal.expect("a signal"),
+                    recv(receiver) -> _ => panic!("nothing was sent"),
+                    recv(raising) -> _ => {
+                        raised = true;
+                        raise(SIGTERM);
+                    }
+                    default(LONG) => panic!("it takes too long"),
+                }
+            };
+            assert_eq!((received, raised), (SIGTERM, true));
+            drop(sender);
+        };
+        weald_runtime::run(test);
+        test();
+    });
+}
+
+#[test]
 fn signals_that_cannot_be_caught_are_refused() {
     for signal in [0, 9, 11, 65] {
         assert_eq!(Signals::new([signal]).expect_err("refused").kind(), ErrorKind::InvalidInput);

@@ -18,9 +18,8 @@ use std::sync::{Arc, OnceLock};
 use super::{Wait, cancelled};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicBool, Ordering};
-use crate::reactor::{Direction, Drained, ReactorHandle, Source, WaitError, process_reactor};
+use crate::reactor::{Direction, Drained, ReactorHandle, Source, process_reactor};
 use crate::scheduler::current;
-use crate::time::Instant;
 
 pub(crate) struct Descriptor<D: AsFd = OwnedFd> {
     descriptor: D,
@@ -105,12 +104,9 @@ impl<D: AsFd> Descriptor<D> {
 }
 
 impl<D: AsFd> Wait for Descriptor<D> {
-    fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
-        let Some(registration) = self.open_registration() else {
-            // A new registration counts as ready: the operation is tried once more, and sees what came between.
-            return self.register().map(drop);
-        };
-        registration.source.wait(direction, deadline).map_err(wait_error)
+    fn source(&self) -> io::Result<&Source> {
+        let registration = self.open_registration().map_or_else(|| self.register(), Ok)?;
+        Ok(&registration.source)
     }
 }
 
@@ -141,14 +137,6 @@ impl<D: AsFd> Drop for Descriptor<D> {
             let _ = present.reactor.deregister(&self.descriptor, &present.source);
             registration = present.next.get().map(|next| &**next);
         }
-    }
-}
-
-/// The error of a wait that ended without readiness.
-pub(crate) fn wait_error(error: WaitError) -> io::Error {
-    match error {
-        WaitError::TimedOut => io::ErrorKind::TimedOut.into(),
-        WaitError::Cancelled => cancelled(),
     }
 }
 

@@ -4,8 +4,11 @@
 //! A socket may be made anywhere, and used by coroutines and plain threads alike, also by several at once. In a simulation it
 //! is one of the simulated network.
 //!
+//! What they wait for can be selected, too: see [`select!`](crate::select!).
+//!
 //! Owns what sockets share: congestion marks, where a socket is made, and the loop of a blocking call.
 
+mod arm;
 mod batch;
 pub(crate) mod descriptor;
 mod resolve;
@@ -13,6 +16,7 @@ mod tcp;
 mod timeout;
 mod udp;
 
+pub(crate) use self::arm::Operation;
 pub use self::batch::{Datagrams, RecvBatch, Refused, SendBatch, Transmit};
 pub use self::resolve::ToSocketAddrs;
 pub use self::tcp::{Incoming, TcpListener, TcpStream};
@@ -22,11 +26,10 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use crate::reactor::Direction;
+use crate::reactor::{Direction, Source, WaitError};
 use crate::sim::network::Network;
 use crate::sync;
 use crate::task::JoinError;
-use crate::time::Instant;
 use crate::wait_list::Limit;
 
 /// A congestion mark of an IP packet, RFC 3168 section 5. Its absence (Not-ECT) is `None` where this type is used.
@@ -79,14 +82,13 @@ impl Io {
     }
 }
 
-/// What a blocking call waits for. A trait and not a closure: a closure would stand for its caller's line.
+/// What can be waited for: a socket of either kind.
 pub(crate) trait Wait {
-    /// Parks until the operation that met `WouldBlock` may be tried again.
+    /// Where one waits who has met `WouldBlock`. A new place counts as ready, since nobody knows what came in between.
     ///
     /// # Errors
-    /// `TimedOut` at the deadline; cancelled; no reactor to be had.
-    #[track_caller]
-    fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()>;
+    /// No reactor is to be had.
+    fn source(&self) -> io::Result<&Source>;
 }
 
 /// Repeats an operation until it no longer would block, waiting in between. The clock is read only if it would.
@@ -103,7 +105,15 @@ pub(crate) fn blocking<T>(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,
         }
-        socket.wait(direction, *deadline.get_or_insert_with(|| limit.deadline()))?;
+        let deadline = *deadline.get_or_insert_with(|| limit.deadline());
+        socket.source()?.wait(direction, deadline).map_err(wait_error)?;
+    }
+}
+
+fn wait_error(error: WaitError) -> io::Error {
+    match error {
+        WaitError::TimedOut => io::ErrorKind::TimedOut.into(),
+        WaitError::Cancelled => cancelled(),
     }
 }
 

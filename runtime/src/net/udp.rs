@@ -13,11 +13,12 @@ use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
 use super::batch::{Queue, RecvBatch, SendBatch};
-use super::descriptor::{Descriptor, wait_error};
+use super::descriptor::Descriptor;
 use super::timeout::Timeout;
-use super::{Io, Wait};
+use super::{Io, Operation, Wait};
 use crate::primitive::atomic::{AtomicUsize, Ordering};
-use crate::reactor::{Direction, Drained};
+use crate::reactor::{Direction, Drained, Source};
+use crate::select::Selectable;
 use crate::sim::network::SimulatedSocket;
 use crate::sys::control::Ancillary;
 use crate::sys::message::{Messages, Outgoing};
@@ -320,6 +321,37 @@ impl UdpSocket {
         }
     }
 
+    /// As [`try_recv_from`](Self::try_recv_from), to be selected, see [`select!`](crate::select!). If another arm is chosen,
+    /// nothing was received. The read timeout plays no part.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use weald_runtime::{net::UdpSocket, select};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// weald_runtime::run(|| {
+    ///     let sockets = [UdpSocket::bind("127.0.0.1:0".parse().unwrap())?, UdpSocket::bind("[::1]:0".parse().unwrap())?];
+    ///     sockets[1].send_to(b"ping", sockets[1].local_addr())?;
+    ///     let [mut one, mut other] = [[0; 16]; 2];
+    ///     select! {
+    ///         wait(sockets[0].receiving_from(&mut one)) -> _ => unreachable!("nobody sends to it"),
+    ///         wait(sockets[1].receiving_from(&mut other)) -> received => assert_eq!(received?, (4, sockets[1].local_addr())),
+    ///         default(Duration::from_secs(10)) => panic!("it takes too long"),
+    ///     }
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn receiving_from<'a>(&'a self, buffer: &'a mut [u8]) -> impl Selectable<Output = io::Result<(usize, SocketAddr)>> + 'a {
+        Operation::new(&self.inner, Direction::Read, || self.try_recv_from(buffer))
+    }
+
+    /// As [`try_recv_batch`](Self::try_recv_batch), to be selected, see [`select!`](crate::select!). If another arm is chosen,
+    /// nothing was received, and the batch is empty. The read timeout plays no part.
+    pub fn receiving_batch<'a>(&'a self, batch: &'a mut RecvBatch) -> impl Selectable<Output = io::Result<usize>> + 'a {
+        Operation::new(&self.inner, Direction::Read, || self.try_recv_batch(batch))
+    }
+
     /// Sends one datagram, waiting for room; returns its length.
     ///
     /// # Errors
@@ -408,10 +440,10 @@ impl UdpSocket {
 }
 
 impl Wait for Inner {
-    fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
+    fn source(&self) -> io::Result<&Source> {
         match self {
-            Self::System(socket) => socket.descriptor.wait(direction, deadline),
-            Self::Simulated(socket) => socket.source().wait(direction, deadline).map_err(wait_error),
+            Self::System(socket) => socket.descriptor.source(),
+            Self::Simulated(socket) => Ok(socket.source()),
         }
     }
 }

@@ -142,6 +142,12 @@ impl Source {
         }
     }
 
+    /// Who waits for the direction, to be one of them: without a claim only as long as it does not count as ready.
+    #[cfg(not(loom))]
+    pub(crate) fn waiters(&self, direction: Direction) -> &SpinLock<WaitList<()>> {
+        &self.half(direction).waiters
+    }
+
     /// An edge: the direction counts as ready, and everyone who waits for it is unparked.
     pub(crate) fn set_ready(&self, direction: Direction) {
         self.half(direction).edge(READY);

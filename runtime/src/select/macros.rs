@@ -7,9 +7,28 @@
 /// - `recv(receiver) -> result => body`: a message of a channel or a `oneshot`, as `Result<T, RecvError>`. Also of
 ///   [`after`](crate::channel::after), [`at`](crate::channel::at), [`tick`](crate::channel::tick).
 /// - `send(sender, message) -> result => body`: `Result<(), SendError<T>>`.
-/// - `wait(selectable) -> output => body`: anything [`Selectable`](crate::select::Selectable).
+/// - `wait(selectable) -> output => body`: anything [`Selectable`](crate::select::Selectable), see below.
 /// - `default => body`: if no other arm is ready at once. The macro does not wait then.
 /// - `default(timeout) => body`: if no other arm is ready before the time, a [`Duration`](std::time::Duration), is over.
+///
+/// What can be waited for:
+///
+/// | in `wait(..)` | is chosen when | output |
+/// |-|-|-|
+/// | [`receiver.receiving()`](crate::channel::Receiver::receiving), the long form of `recv` | there is a message, or no sender | `Result<T, RecvError>` |
+/// | [`sender.sending(message)`](crate::channel::Sender::sending), the long form of `send` | there is room, or no receiver | `Result<(), SendError<T>>` |
+/// | [`sender.sending_from(&mut option)`](crate::channel::Sender::sending_from) | the same, and there is a message | `Result<(), SendError<()>>` |
+/// | [`receiver.receiving()`](crate::channel::oneshot::Receiver::receiving) of a `oneshot` | the value is there, or never will be | `Result<T, RecvError>` |
+/// | a [`&mut JoinHandle`](crate::JoinHandle) | the coroutine has ended | `()` |
+/// | a [`&CancellationToken`](crate::CancellationToken) | it is cancelled | `Result<(), Cancelled>`: the error says that the caller is |
+/// | [`listener.accepting()`](crate::net::TcpListener::accepting) | a connection is accepted | `io::Result<(TcpStream, SocketAddr)>` |
+/// | [`stream.reading(&mut buffer)`](crate::net::TcpStream::reading) | bytes, or the end, are read | `io::Result<usize>` |
+/// | [`stream.readable()`](crate::net::TcpStream::readable) | there are bytes to read, or the end | `io::Result<()>` |
+/// | [`stream.writing(&bytes)`](crate::net::TcpStream::writing) | some of the bytes are written | `io::Result<usize>` |
+/// | [`socket.receiving_from(&mut buffer)`](crate::net::UdpSocket::receiving_from) | a datagram is received | `io::Result<(usize, SocketAddr)>` |
+/// | [`socket.receiving_batch(&mut batch)`](crate::net::UdpSocket::receiving_batch) | datagrams are received | `io::Result<usize>` |
+/// | [`signals.receiving()`](crate::signal::Signals::receiving) | a signal has come | `io::Result<i32>` |
+/// | anything with [`Readiness`](crate::select::Readiness) | its `attempt` gives something | what it gives |
 ///
 /// `break`, `continue`, `return` and `?` in a body concern the code around the macro. The whole is an expression, of its
 /// bodies' type.
@@ -49,7 +68,7 @@
 /// # Cancellation
 ///
 /// When the coroutine is cancelled while it waits, the first arm is chosen, whichever it is, with what its operation says then:
-/// `Err(Cancelled)` from channels. With no arm but a `default` it is that one.
+/// `Err(Cancelled)` from channels, an error with [`net::Cancelled`](crate::net::Cancelled) inside from sockets. With no arm but a `default` it is that one.
 ///
 /// # Panics
 ///

@@ -13,9 +13,10 @@ use std::time::Duration;
 use super::socket::Listener;
 use super::stream::TcpStream;
 use super::system::SystemListener;
-use crate::net::blocking;
 use crate::net::resolve::{self, ToSocketAddrs};
+use crate::net::{Operation, blocking};
 use crate::reactor::Direction;
+use crate::select::Selectable;
 use crate::spawn::sleep_until;
 use crate::sys::socket;
 use crate::time::Instant;
@@ -135,6 +136,40 @@ impl TcpListener {
     /// No connection waits, or descriptors or memory have run out.
     pub fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.shared.accept().map(|(stream, remote)| (TcpStream::new(stream), remote))
+    }
+
+    /// As [`try_accept`](Self::try_accept), to be selected, see [`select!`](crate::select!). If another arm is chosen, nothing was
+    /// accepted.
+    ///
+    /// Unlike [`accept`](Self::accept) it does not pause when descriptors have run out.
+    ///
+    /// ```
+    /// use weald_runtime::{CancellationToken, net::{TcpListener, TcpStream}, select, spawn};
+    ///
+    /// fn serve(listener: &TcpListener, stop: &CancellationToken) -> std::io::Result<usize> {
+    ///     let mut served = 0;
+    ///     loop {
+    ///         select! {
+    ///             wait(listener.accepting()) -> accepted => drop(accepted?),
+    ///             wait(stop) -> _ => return Ok(served),
+    ///         }
+    ///         served += 1;
+    ///         # stop.cancel();
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// weald_runtime::run(|| {
+    ///     let listener = TcpListener::bind("127.0.0.1:0")?;
+    ///     TcpStream::connect(listener.local_addr()?)?;
+    ///     let stop = CancellationToken::new();
+    ///     assert_eq!(serve(&listener, &stop)?, 1);
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn accepting(&self) -> impl Selectable<Output = io::Result<(TcpStream, SocketAddr)>> {
+        Operation::new(&*self.shared, Direction::Read, || self.try_accept())
     }
 
     #[track_caller]

@@ -11,11 +11,9 @@ use socket2::SockRef;
 
 use super::simulated::{Listening, Simulated};
 use super::system::{SystemListener, SystemStream};
-use crate::net::descriptor::wait_error;
 use crate::net::{Io, Wait};
-use crate::reactor::Direction;
+use crate::reactor::Source;
 use crate::sys::socket;
-use crate::time::Instant;
 
 /// A connection, or an attempt at one.
 pub(super) enum Stream {
@@ -170,10 +168,10 @@ impl Stream {
 }
 
 impl Wait for Stream {
-    fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
+    fn source(&self) -> io::Result<&Source> {
         match self {
-            Stream::System(system) => system.descriptor().wait(direction, deadline),
-            Stream::Simulated(simulated) => simulated.source().wait(direction, deadline).map_err(wait_error),
+            Stream::System(system) => system.descriptor().source(),
+            Stream::Simulated(simulated) => Ok(simulated.source()),
         }
     }
 }
@@ -247,10 +245,10 @@ impl Listener {
 }
 
 impl Wait for Listener {
-    fn wait(&self, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
+    fn source(&self) -> io::Result<&Source> {
         match self {
-            Listener::System(system) => system.descriptor().wait(direction, deadline),
-            Listener::Simulated(simulated) => simulated.source().wait(direction, deadline).map_err(wait_error),
+            Listener::System(system) => system.descriptor().source(),
+            Listener::Simulated(simulated) => Ok(simulated.source()),
         }
     }
 }

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use super::socket::Stream;
 use super::system::SystemStream;
-use crate::net::blocking;
 use crate::net::resolve::{self, ToSocketAddrs};
 use crate::net::timeout::Timeout;
+use crate::net::{Operation, blocking};
 use crate::reactor::Direction;
+use crate::select::Selectable;
 use crate::time::Instant;
 use crate::wait_list::Limit;
 
@@ -245,6 +246,58 @@ impl TcpStream {
     /// There is no room, or the connection failed.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.shared.stream.write(bytes)
+    }
+
+    /// As [`try_read`](Self::try_read), to be selected, see [`select!`](crate::select!). If another arm is chosen, nothing was
+    /// read. The read timeout plays no part.
+    ///
+    /// ```
+    /// use std::io::{Result, Write};
+    /// use weald_runtime::{channel::Receiver, net::TcpStream, select};
+    ///
+    /// /// Passes on what is to be sent, and counts what comes, until either ends.
+    /// fn attend(stream: &mut TcpStream, outgoing: &Receiver<Vec<u8>>) -> Result<usize> {
+    ///     let (mut count, mut buffer) = (0, [0; 4096]);
+    ///     loop {
+    ///         select! {
+    ///             wait(stream.reading(&mut buffer)) -> read => match read? {
+    ///                 0 => return Ok(count),
+    ///                 len => count += len,
+    ///             },
+    ///             recv(outgoing) -> message => match message {
+    ///                 Ok(bytes) => stream.write_all(&bytes)?,
+    ///                 Err(_) => return Ok(count),
+    ///             },
+    ///         }
+    ///     }
+    /// }
+    /// # weald_runtime::run(|| {
+    /// #     let listener = weald_runtime::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    /// #     let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    /// #     let (mut far, _) = listener.accept().unwrap();
+    /// #     let (_sender, receiver) = weald_runtime::channel::unbounded();
+    /// #     near.write_all(b"abc").unwrap();
+    /// #     drop(near);
+    /// #     assert_eq!(attend(&mut far, &receiver).unwrap(), 3);
+    /// # });
+    /// ```
+    pub fn reading<'a>(&'a self, buffer: &'a mut [u8]) -> impl Selectable<Output = io::Result<usize>> + 'a {
+        Operation::new(&self.shared.stream, Direction::Read, || self.try_read(buffer))
+    }
+
+    /// To be selected: that there is something to read, or that the stream has ended or failed. It is left there; a read does not wait
+    /// unless another handle is faster.
+    ///
+    /// It is for readers that have a buffer of their own and may wait with something in it, such as a
+    /// [`BufReader`](std::io::BufReader): that is asked first whether its buffer is empty.
+    pub fn readable(&self) -> impl Selectable<Output = io::Result<()>> {
+        Operation::new(&self.shared.stream, Direction::Read, || self.shared.stream.peek(&mut [0]).map(drop))
+    }
+
+    /// As [`try_write`](Self::try_write), to be selected, see [`select!`](crate::select!). If another arm is chosen, nothing was
+    /// written. The write timeout plays no part.
+    pub fn writing<'a>(&'a self, bytes: &'a [u8]) -> impl Selectable<Output = io::Result<usize>> + 'a {
+        Operation::new(&self.shared.stream, Direction::Write, || self.try_write(bytes))
     }
 
     /// Whether small writes are sent at once (`TCP_NODELAY`). Off by default.
