@@ -363,6 +363,23 @@ impl Coroutine {
         Self(Waiter(Kind::Coroutine(task)))
     }
 
+    /// For a handle that was made [from a task](Self::from_task).
+    pub(crate) fn cancel(&self) {
+        self.task().cancel();
+    }
+
+    /// As [`cancel`](Self::cancel): whether the coroutine has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.task().is_done()
+    }
+
+    fn task(&self) -> &TaskRef {
+        match &self.0.0 {
+            Kind::Coroutine(task) => task,
+            Kind::Thread(_) => unreachable!("made of a task"),
+        }
+    }
+
     /// Makes the token available, and so ends a present or the next [`park`].
     pub fn unpark(&self) {
         self.0.unpark();

@@ -13,16 +13,19 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
 
 use crate::builder::Handle;
 use crate::cancel::{self, CancellationToken};
-use crate::channel::{RecvError, oneshot};
+use crate::channel::{RecvTimeoutError, TryRecvError, oneshot};
 use crate::park::{self, Unparked};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::scheduler::current;
 use crate::spawn::Builder;
 use crate::task::{Attributes, JoinError, JoinHandle, ShutdownUnwind};
+use crate::time::Instant;
+use crate::wait_list::Limit;
 
 /// Below so many children none is looked for that has ended.
 const SWEEP: usize = 64;
@@ -122,7 +125,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        self.spawn_sent(f, |closure, attributes| self.handle.shared.spawn(closure, attributes))
+        self.spawn_with(Attributes::default().spawned_here(), f)
     }
 
     /// Spawns a coroutine on one worker, counted from zero.
@@ -136,7 +139,8 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        self.spawn_sent(f, |closure, attributes| self.handle.shared.spawn_on(worker, closure, attributes))
+        let attributes = Attributes::default().spawned_here();
+        self.spawn_sent(f, |closure| self.handle.shared.spawn_on(worker, closure, attributes))
     }
 
     /// Spawns a coroutine on the worker of the caller, on whose thread it stays, so that it need not be `Send`.
@@ -158,11 +162,19 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         self.adopt(Builder::new().spawn_local(closure), result)
     }
 
-    #[track_caller]
+    /// For [`Builder::spawn_scoped`].
+    pub(crate) fn spawn_with<F, T>(&'scope self, attributes: Attributes, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.spawn_sent(f, |closure| self.handle.shared.spawn(closure, attributes))
+    }
+
     fn spawn_sent<F, T>(
         &'scope self,
         f: F,
-        spawn: impl FnOnce(Box<dyn FnOnce() + Send + 'static>, Attributes) -> JoinHandle<()>,
+        spawn: impl FnOnce(Box<dyn FnOnce() + Send + 'static>) -> JoinHandle<()>,
     ) -> ScopedJoinHandle<'scope, T>
     where
         F: FnOnce() -> T + Send + 'scope,
@@ -172,7 +184,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         let closure: Box<dyn FnOnce() + Send + 'scope> = Box::new(closure);
         // SAFETY: as in `spawn_local`.
         let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + 'scope>, Box<dyn FnOnce() + Send + 'static>>(closure) };
-        self.adopt(spawn(closure, Attributes::default().spawned_here()), result)
+        self.adopt(spawn(closure), result)
     }
 
     #[expect(clippy::type_complexity, reason = "a closure and its result, taken apart at once")]
@@ -271,21 +283,78 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// [`JoinError`]: it panicked, it did not begin, the caller is cancelled, or the runtime is shutting down.
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
-        match self.result.recv() {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(payload)) => {
-                // Ordering: Relaxed; counted before the result was sent.
-                self.failed.fetch_sub(1, Ordering::Relaxed);
-                Err(JoinError::panicked(payload))
-            }
-            Err(RecvError::Disconnected | RecvError::Cancelled) => Err(JoinError::Cancelled),
+        match self.wait(Limit::Never) {
+            Some(result) => result,
+            None => unreachable!("a wait without a deadline has no time-out"),
         }
+    }
+
+    /// As [`join`](Self::join), but gives the handle back if the coroutine has not ended after `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// The handle, when the time is over.
+    #[track_caller]
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
+        self.wait(Limit::After(timeout)).ok_or(self)
+    }
+
+    /// As [`join_timeout`](Self::join_timeout), until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// The handle, when the time is over.
+    #[track_caller]
+    pub fn join_deadline(self, deadline: Instant) -> Result<Result<T, JoinError>, Self> {
+        self.wait(Limit::At(deadline)).ok_or(self)
+    }
+
+    /// As [`join`](Self::join), but gives the handle back instead of waiting.
+    ///
+    /// # Errors
+    ///
+    /// The handle, if the coroutine has not ended.
+    pub fn try_join(self) -> Result<Result<T, JoinError>, Self> {
+        match self.result.try_recv() {
+            Ok(result) => Ok(self.ended(result)),
+            Err(TryRecvError::Disconnected) => Ok(Err(JoinError::Cancelled)),
+            Err(TryRecvError::Empty) => Err(self),
+        }
+    }
+
+    /// Tells the coroutine to end; see [`JoinHandle::cancel`](crate::JoinHandle::cancel).
+    pub fn cancel(&self) {
+        self.coroutine.cancel();
+    }
+
+    /// Whether the coroutine has ended, so that [`join`](Self::join) would not wait.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.coroutine.is_finished()
     }
 
     /// The coroutine, to unpark it.
     #[must_use]
     pub fn coroutine(&self) -> &park::Coroutine {
         &self.coroutine
+    }
+
+    /// `None`: the time is over.
+    #[track_caller]
+    fn wait(&self, limit: Limit) -> Option<Result<T, JoinError>> {
+        match self.result.recv_limited(limit) {
+            Ok(result) => Some(self.ended(result)),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Cancelled) => Some(Err(JoinError::Cancelled)),
+        }
+    }
+
+    fn ended(&self, result: Result<T, Box<dyn Any + Send>>) -> Result<T, JoinError> {
+        result.map_err(|payload| {
+            // Ordering: Relaxed; counted before the result was sent.
+            self.failed.fetch_sub(1, Ordering::Relaxed);
+            JoinError::panicked(payload)
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::cancel::CancellationToken;
 use crate::park::{self, Unparked};
 use crate::scheduler::Phase;
 use crate::scheduler::current::{self, Place};
+use crate::scope::{Scope, ScopedJoinHandle};
 use crate::sync::Cancelled;
 use crate::task::{self, Attributes, JoinHandle};
 use crate::time::Instant;
@@ -167,6 +168,26 @@ impl Builder {
             Some(local) => local.shared.spawn_on(worker, under(self.cancellation, f), attributes),
             None => outside(),
         })
+    }
+
+    /// Spawns into a scope; see [`Scope::spawn`](crate::Scope::spawn).
+    ///
+    /// ```
+    /// use weald_runtime::{Builder, run, scope};
+    ///
+    /// run(|| {
+    ///     let text = String::from("borrowed");
+    ///     let length = scope(|s| Builder::new().name("counter").spawn_scoped(s, || text.len()).join());
+    ///     assert_eq!(length.expect("no panic"), 8);
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn spawn_scoped<'scope, F, T>(self, scope: &'scope Scope<'scope, '_>, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        scope.spawn_with(self.attributes.spawned_here(), under(self.cancellation, f))
     }
 
     /// See [`spawn_local`].

@@ -374,6 +374,15 @@ impl TaskRef {
         self.wake(TaskState::interrupt)
     }
 
+    /// Cancels the task for good.
+    pub(crate) fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.header().state.is_done()
+    }
+
     /// For the running task itself; see `TaskState::end_interrupt`.
     pub(crate) fn end_interrupt(&self) {
         self.header().state.end_interrupt();

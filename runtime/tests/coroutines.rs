@@ -339,15 +339,22 @@ fn sleeps_end_in_order_and_not_early() {
 }
 
 #[test]
-fn join_timeout_gives_the_handle_back() {
+fn joins_with_a_limit_give_the_handle_back() {
     one_worker().run(|| {
         let child = spawn(|| {
             park();
             3
         });
         let child = child.join_timeout(Duration::from_millis(2)).expect_err("it is parked");
+        let child = child.join_deadline(Instant::now()).expect_err("it is parked");
+        let child = child.try_join().expect_err("it is parked");
         child.coroutine().unpark();
         assert_eq!(child.join_timeout(Duration::from_secs(10)).expect("in time").expect("no panic"), 3);
+        let ended = spawn(|| 4);
+        while !ended.is_finished() {
+            yield_now();
+        }
+        assert_eq!(ended.try_join().expect("it has ended").expect("no panic"), 4);
     });
 }
 

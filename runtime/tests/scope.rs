@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use weald_runtime::time::Instant;
 use weald_runtime::{
     Builder, CancellationToken, Runtime, is_cancelled, no_park, park, scope, sleep, spawn, try_sleep, worker_index, yield_now,
 };
@@ -42,6 +43,53 @@ fn children_borrow_and_have_ended_when_the_scope_returns() {
         });
         assert_eq!((length, numbers.len(), sum.into_inner()), (6, 4, 2));
     });
+}
+
+#[test]
+fn a_handle_cancels_asks_and_waits_as_long_as_it_is_told() {
+    runtime().run(|| {
+        let borrowed = AtomicUsize::new(7);
+        scope(|s| {
+            let child = s.spawn(|| (try_sleep(LONG).is_err(), borrowed.load(Ordering::Relaxed)));
+            assert!(!child.is_finished());
+            let child = child.try_join().expect_err("it sleeps");
+            let child = child.join_timeout(Duration::from_millis(2)).expect_err("it sleeps");
+            let child = child.join_deadline(Instant::now()).expect_err("it sleeps");
+            child.cancel();
+            assert_eq!(child.join_timeout(LONG).expect("in time").expect("no panic"), (true, 7));
+            let ended = s.spawn(|| 3);
+            while !ended.is_finished() {
+                yield_now();
+            }
+            assert_eq!(ended.try_join().expect("it has ended").expect("no panic"), 3);
+            // A panic that was seen here does not go through the scope.
+            let panicked = s.spawn(|| std::panic::resume_unwind(Box::new(())));
+            while !panicked.is_finished() {
+                yield_now();
+            }
+            assert!(panicked.try_join().expect("it has ended").map(|never: ()| never).expect_err("it panicked").is_panic());
+        });
+    });
+}
+
+#[test]
+fn a_builder_names_scoped_children_sizes_their_stacks_and_puts_them_under_a_token() {
+    let runtime = runtime();
+    let token = CancellationToken::new();
+    let borrowed = String::from("borrowed");
+    // From a plain thread as well.
+    let (name, sum, cancelled) = runtime.handle().scope(|s| {
+        let named =
+            Builder::new().name("child").spawn_scoped(s, || weald_runtime::current().name().map(|name| format!("{name} {borrowed}")));
+        let large = Builder::new().stack_size(2 << 20).spawn_scoped(s, || {
+            let block = std::hint::black_box([1_u8; 1 << 20]);
+            block.iter().map(|&byte| u64::from(byte)).sum::<u64>()
+        });
+        let under = Builder::new().cancellation(token.clone()).spawn_scoped(s, || try_sleep(LONG).is_err());
+        token.cancel();
+        (named.join().expect("no panic"), large.join().expect("no overflow"), under.join().expect("no panic"))
+    });
+    assert_eq!((name.as_deref(), sum, cancelled), (Some("child borrowed"), 1 << 20, true));
 }
 
 #[test]

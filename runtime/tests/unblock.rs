@@ -297,13 +297,12 @@ fn a_simulation_runs_it_in_place_and_in_no_time() {
 fn a_dump_shows_who_is_in_unblock_and_where() {
     build(one_worker().max_blocking_threads(1)).run(|| {
         let (release, job) = held(0);
-        let line = line!() + 2;
-        let mut jobs = vec![job]
-            .into_iter()
-            .map(Some)
-            .chain([None, None])
-            .map(|job| Builder::new().name("reader").spawn(move || unblock(move || job.map(|job| job())).map_err(drop)));
-        let jobs: Vec<_> = [jobs.next(), jobs.next(), jobs.next()].into_iter().flatten().collect();
+        let line = line!() + 3;
+        let reader = |job: Option<_>| {
+            let job = move || job.map(|job: Box<dyn FnOnce() -> u32 + Send>| job());
+            Builder::new().name("reader").spawn(move || unblock(job).map_err(drop))
+        };
+        let jobs = [reader(Some(Box::new(job))), reader(None), reader(None)];
         wait_until("one runs and two wait", || (blocking().running, blocking().queued) == (1, 2));
         let dump = Handle::current().expect("in a runtime").dump();
         let [group] = &dump.jobs[..] else { panic!("one place: {dump}") };
@@ -373,6 +372,31 @@ fn a_shutdown_names_jobs_that_do_not_end_and_takes_back_those_that_have_not_begu
     assert!(!report.is_clean() && report.to_string().contains("'endless'"), "{report}");
     assert!(dropped.load(Ordering::Acquire), "with the stack that waited for it");
     drop(release);
+    assert!(!ran.load(Ordering::Acquire));
+}
+
+#[test]
+fn a_leaked_coroutines_job_does_not_begin_after_the_end() {
+    let runtime = build(one_worker().max_blocking_threads(1));
+    let (release, job) = held(0);
+    let ran = Arc::new(AtomicBool::new(false));
+    runtime.run(|| {
+        drop(spawn(|| unblock(job).map_err(drop)));
+        wait_until("the job runs", || blocking().running == 1);
+        let ran = Arc::clone(&ran);
+        drop(spawn(move || {
+            loop {
+                let ran = Arc::clone(&ran);
+                // It swallows what would end it.
+                let _ = catch_unwind(AssertUnwindSafe(|| shield(|| unblock(move || ran.store(true, Ordering::Release)).map_err(drop))));
+            }
+        }));
+        wait_until("the other waits", || blocking().queued == 1);
+    });
+    let report = runtime.shutdown(Duration::from_millis(20));
+    assert_eq!((report.leaked.len(), report.unfinished_jobs.len()), (1, 1), "{report}");
+    drop(release);
+    sleep(Duration::from_millis(50));
     assert!(!ran.load(Ordering::Acquire));
 }
 

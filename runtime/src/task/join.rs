@@ -81,6 +81,15 @@ impl<T> JoinHandle<T> {
         }
     }
 
+    /// As [`join`](Self::join), but gives the handle back instead of waiting.
+    ///
+    /// # Errors
+    ///
+    /// The handle, if the coroutine has not ended.
+    pub fn try_join(self) -> Result<Result<T, JoinError>, Self> {
+        if self.is_finished() { Ok(self.into_result()) } else { Err(self) }
+    }
+
     /// Waits for the coroutine's end, on behalf of its scope, which may be unwound from here and come again.
     #[track_caller]
     pub(crate) fn wait_here(&self, shielded: bool) -> Unparked {
