@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //! - The handler is async-signal-safe: it takes no lock and allocates nothing. The walk up the stack follows unwind tables, which the C
-//!   library finds without a lock since glibc 2.35.
+//!   library finds without a lock since glibc 2.35. Not while the thread itself unwinds: no table describes a stack that the unwinder
+//!   is about to leave.
 //! - There is one answer's room in the process, and one question at a time. The room is the asker's, but from the handler's exchange of
 //!   [`ASKED`] for [`WRITING`] until it stores [`DONE`].
 //! - A thread is signalled only while it is enlisted, and so alive.
@@ -66,7 +67,7 @@ pub(crate) struct Probed {
     /// The first 64 octets of it.
     pub(crate) name: Option<String>,
     pub(crate) spawned_at: Option<&'static Location<'static>>,
-    /// The functions on its stack, the innermost first.
+    /// The functions on its stack, the innermost first. None while it unwinds.
     pub(crate) trace: Vec<String>,
 }
 
@@ -154,13 +155,15 @@ fn answer() -> bool {
         let name = name.unwrap_or_default().as_bytes();
         raw.name_len = name.len().min(NAME);
         raw.name[..raw.name_len].copy_from_slice(&name[..raw.name_len]);
-        // SAFETY: this walk shares nothing with others: the crate's lock is for the platforms that need one.
-        unsafe {
-            backtrace::trace_unsynchronized(|frame| {
-                raw.frames[raw.frames_len] = frame.ip().addr();
-                raw.frames_len += 1;
-                raw.frames_len < FRAMES
-            });
+        if !std::thread::panicking() {
+            // SAFETY: this walk shares nothing with others: the crate's lock is for the platforms that need one.
+            unsafe {
+                backtrace::trace_unsynchronized(|frame| {
+                    raw.frames[raw.frames_len] = frame.ip().addr();
+                    raw.frames_len += 1;
+                    raw.frames_len < FRAMES
+                });
+            }
         }
     }
     // Ordering: Release pairs with the Acquire in `probe`.
@@ -192,4 +195,50 @@ fn describe(frames: &[usize]) -> Vec<String> {
         .map(|(name, place)| name + &place)
         .take_while(|line| !line.contains("unwind_safe") && !line.contains("catch_unwind"))
         .collect()
+}
+
+#[cfg(all(test, not(loom), not(miri), not(weald_baton)))]
+mod tests {
+    use std::panic::{catch_unwind, resume_unwind};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::Runtime;
+
+    fn unwinds(frames: u32) {
+        struct Clean;
+        impl Drop for Clean {
+            fn drop(&mut self) {
+                std::hint::black_box(self);
+            }
+        }
+        let _clean = Clean;
+        if frames == 0 {
+            resume_unwind(Box::new(()));
+        }
+        unwinds(std::hint::black_box(frames) - 1);
+    }
+
+    #[test]
+    fn a_coroutine_that_unwinds_is_named_and_its_stack_left_alone() {
+        let runtime = Runtime::builder().workers(1).watchdog(Some(Duration::from_secs(60))).build().expect("a runtime");
+        let over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&over);
+        let busy = runtime.handle().spawn(move || {
+            while !until.load(Ordering::Relaxed) {
+                assert!(catch_unwind(|| unwinds(8)).is_err());
+            }
+        });
+        let (handle, mut named) = (runtime.handle(), 0);
+        let start = Instant::now();
+        while named < 500 && start.elapsed() < Duration::from_secs(10) {
+            let Some(probed) = probe(&handle.shared.workers[0]) else { continue };
+            named += 1;
+            assert!(!probed.trace.iter().any(|line| line.contains("_Unwind_")), "{probed:?}");
+        }
+        over.store(true, Ordering::Relaxed);
+        busy.join().expect("no panic");
+        assert!(named > 0);
+    }
 }
