@@ -281,16 +281,16 @@ fn the_benchmark_of_the_runtime_prints_one_json_object_and_a_plot() {
         "1",
         "--json",
         "--only",
-        "yield,spawn-join,ping-pong,bounded-mpmc,timed-wait,udp-echo,idle-cpu,memory",
+        "yield,spawn-join,ping-pong,bounded-mpmc,timed-wait,udp-echo,idle-cpu",
         "--plot",
         plot.to_str().unwrap(),
     ]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    // Eight names, each with one and two workers where there are two processors, and memory with one worker and two figures.
+    // Each with one and two workers where there are two processors. Memory is left out: a peer's million tasks may take minutes.
     let processors = std::thread::available_parallelism().unwrap().get().min(2);
-    assert_eq!(rows.len(), 7 * processors + 2, "{report}");
+    assert_eq!(rows.len(), 7 * processors, "{report}");
     for row in rows {
         let contestants = row["contestants"].as_array().unwrap();
         assert_eq!(contestants.len(), 8);
@@ -309,9 +309,9 @@ fn the_benchmark_of_the_runtime_prints_one_json_object_and_a_plot() {
 
 #[test]
 fn the_benchmark_of_the_runtime_prints_a_table() {
-    let output = weald(&["bench", "runtime", "--quick", "--only", "yield", "ping-pong"]);
+    let output = weald(&["bench", "runtime", "--quick", "--only", "yield", "ping-pong", "memory"]);
     let table = String::from_utf8(output.stdout).unwrap();
-    for word in ["yield, alone", "ping-pong", "floor", "goal", "1.4x"] {
+    for word in ["yield, alone", "ping-pong", "memory", "floor", "goal", "1.4x"] {
         assert!(table.contains(word), "{word} is not in\n{table}");
     }
     assert!(failure(&["bench", "runtime", "--only", "nothing"]).contains("choose of yield"));
