@@ -57,7 +57,7 @@ impl Pages {
 ///
 /// None is there to be given.
 pub(crate) unsafe fn give_back(pages: &[Pages]) {
-    for page in pages {
+    if let [page, ..] = pages {
         match *page {}
     }
 }
