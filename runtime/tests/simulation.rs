@@ -116,7 +116,9 @@ fn a_search_tells_how_far_it_is() {
     const TEST: &str = "a_search_tells_how_far_it_is";
     if is_child(TEST) {
         let start = Instant::now();
-        let seeds = (100..).take_while(|_| start.elapsed() < Duration::from_millis(2500));
+        // One seed more when the time is over: however long the machine stalls, there is somebody to report.
+        let mut over = false;
+        let seeds = (100..).take_while(move |_| !std::mem::replace(&mut over, start.elapsed() > Duration::from_millis(2500)));
         let count = sim::explore(seeds, |_| sleep(Duration::from_millis(5)));
         println!("so many: {count}.");
         return;
@@ -133,8 +135,8 @@ fn a_search_tells_how_far_it_is() {
             Some((explored.parse().expect("a number"), seed.parse().expect("a number")))
         })
         .collect();
-    // A busy machine may miss the second.
-    assert!((1..=2).contains(&reports.len()), "one a second: {stderr}");
+    // A busy machine may miss the second, or have time for a third.
+    assert!((1..=3).contains(&reports.len()), "one a second: {stderr}");
     assert!(reports[0].0 > 0 && reports.is_sorted() && reports.last().is_some_and(|last| last.0 < count), "{count}: {stderr}");
     assert!(reports.iter().all(|(explored, seed)| *seed == 100 + explored), "{stderr}");
 }
