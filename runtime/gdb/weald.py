@@ -16,7 +16,7 @@ import struct
 import gdb
 import gdb.unwinder
 
-VERSION = 0x7765616C64000001
+VERSION = 0x7765616C64000002
 # As in runtime/src/task/debugger.rs.
 OFFSETS = (
     "started_newest",
@@ -83,9 +83,10 @@ class Root:
 
 
 class Worker:
-    def __init__(self, root, started, running, index, thread):
+    def __init__(self, root, started, running, parking, index, thread):
         self.root, self.index, self.thread = root, index, thread
         self.running = word(running)
+        self.parking = word(parking)
         self.newest = word(started + root.offsets["started_newest"])
 
     def coroutines(self):
@@ -118,7 +119,9 @@ class Coroutine:
     def state(self):
         if self.is_running():
             return "running"
-        return "parked" if self.field("state") & self.offsets["parked"] else "runnable"
+        # The last park of a round is not in the state yet.
+        parked = self.worker.parking == self.header or self.field("state") & self.offsets["parked"]
+        return "parked" if parked else "runnable"
 
     def place(self):
         parked_at = word(self.owner + self.offsets["parked_at"])

@@ -17,10 +17,11 @@ use crate::task::debugger::OFFSETS;
 use crate::task::{StartedTasks, TaskPtr};
 
 /// Changes with the order of the words, and with what they mean.
-const VERSION: u64 = 0x7765_616c_6400_0001;
-const WORDS: usize = 4;
+const VERSION: u64 = 0x7765_616c_6400_0002;
+const WORDS: usize = 5;
 
-/// The words of one worker: addresses of its list of started tasks and of the running one, its number, its thread's.
+/// The words of one worker: addresses of its list of started tasks, of the running one, and of the one whose park is not committed; its
+/// number, its thread's.
 type Record = [usize; WORDS];
 
 /// Where the debugger begins. Its symbol survives as long as the symbol table does.
@@ -60,10 +61,10 @@ static RECORDS: Mutex<Vec<Record>> = Mutex::new(Vec::new());
 pub(crate) struct Listed(usize);
 
 /// Lists the calling thread's worker; what is referred to stays in place until the result is dropped.
-pub(crate) fn list(index: usize, started: &StartedTasks, running: &Cell<Option<TaskPtr>>) -> Listed {
+pub(crate) fn list(index: usize, started: &StartedTasks, running: &Cell<Option<TaskPtr>>, parking: &Cell<Option<TaskPtr>>) -> Listed {
     let started = ptr::from_ref(started).addr();
     let thread = usize::try_from(sys::thread_number()).unwrap_or_default();
-    let record = [started, ptr::from_ref(running).addr(), index, thread];
+    let record = [started, ptr::from_ref(running).addr(), ptr::from_ref(parking).addr(), index, thread];
     change(|records| records.push(record));
     Listed(started)
 }
@@ -89,9 +90,9 @@ mod tests {
 
     #[test]
     fn a_worker_is_listed_while_it_lives() {
-        let (started, running) = (StartedTasks::default(), Cell::new(None));
+        let (started, running, parking) = (StartedTasks::default(), Cell::new(None), Cell::new(None));
         let is_listed = || RECORDS.lock().iter().any(|record| record[0] == ptr::from_ref(&started).addr());
-        let listed = list(3, &started, &running);
+        let listed = list(3, &started, &running, &parking);
         assert!(is_listed());
         drop(listed);
         assert!(!is_listed());

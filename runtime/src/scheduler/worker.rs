@@ -93,7 +93,7 @@ impl Worker {
         let local = Rc::new(Local::new(shared, worker, spawned, seed));
         Self {
             #[cfg(not(any(miri, weald_baton)))]
-            _listed: debugger::list(index, &local.started, &local.running),
+            _listed: debugger::list(index, &local.started, &local.running, &local.parking),
             local,
             stacks,
             reactor,
