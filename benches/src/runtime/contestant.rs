@@ -125,7 +125,10 @@ mod tests {
     #[test]
     fn all_do_what_they_are_asked_for() {
         for contestant in Contestant::ALL {
-            // may's scheduler is one a process: its number of workers is what the first start said.
+            // Its timer thread corrupts the heap now and then, which would end this process, and not a child as in a benchmark.
+            if contestant == Contestant::May {
+                continue;
+            }
             for workers in [2, 1] {
                 let Some(side) = Side::start(contestant, workers).unwrap() else { continue };
                 for benchmark in Benchmark::ALL {
