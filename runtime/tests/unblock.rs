@@ -324,15 +324,25 @@ fn a_dump_shows_who_is_in_unblock_and_where() {
 fn a_shutdown_waits_for_jobs_that_were_left() {
     let runtime = build(one_worker());
     let ended = Arc::new(AtomicBool::new(false));
+    let (release, released) = std::sync::mpsc::channel::<()>();
     runtime.run(|| {
         let ended = Arc::clone(&ended);
-        let left = unblock_timeout(SHORT, move || {
-            thread::park_timeout(Duration::from_millis(100));
-            ended.store(true, Ordering::Release);
+        let (started, starts) = weald_runtime::channel::bounded(1);
+        let left = weald_runtime::spawn(move || {
+            weald_runtime::unblock(move || {
+                started.send(()).expect("the test listens");
+                let _ = released.recv();
+                thread::park_timeout(Duration::from_millis(100));
+                ended.store(true, Ordering::Release);
+            })
+            .is_err()
         });
-        assert!(left.is_err_and(|error| error.is_timeout()));
+        starts.recv().expect("it starts");
+        left.cancel();
+        assert!(left.join().expect("no panic"));
     });
     assert!(!ended.load(Ordering::Acquire));
+    drop(release);
     let report = runtime.shutdown(LONG);
     assert!(report.is_clean(), "{report}");
     assert!(ended.load(Ordering::Acquire));
