@@ -1,32 +1,12 @@
 //! Coroutines have spans where the runtime was built so: entered while they run, left while they do not.
 
-use std::io;
-use std::sync::{Arc, Mutex, OnceLock};
+mod captured_log;
+
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use tracing_subscriber::fmt::MakeWriter;
+use captured_log::Log;
 use weald_runtime::{Builder, Runtime, channel, sleep, yield_now};
-
-/// What was logged in the process, in lines; workers have no subscribers of their own.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 fn log() -> &'static Log {
     static LOG: OnceLock<Log> = OnceLock::new();
@@ -39,7 +19,7 @@ fn log() -> &'static Log {
 
 /// The lines that contain `word`, which only one test uses.
 fn lines(word: &str) -> Vec<String> {
-    let text = String::from_utf8(log().0.lock().expect("no panic").clone()).expect("text");
+    let text = log().to_string();
     text.lines().filter(|line| line.contains(word)).map(str::to_owned).collect()
 }
 

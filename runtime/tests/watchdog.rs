@@ -1,43 +1,16 @@
 //! The watchdog names a coroutine that holds its worker, with its stack; and tells when everything is parked for good.
 
-use std::fmt;
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+mod captured_log;
+
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use tracing_subscriber::fmt::MakeWriter;
+use captured_log::Log;
 use weald_runtime::net::UdpSocket;
 use weald_runtime::time::Instant;
 use weald_runtime::{Builder, Runtime, channel, park, sleep, unblock, yield_now};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What was logged in the process; the watchdog's thread has no subscriber of its own.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl fmt::Display for Log {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0.lock().expect("no panic")))
-    }
-}
 
 impl Log {
     fn wait_for(&self, what: &str) -> String {
