@@ -368,13 +368,13 @@ impl RuntimeBuilder {
     }
 
     /// Threads for [blocking jobs](crate::unblock), at least one; they start as jobs come. Default: 512, because jobs may wait for each
-    /// other, and a bound that is reached then stops them all. One that waits has touched about 20 KiB.
+    /// other, and a bound that is reached then stops them all.
     pub fn max_blocking_threads(mut self, threads: usize) -> Self {
         self.blocking.threads = threads.max(1);
         self
     }
 
-    /// How long a thread for blocking jobs waits for its next one until it ends. Default: 10 s; the start of one takes some 50 us.
+    /// How long a thread for blocking jobs waits for its next one until it ends. Default: 10 s.
     pub fn blocking_keep_alive(mut self, time: Duration) -> Self {
         self.blocking.keep_alive = time;
         self

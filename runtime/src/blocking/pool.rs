@@ -13,7 +13,7 @@
 //! The thread that has waited the shortest time is rung first, so that under a light load the others come to their end; a condition
 //! variable for all would give each a job in turn and keep all of them.
 //!
-//! A thread is started under the lock. That holds up others who submit for some 30 us, but only while the pool grows, and makes
+//! A thread is started under the lock. That holds up others who submit, but only while the pool grows, and makes
 //! the refusal of a thread exact: no job waits for one that will not come.
 
 use std::any::Any;
@@ -60,8 +60,8 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     /// Many, because jobs may wait for each other, as the two ends of a pipe do, and a bound that is reached then stops them all; 512
-    /// is what people know from tokio. A thread that waits has touched about 20 KiB. Ten seconds is far more than a start costs (some
-    /// 50 us), and soon enough for what a burst has left behind.
+    /// is what people know from tokio. Ten seconds is far more than the start of a thread costs, and soon
+    /// enough for what a burst has left behind.
     fn default() -> Self {
         Self { threads: 512, keep_alive: Duration::from_secs(10) }
     }
