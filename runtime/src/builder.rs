@@ -130,7 +130,8 @@ impl Runtime {
 
     /// Ends all coroutines and returns what became of them. First every blocking call returns its error of cancellation
     /// and nothing new starts; coroutines that have not ended after `grace` are unwound, as if their park panicked; and those
-    /// that do not end even so are leaked, and named in the report. [Blocking jobs](crate::unblock) have `grace` to end, too; none is
+    /// that do not end even so are leaked, and named in the report; in a program built with `panic = "abort"` nothing can be unwound, and
+    /// all of them are. [Blocking jobs](crate::unblock) have `grace` to end, too; none is
     /// stopped, and those that still run are named.
     pub fn shutdown(mut self, grace: Duration) -> ShutdownReport {
         self.end(grace)

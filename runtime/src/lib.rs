@@ -26,7 +26,8 @@
 //!
 //! - Until its first run a coroutine may be started by any worker; from then on it stays on one thread, so that thread-locals
 //!   and `Rc` work as on a thread. [`spawn_on`] chooses the worker, [`spawn_local`] takes closures that are not `Send`.
-//! - A panic ends its coroutine and is the error of its [`JoinHandle`].
+//! - A panic ends its coroutine and is the error of its [`JoinHandle`]. In a program built with `panic = "abort"` it ends the process, and a
+//!   [shutdown](Runtime::shutdown) leaks, and names, the coroutines that do not end when their calls are cancelled: they cannot be unwound.
 //! - A stack has 96 KiB by default ([`Builder::stack_size`]). Overflowing it ends the process with the coroutine's name.
 //!   What needs a large stack and does not block runs in [`on_worker_stack`].
 //! - Other coroutines of the same thread run while one is parked: a `RefCell` borrow, a `std` lock guard or

@@ -7,8 +7,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use weald_runtime::net::UdpSocket;
-use weald_runtime::{Builder, Runtime, channel, park, scope, shield, sleep, spawn, spawn_on, unblock, worker_index, yield_now};
+use weald_runtime::net::{TcpListener, TcpStream, UdpSocket};
+use weald_runtime::sync::{Barrier, Condvar, Mutex, Notify, Semaphore};
+use weald_runtime::time::Instant;
+use weald_runtime::{
+    Builder, CancellationToken, Runtime, channel, park, scope, shield, sleep, spawn, spawn_on, try_sleep, unblock, worker_index, yield_now,
+};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -224,6 +228,62 @@ fn sockets_work_until_the_last_coroutine_has_ended() {
     });
     assert!(report.is_clean(), "{report}");
     assert_eq!(cleaning.join().expect("no panic").expect("it arrives"), 3);
+}
+
+#[test]
+fn every_call_that_can_fail_does_in_a_destructor_during_a_panic() {
+    type Call = Box<dyn Fn() -> bool + Send>;
+    struct Calls(Vec<Call>);
+    impl Drop for Calls {
+        fn drop(&mut self) {
+            for (number, call) in self.0.iter().enumerate() {
+                assert!(thread::panicking() && call(), "call {number}");
+            }
+        }
+    }
+    runtime(1).run(|| {
+        let (full, full_receiver) = channel::bounded(1);
+        full.send(0_u32).expect("there is room");
+        let (empty_sender, empty) = channel::bounded::<u32>(1);
+        let (rendezvous, rendezvous_receiver) = channel::bounded::<u32>(0);
+        let (oneshot_sender, oneshot) = channel::oneshot::channel::<u32>();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let datagrams = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
+        let (mutex, condvar, semaphore, barrier) = (Mutex::new(()), Condvar::new(), Semaphore::new(0), Barrier::new(2));
+        let never = CancellationToken::new();
+        let other = std::sync::Mutex::new(Some(spawn(|| try_sleep(LONG).is_err())));
+        let calls: Vec<Call> = vec![
+            Box::new(move || full.send(1).is_err() && full.send_timeout(1, LONG).is_err()),
+            Box::new(move || empty.recv().is_err() && empty.recv_timeout(LONG).is_err()),
+            Box::new(move || rendezvous.send(1).is_err()),
+            Box::new(move || oneshot.recv().is_err()),
+            Box::new(move || listener.accept().map(std::mem::forget).is_ok() && listener.accept().is_err()),
+            Box::new(move || std::io::Read::read(&mut &stream, &mut [0; 8]).is_err()),
+            Box::new(move || datagrams.recv_from(&mut [0; 8]).is_err()),
+            Box::new(move || condvar.wait(mutex.lock()).is_err()),
+            Box::new(move || semaphore.acquire(1).is_err()),
+            Box::new(move || barrier.wait().is_err()),
+            Box::new(|| Notify::new().wait().is_err()),
+            Box::new(move || never.wait().is_err() && never.wait_timeout(LONG).is_err()),
+            Box::new(|| try_sleep(LONG).is_err()),
+            Box::new(|| unblock(|| ()).is_err()),
+            Box::new(move || {
+                let other = other.lock().expect("no panic").take().expect("once");
+                other.cancel();
+                other.join_timeout(LONG).is_ok_and(|joined| joined.is_err())
+            }),
+        ];
+        let calls = Calls(calls);
+        let start = Instant::now();
+        let panicking = spawn(move || {
+            let _calls = calls;
+            std::panic::resume_unwind(Box::new("out of the middle"));
+        });
+        assert!(panicking.join().map(|never: ()| never).expect_err("it panicked").is_panic());
+        assert!(start.elapsed() < LONG / 2, "at once");
+        drop((full_receiver, empty_sender, rendezvous_receiver, oneshot_sender));
+    });
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::panic::{self, Location};
 use std::ptr;
 use std::sync::Arc;
 
+use super::shutdown::UNWINDS;
 use super::spawn_queue::SpawnQueue;
 use super::{Phase, Shared, WorkerShared};
 use crate::coroutine::Suspend;
@@ -341,6 +342,11 @@ pub(crate) fn replace_shield(shielded: bool) -> bool {
 
 #[cold]
 fn unwind() -> ! {
+    if !UNWINDS {
+        // A shutdown then tells nobody to unwind (`Worker::obey_phase`), and a crash has no other way to end what it ends.
+        eprintln!("fatal: a simulated node crashes, whose coroutines cannot be unwound with panic = \"abort\"");
+        std::process::abort();
+    }
     panic::resume_unwind(Box::new(ShutdownUnwind));
 }
 

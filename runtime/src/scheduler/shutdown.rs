@@ -15,6 +15,8 @@ use crate::time::Instant;
 /// How long unwinding stacks may take without one that comes to its end. Destructors run in it, which cannot block; a second is
 /// long for them.
 pub(crate) const UNWIND_GRACE: Duration = Duration::from_secs(1);
+/// Whether a stack can be unwound. In a program built with `panic = "abort"` what does not end by itself is leaked instead.
+pub(crate) const UNWINDS: bool = cfg!(panic = "unwind");
 /// How long a worker between two coroutines may take to say that it has stopped.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
@@ -132,7 +134,7 @@ pub(crate) fn shut_down(shared: &Arc<Shared>, grace: Duration) -> ShutdownReport
     let end = Instant::now() + grace;
     shared.enter_phase(Phase::Cancelling);
     shared.exits.wait_until(end, |_| is_empty(shared));
-    if !is_empty(shared) {
+    if UNWINDS && !is_empty(shared) {
         shared.enter_phase(Phase::Unwinding);
         // A hundred thousand may take longer, but they come to fewer and fewer.
         let mut before = usize::MAX;

@@ -18,6 +18,7 @@ use super::counters::NOBODY;
 use super::current::{self, Local};
 use super::phase::Phase;
 use super::shared::{Command, Shared};
+use super::shutdown::UNWINDS;
 use super::spawn_queue::SpawnQueue;
 use super::spin::{SPIN_TIME, Spinning};
 use super::trace::Trace;
@@ -385,8 +386,8 @@ impl Worker {
         self.phase = phase;
         let local = &self.local;
         let wake: fn(TaskPtr) -> Wake = match phase {
-            Phase::Running | Phase::Cancelling => |task| task.state().cancel(),
-            Phase::Unwinding | Phase::Stopped => |task| task.state().unwind(),
+            Phase::Unwinding | Phase::Stopped if UNWINDS => |task| task.state().unwind(),
+            _ => |task| task.state().cancel(),
         };
         local.started.for_each(|task| {
             if wake(task) == Wake::Enqueue {

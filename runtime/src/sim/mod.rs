@@ -28,7 +28,7 @@ use crate::builder::{DEFAULT_STACK_SIZE, worker_seed};
 use crate::coroutine::arena::Arena;
 use crate::coroutine::overflow::SignalStack;
 use crate::scheduler::current::{self, Place};
-use crate::scheduler::shutdown::{self, UNWIND_GRACE};
+use crate::scheduler::shutdown::{self, UNWIND_GRACE, UNWINDS};
 use crate::scheduler::worker::{Round, Worker};
 use crate::scheduler::{Phase, Shared, WorkerShared, spawn_queue};
 use crate::task::{self, Attributes, JoinError};
@@ -224,7 +224,8 @@ impl Driver {
             Driven::Stuck => Some(self.describe_dead_lock()),
         };
         let shared = Arc::clone(&self.shared);
-        for (phase, grace) in [(Phase::Cancelling, GRACE), (Phase::Unwinding, UNWIND_GRACE)] {
+        let phases = [(Phase::Cancelling, GRACE), (Phase::Unwinding, UNWIND_GRACE)];
+        for (phase, grace) in phases.into_iter().take(if UNWINDS { 2 } else { 1 }) {
             shared.enter_phase(phase);
             let end = self.clock.now() + grace;
             let _ = self.drive(Some(end), &|| shutdown::is_empty(&shared));

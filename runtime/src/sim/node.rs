@@ -325,6 +325,10 @@ impl Node {
     /// # Panics
     ///
     /// If a coroutine does not end within a second, because it swallows the unwinding.
+    ///
+    /// # Aborts
+    ///
+    /// In a program built with `panic = "abort"`, which cannot unwind what the node runs.
     #[track_caller]
     pub fn crash(&self) {
         self.end(Network::cut_host);
