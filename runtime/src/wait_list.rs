@@ -122,27 +122,27 @@ pub(crate) fn wait_after<S: Source>(
 pub(crate) fn wake_all<S, P>(mut state: SpinGuard<'_, S>, waiters: impl Fn(&mut S) -> &mut WaitList<P>, mut each: impl FnMut(&mut P)) {
     let lock = state.origin();
     let end = waiters(&mut state).next_ticket;
-    loop {
-        let mut batch: [Option<Woken>; WAKE_BATCH] = [const { None }; WAKE_BATCH];
-        let mut exhausted = false;
-        for slot in &mut batch {
-            let Some(claimed) = waiters(&mut state).claim_when(|ticket, _| ticket < end) else {
-                exhausted = true;
-                break;
-            };
-            claimed.with_payload(&mut each);
-            *slot = Some(claimed.deliver());
+    let mut next = |state: &mut S| {
+        let claimed = waiters(state).claim_when(|ticket, _| ticket < end)?;
+        claimed.with_payload(&mut each);
+        Some(claimed.deliver())
+    };
+    while let Some(first) = next(&mut state) {
+        // Mostly the only one: no room for others is prepared then.
+        if waiters(&mut state).is_empty() {
+            drop(state);
+            return first.unpark();
         }
+        let mut others = [const { None }; WAKE_BATCH];
+        others.iter_mut().for_each(|slot| *slot = next(&mut state));
         drop(state);
-        batch.into_iter().flatten().for_each(|waiter| waiter.unpark());
-        if exhausted {
-            return;
-        }
+        first.unpark();
+        others.into_iter().flatten().for_each(Woken::unpark);
         state = lock.lock();
     }
 }
 
-/// Waiters claimed under one lock acquisition by [`wake_all`]: bounds how long the lock is held.
+/// Waiters claimed under one lock acquisition by [`wake_all`], beside the first: bounds how long the lock is held.
 const WAKE_BATCH: usize = 16;
 
 /// The half of a wait that all its nodes share. (`pub` since `select`'s hidden traits speak of it; nobody outside can name it.)

@@ -8,7 +8,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::check;
+use super::{check, direct};
 
 /// One epoll instance. `add` and `remove` may be called while another thread waits.
 pub(crate) struct Epoll {
@@ -127,8 +127,8 @@ impl Epoll {
         };
         // SAFETY: the list has room for `capacity` events, `limit` outlives the call, and a null signal mask is allowed.
         let returned = unsafe {
-            libc::syscall(
-                libc::SYS_epoll_pwait2,
+            direct!(
+                SYS_epoll_pwait2,
                 self.descriptor.as_raw_fd(),
                 events.list.as_mut_ptr(),
                 events.list.capacity() as libc::c_int,
@@ -153,8 +153,16 @@ impl Epoll {
         // Rounded up: a wait that ends early would be followed by a burst of empty ones.
         let limit = timeout.map_or(-1, |timeout| libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX));
         let capacity = events.list.capacity() as libc::c_int;
-        // SAFETY: the list has room for `capacity` events.
-        let returned = unsafe { libc::epoll_wait(self.descriptor.as_raw_fd(), events.list.as_mut_ptr(), capacity, limit) };
+        let (epoll, list) = (self.descriptor.as_raw_fd(), events.list.as_mut_ptr());
+        // SAFETY: the list has room for `capacity` events, and a null signal mask is allowed.
+        let returned = unsafe {
+            if cfg!(miri) {
+                // It does not know the number.
+                libc::epoll_wait(epoll, list, capacity, limit)
+            } else {
+                direct!(SYS_epoll_pwait, epoll, list, capacity, limit, ptr::null::<libc::sigset_t>(), 0usize) as libc::c_int
+            }
+        };
         Ok(check(returned)? as usize)
     }
 }

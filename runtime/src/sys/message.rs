@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
 use super::address::RawAddress;
-use super::check;
 use super::control::{Ancillary, Control};
+use super::{check_len, direct};
 
 /// One message to send: a datagram, or a train of them if `ancillary` has a segment size.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +84,8 @@ impl Messages {
         let (descriptor, headers) = (socket.as_fd().as_raw_fd(), self.headers.as_mut_ptr());
         // SAFETY: the first `count` headers point to this value's arrays and to disjoint parts of `buffer`, all borrowed
         // mutably for the call, with their true lengths.
-        let received = unsafe { libc::recvmmsg(descriptor, headers, count as libc::c_uint, libc::MSG_DONTWAIT as _, ptr::null_mut()) };
-        Ok(check(received)? as usize)
+        let received = unsafe { direct!(SYS_recvmmsg, descriptor, headers, count, libc::MSG_DONTWAIT, ptr::null_mut::<libc::timespec>()) };
+        check_len(received)
     }
 
     /// The i-th message of the last [`receive`](Self::receive); `None` if it was cut off or has no IP address.
@@ -135,7 +135,7 @@ impl Messages {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: the first `count` headers point to this value's arrays and to the messages' bytes, borrowed for 'a; the
         // kernel only reads the bytes, whatever the type of iov_base says.
-        let sent = unsafe { libc::sendmmsg(descriptor, headers, count as libc::c_uint, flags as _) };
-        Ok(check(sent)? as usize)
+        let sent = unsafe { direct!(SYS_sendmmsg, descriptor, headers, count, flags) };
+        check_len(sent)
     }
 }

@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
 
 use super::address::RawAddress;
-use super::{check, check_len};
+use super::{check, check_len, direct};
 
 /// An option of a socket that takes one integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,14 +107,15 @@ pub(crate) fn send_to(socket: impl AsFd, bytes: &[u8], remote: SocketAddr, ipv6_
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel reads `bytes.len()` bytes of `bytes` and `len` of `raw` during the call.
-    check_len(unsafe { libc::sendto(descriptor, bytes.as_ptr().cast(), bytes.len(), flags, raw.as_ptr(), len) })
+    check_len(unsafe { direct!(SYS_sendto, descriptor, bytes.as_ptr(), bytes.len(), flags, raw.as_ptr(), len) })
 }
 
 /// Sends one datagram to whom the socket is connected to.
 pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let (descriptor, nobody) = (socket.as_fd().as_raw_fd(), ptr::null::<libc::sockaddr>());
     // SAFETY: the kernel reads `bytes.len()` bytes of `bytes` during the call.
-    check_len(unsafe { libc::send(socket.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+    check_len(unsafe { direct!(SYS_sendto, descriptor, bytes.as_ptr(), bytes.len(), flags, nobody, 0 as libc::socklen_t) })
 }
 
 /// Connects a UDP socket, which sends nothing.
@@ -142,9 +144,8 @@ pub(crate) fn receive_from(socket: impl AsFd, bytes: &mut [u8], receive: Receive
     let mut raw_len = RawAddress::capacity();
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel writes at most `bytes.len()` bytes to `bytes`, `raw_len` to `raw`, and that length back.
-    let len = check_len(unsafe {
-        libc::recvfrom(descriptor, bytes.as_mut_ptr().cast(), bytes.len(), flags, raw.as_mut_ptr(), &raw mut raw_len)
-    })?;
+    let returned = unsafe { direct!(SYS_recvfrom, descriptor, bytes.as_mut_ptr(), bytes.len(), flags, raw.as_mut_ptr(), &raw mut raw_len) };
+    let len = check_len(returned)?;
     let remote = raw.decode().ok_or_else(|| io::Error::other("a datagram from an address of no IP family"))?;
     Ok((len, remote))
 }
