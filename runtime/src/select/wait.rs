@@ -9,6 +9,9 @@
 //!   see each other enlisting both do so; they do not do it in step for long.
 //! - However a round ends, by return or by unwinding, the wait is over and all nodes are out of their lists before it does.
 
+use std::mem::ManuallyDrop;
+use std::ptr;
+
 use super::arm::Look;
 use super::arms::Arms;
 use crate::{
@@ -87,23 +90,23 @@ enum Round<C> {
 #[track_caller]
 fn round<A: Arms>(arms: &mut A, deadline: Option<Instant>) -> Round<A::Choice> {
     let wait = Wait::new(LentWaiter::current());
-    let nodes = arms.nodes(&wait, 0);
-    let mut enlisted = Enlisted { arms, wait: &wait, nodes: Some(nodes) };
+    let nodes = ManuallyDrop::new(arms.nodes(&wait, 0));
+    let mut enlisted = Enlisted { arms, wait: &wait, nodes: &nodes };
     let (early, unparked) = enlisted.park(deadline);
-    let claimed = enlisted.leave();
-    let nodes = enlisted.nodes.take().expect("taken here and in `drop` only");
-    match enlisted.arms.settle(nodes, claimed).or(early) {
+    let (settled, claimed) = enlisted.settle();
+    match settled.or(early) {
         Some(choice) => Round::Chosen(choice),
         None if unparked == Some(Unparked::Cancelled) && claimed.is_none() => Round::Cancelled,
         None => Round::Again,
     }
 }
 
-/// Arms that are, or are about to be, in lists. Must not move in between.
+/// Arms that are, or are about to be, in lists.
 struct Enlisted<'a, A: Arms> {
     arms: &'a mut A,
     wait: &'a Wait,
-    nodes: Option<A::Nodes>,
+    /// Lent, and not in here: notifiers write to a node that is in a list, so nobody may have it, or what it is a part of, as `&mut`.
+    nodes: &'a ManuallyDrop<A::Nodes>,
 }
 
 impl<A: Arms> Enlisted<'_, A> {
@@ -111,15 +114,14 @@ impl<A: Arms> Enlisted<'_, A> {
     /// given; nothing can have been claimed then.
     #[track_caller]
     fn park(&mut self, deadline: Option<Instant>) -> (Option<A::Choice>, Option<Unparked>) {
-        let nodes = self.nodes.as_ref().expect("the wait is not over");
         if A::UNPARKED
-            && let Some(early) = self.arms.register(nodes)
+            && let Some(early) = self.arms.register(self.nodes)
         {
             return (Some(early), None);
         }
-        // SAFETY: the nodes are inside `self`, which `round` does not move, and `leave` runs before they are taken out: there
-        // in good order, or in `drop`, which no unwinding passes by. `wait` is borrowed for longer.
-        let deadline = match unsafe { self.arms.enlist(nodes, self.wait) } {
+        // SAFETY: the nodes are borrowed, so they do not move, and `leave` runs before they are taken out: in `settle`, or in
+        // `drop`, which no unwinding passes by. `wait` is borrowed for as long.
+        let deadline = match unsafe { self.arms.enlist(self.nodes, self.wait) } {
             Look::Ready => return (None, None),
             Look::Waiting(due) => due.into_iter().chain(deadline).min(),
             Look::Absent => deadline,
@@ -133,14 +135,22 @@ impl<A: Arms> Enlisted<'_, A> {
         }
     }
 
+    /// Ends the wait. What came of it, and which arm had been claimed before.
+    fn settle(mut self) -> (Option<A::Choice>, Option<usize>) {
+        let claimed = self.leave();
+        let mut left = ManuallyDrop::new(self);
+        // SAFETY: all have left. Taken here or in `drop`, which does not run for what was left.
+        let nodes = unsafe { ptr::read(&raw const **left.nodes) };
+        (left.arms.settle(nodes, claimed), claimed)
+    }
+
     /// Ends the wait, and says which arm had been claimed before.
     fn leave(&mut self) -> Option<usize> {
-        let nodes = self.nodes.as_ref()?;
         let withdrawn = self.wait.withdraw(Withdrawal::Cancelled);
         // SAFETY: they are these arms' nodes.
-        unsafe { self.arms.leave(nodes) };
-        // A notifier that had only claimed held its source's lock, which `leave` has taken since. (A second withdrawal, after
-        // one that was successful, finds a withdrawn wait.)
+        unsafe { self.arms.leave(self.nodes) };
+        // A notifier that had only claimed held its source's lock, which `leave` has taken since. (A second withdrawal, when one that
+        // was successful was followed by a panic, finds a withdrawn wait.)
         match withdrawn {
             Ok(()) | Err(Phase::Waiting | Phase::TimedOut | Phase::Cancelled) => None,
             Err(Phase::Claimed(index) | Phase::Delivered(index)) => Some(index as usize),
@@ -148,14 +158,12 @@ impl<A: Arms> Enlisted<'_, A> {
     }
 }
 
+/// The select unwinds.
 impl<A: Arms> Drop for Enlisted<'_, A> {
     fn drop(&mut self) {
-        // Taken already, unless the select unwinds.
-        if self.nodes.is_some() {
-            let claimed = self.leave();
-            if let Some(nodes) = self.nodes.take() {
-                self.arms.abandon(nodes, claimed);
-            }
-        }
+        let claimed = self.leave();
+        // SAFETY: all have left; see `settle`.
+        let nodes = unsafe { ptr::read(&raw const **self.nodes) };
+        self.arms.abandon(nodes, claimed);
     }
 }
