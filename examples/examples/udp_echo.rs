@@ -1,30 +1,26 @@
-//! UDP echo, a server and a client that asks again until it is answered: `cargo run -p weald --example udp_echo` is the server,
-//! `cargo run -p weald --example udp_echo -- 127.0.0.1:4007 hello` asks it.
+//! UDP echo: `cargo run -p weald --example udp_echo` serves; with `-- 127.0.0.1:4007 hello` it asks, until it is answered.
 
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{io, io::ErrorKind, net::SocketAddr, time::Duration};
 
 use weald_runtime::net::UdpSocket;
-use weald_runtime::{is_cancelled, time::Instant};
+use weald_runtime::{CancellationToken, signal, spawn, time::Instant};
 
-/// The first wait for an answer. Each one is twice as long as the one before.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const WAITS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)]; // for an answer: first, and at last
 
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:4007".to_owned());
-    let address: SocketAddr = address.parse().map_err(io::Error::other)?;
-    let words: Vec<_> = arguments.collect();
+    let address: SocketAddr = arguments.next().as_deref().unwrap_or("127.0.0.1:4007").parse().map_err(io::Error::other)?;
+    let question = Vec::from_iter(arguments).join(" ");
     weald_runtime::run(|| {
-        if words.is_empty() {
+        if question.is_empty() {
             let socket = UdpSocket::bind(address)?;
             println!("listening on {}", socket.local_addr());
-            return serve(&socket);
+            let stop = CancellationToken::new();
+            let stopping = stop.clone();
+            spawn(move || signal::ctrl_c().map(|()| stopping.cancel()));
+            return stop.run(|| serve(&socket)).or_else(|error| stop.is_cancelled().then_some(()).ok_or(error));
         }
         let socket = UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().map_err(io::Error::other)?)?;
-        let question = words.join(" ");
         let time = ask(&socket, address, 1, question.as_bytes(), Duration::from_secs(10))?;
         println!("{question} (after {time:?})");
         Ok(())
@@ -33,38 +29,32 @@ fn main() -> io::Result<()> {
 
 /// Sends every datagram back, until the caller is cancelled.
 pub fn serve(socket: &UdpSocket) -> io::Result<()> {
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 1 << 16];
     loop {
-        let echoed = socket.recv_from(&mut buffer).and_then(|(len, from)| socket.send_to(&buffer[..len], from));
-        match echoed {
-            Err(error) if is_cancelled() => return Err(error),
-            // One client's trouble, which is not the others'.
-            Err(error) => eprintln!("{error}"),
-            Ok(_) => {}
+        let (len, from) = socket.recv_from(&mut buffer)?;
+        if let Err(error) = socket.send_to(&buffer[..len], from) {
+            eprintln!("{from}: {error}"); // one client's trouble, which is not the others'
         }
     }
 }
 
 /// Sends `question` under a number of its own until it comes back, and returns how long that took.
 pub fn ask(socket: &UdpSocket, server: SocketAddr, number: u64, question: &[u8], limit: Duration) -> io::Result<Duration> {
-    let start = Instant::now();
+    let (start, mut wait) = (Instant::now(), WAITS[0]);
     let request = [&number.to_be_bytes(), question].concat();
-    let (mut wait, mut buffer) = (FIRST_WAIT, vec![0; request.len() + 1]);
-    loop {
+    let mut buffer = vec![0; request.len() + 1];
+    while start.elapsed() < limit {
         socket.send_to(&request, server)?;
-        let until = Instant::now() + wait;
-        // What else arrives are answers to earlier questions, or somebody else's datagrams.
-        while let Some(left) = Some(until - Instant::now()).filter(|left| !left.is_zero()) {
-            socket.set_read_timeout(Some(left))?;
-            match socket.recv_from(&mut buffer) {
+        let deadline = Instant::now() + wait;
+        loop {
+            match socket.recv_from_deadline(&mut buffer, deadline) {
                 Ok((len, from)) if from == server && buffer[..len] == request => return Ok(start.elapsed()),
-                Err(error) if error.kind() != ErrorKind::TimedOut => return Err(error),
-                _ => {}
+                Ok(_) => {} // an answer to an earlier question, or somebody else's datagram
+                Err(error) if error.kind() == ErrorKind::TimedOut => break,
+                Err(error) => return Err(error),
             }
         }
-        if start.elapsed() >= limit {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        wait = (wait * 2).min(LONGEST_WAIT);
+        wait = WAITS[1].min(wait * 2);
     }
+    Err(ErrorKind::TimedOut.into())
 }

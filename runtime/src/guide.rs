@@ -32,8 +32,8 @@ pub mod insight {}
 ///
 /// - `scope`: the coroutines borrow the room and the stream, and none of them is left when `serve` returns.
 /// - Bounded queues with `try_send`: one who reads slowly is put out instead of holding up the rest.
-/// - The token: cancelled, every blocking call inside of `stop.run(..)` returns its error, so that readers leave by the way that
-///   they leave by at the end of a connection. `shield` lets the writers deliver what is queued.
+/// - Cancellation: blocking calls return its error, in the server and in all that its scope has spawned, so that readers leave by the way
+///   that they leave by at the end of a connection. `shield` lets the writers deliver what is queued.
 /// - Time-outs of the stream on both sides: one who is gone without a word is noticed by his silence.
 ///
 /// Weald's own tests (`tests/tests/chat.rs` in its repository) run it under [`sim::explore`](crate::sim::explore), on a network that loses

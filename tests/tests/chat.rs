@@ -15,6 +15,8 @@ mod chat;
 
 const SERVER: ([u8; 4], u16) = ([10, 0, 0, 1], 4000);
 const SECOND: Duration = Duration::from_secs(1);
+/// How long the server bears one who says nothing.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// A network on which nothing is lost but time.
 fn good() -> LinkConfig {
@@ -28,7 +30,11 @@ fn bad() -> LinkConfig {
 /// Starts the server on its host.
 fn serve(stop: &CancellationToken) -> (Node, JoinHandle<io::Result<()>>) {
     let (server, stop) = (host("server", "10.0.0.1"), stop.clone());
-    let serving = server.spawn(move || chat::serve(&TcpListener::bind(SocketAddr::from(SERVER))?, &stop));
+    let serving = server.spawn(move || {
+        let listener = TcpListener::bind(SocketAddr::from(SERVER))?;
+        stop.run(|| chat::serve(&listener));
+        Ok(())
+    });
     (server, serving)
 }
 
@@ -134,7 +140,7 @@ fn nothing_is_lost_in_a_partition_that_ends_in_time() {
                 .into_iter()
                 .map(|(name, host, guest)| {
                     // A lost repetition is repeated after twice as long, and so on.
-                    guest.stream.set_read_timeout(Some(chat::SILENCE)).expect("a timeout");
+                    guest.stream.set_read_timeout(Some(SILENCE)).expect("a timeout");
                     (name, host.spawn(move || guest.converse(SAID, SECOND / 4, both(SAID - 1))))
                 })
                 .collect();
@@ -205,7 +211,7 @@ fn who_is_cut_off_is_missed_and_may_come_back() {
                 assert_eq!(numbers(&heard, other), Vec::from_iter(0..SAID));
                 assert_eq!(numbers(&heard, "cyd"), [1, 2]);
                 let missed = missed.expect("missed");
-                assert!((chat::SILENCE..chat::SILENCE + 20 * SECOND).contains(&missed), "{missed:?}");
+                assert!((SILENCE..SILENCE + 20 * SECOND).contains(&missed), "{missed:?}");
                 let moves: Vec<_> = heard.iter().filter(|line| line.starts_with("* cyd")).collect();
                 assert_eq!(moves, ["* cyd joins", "* cyd leaves", "* cyd joins"]);
             }
