@@ -167,6 +167,35 @@ fn what_is_spawned_outside_starts_although_no_worker_is_ever_idle() {
     assert!(yields.join().expect("no panic"), "it was not started before the yielding ended");
 }
 
+/// Coroutines whose time has come do not wait for one first run each.
+#[test]
+fn those_who_are_due_run_before_most_of_the_unstarted() {
+    const SLEEPERS: usize = 64;
+    one_worker().run(|| {
+        let started = Arc::new(AtomicUsize::new(0));
+        let sleepers: Vec<_> = (0..SLEEPERS)
+            .map(|_| {
+                let started = Arc::clone(&started);
+                spawn(move || {
+                    sleep(Duration::from_millis(2));
+                    started.load(Ordering::Relaxed)
+                })
+            })
+            .collect();
+        sleep(Duration::from_millis(1));
+        let until = Instant::now() + Duration::from_millis(5);
+        for _ in 0..2000 {
+            let started = Arc::clone(&started);
+            drop(spawn(move || started.fetch_add(1, Ordering::Relaxed)));
+        }
+        // All of them are due when it parks.
+        while Instant::now() < until {}
+        let seen: Vec<_> = sleepers.into_iter().map(|sleeper| sleeper.join().expect("no panic")).collect();
+        let between = seen.iter().max().expect("some") - seen.iter().min().expect("some");
+        assert!(between < SLEEPERS / 4, "{between} were started meanwhile");
+    });
+}
+
 #[test]
 fn spawn_on_chooses_the_worker() {
     let runtime = Runtime::builder().workers(3).build().expect("a runtime");

@@ -134,7 +134,12 @@ impl StackCache {
     #[inline]
     pub(crate) fn give(&mut self, stack: Stack) {
         let Some(slot) = stack.slot() else { return };
-        self.stock.give(slot, &self.arena.slots, |slots| self.arena.release(slots));
+        self.stock.give(slot, &self.arena.slots);
+    }
+
+    /// For when there is nothing else to do: gives memory of some stacks that were taken back to the system. False: there is none left.
+    pub(crate) fn cool(&mut self) -> bool {
+        self.stock.cool(&self.arena.slots, |slots| self.arena.release(slots))
     }
 }
 
@@ -248,6 +253,22 @@ mod tests {
         drop(cache);
         // SAFETY: as above; the arena still holds the mapping.
         assert_eq!(unsafe { low.read() }, 0);
+    }
+
+    #[test]
+    fn stacks_keep_their_pages_until_they_are_cooled() {
+        let arena = Arc::new(Arena::new(USABLE, 200).expect("address space"));
+        let mut cache = StackCache::new(arena);
+        let stacks: Vec<_> = (0..200).map(|_| cache.take(None).expect("a slot")).collect();
+        let lows: Vec<_> = stacks.iter().map(|stack| stack.bounds().low()).collect();
+        // SAFETY: the lowest usable byte of a stack that nothing runs on; the cache holds the arena, and that its mapping.
+        lows.iter().for_each(|low| unsafe { low.write(7) });
+        stacks.into_iter().for_each(|stack| cache.give(stack));
+        // SAFETY: as above.
+        let warm = || lows.iter().filter(|low| unsafe { low.read() } == 7).count();
+        assert_eq!(warm(), 200);
+        while cache.cool() {}
+        assert!((1..128).contains(&warm()), "{} are in stock", warm());
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! Invariants:
 //! - A slot is free (in the common list or one worker's stock), in use by one stack, or leaked, and then never reused.
 //! - A slot is guarded before it is given out the first time.
-//! - A free slot in the common list holds no pages; one in a stock may.
+//! - A free slot holds pages until they are given back: for those that are in no stock, by the worker that had most of them, when it
+//!   has nothing else to do. To give back 64 stacks takes 30 us, which coroutines that are due would wait for.
 
 use std::io;
 use std::ops::Range;
@@ -29,12 +30,14 @@ struct Inner {
     fresh: u32,
     /// Used slots whose pages were given back.
     free: Vec<u32>,
+    /// Used slots that hold pages, and are taken first.
+    warm: Vec<u32>,
 }
 
 impl Slots {
     /// `count` slots that were never used.
     pub(crate) fn new(count: u32) -> Self {
-        Self { count, inner: Mutex::new(Inner { fresh: 0, free: Vec::new() }) }
+        Self { count, inner: Mutex::new(Inner { fresh: 0, free: Vec::new(), warm: Vec::new() }) }
     }
 
     /// How many slots have been given to workers at least once.
@@ -45,9 +48,10 @@ impl Slots {
     /// Moves up to [`BATCH`] free slots to `stock`.
     fn refill(&self, stock: &mut Vec<u32>, guard: impl FnOnce(Range<u32>) -> (usize, io::Result<()>)) -> io::Result<()> {
         let mut inner = self.inner.lock();
-        let reused = inner.free.len().saturating_sub(BATCH);
-        if !inner.free.is_empty() {
-            stock.extend(inner.free.drain(reused..));
+        let Inner { warm, free, .. } = &mut *inner;
+        let used = if warm.is_empty() { free } else { warm };
+        if !used.is_empty() {
+            stock.extend(last(used));
             return Ok(());
         }
         let first = inner.fresh;
@@ -68,11 +72,15 @@ impl Slots {
         Ok(())
     }
 
-    /// Takes slots back whose pages `release` gives to the system.
-    fn put_back(&self, slots: impl Iterator<Item = u32>, release: impl FnOnce(&[u32])) {
-        let slots: Vec<u32> = slots.collect();
+    /// Gives the pages of up to [`BATCH`] used slots to the system, through `release`. False: none of them holds any.
+    fn cool(&self, release: impl FnOnce(&[u32])) -> bool {
+        let slots: Vec<u32> = last(&mut self.inner.lock().warm).collect();
+        if slots.is_empty() {
+            return false;
+        }
         release(&slots);
         self.inner.lock().free.extend(slots);
+        true
     }
 
     #[cfg(test)]
@@ -82,42 +90,62 @@ impl Slots {
 
     #[cfg(test)]
     pub(super) fn free(&self) -> usize {
-        self.inner.lock().free.len()
+        let inner = self.inner.lock();
+        inner.free.len() + inner.warm.len()
     }
+}
+
+/// Takes the last [`BATCH`] out, or all.
+fn last(slots: &mut Vec<u32>) -> impl Iterator<Item = u32> {
+    slots.drain(slots.len().saturating_sub(BATCH)..)
 }
 
 /// One worker's stock of free slots. The last in is the next out: its pages are warm.
 #[derive(Debug)]
-pub(crate) struct Stock(Vec<u32>);
+pub(crate) struct Stock {
+    slots: Vec<u32>,
+    /// It has given slots to the common list and not seen to their pages.
+    owes: bool,
+}
 
 impl Stock {
     /// An empty stock.
     pub(crate) fn new() -> Self {
-        Self(Vec::with_capacity(2 * BATCH))
+        Self { slots: Vec::with_capacity(2 * BATCH), owes: false }
     }
 
     /// A slot, from the common list if there is none in stock. Those that were never used go through `guard`
     /// first, which returns how many it did, in their order, and why not all. Fails as that does, or when all are in use.
     #[inline(always)]
     pub(crate) fn take(&mut self, slots: &Slots, guard: impl FnOnce(Range<u32>) -> (usize, io::Result<()>)) -> io::Result<u32> {
-        if self.0.is_empty() {
-            slots.refill(&mut self.0, guard)?;
+        if self.slots.is_empty() {
+            slots.refill(&mut self.slots, guard)?;
         }
-        Ok(self.0.pop().ok_or(io::ErrorKind::OutOfMemory)?)
+        Ok(self.slots.pop().ok_or(io::ErrorKind::OutOfMemory)?)
     }
 
-    /// Takes a slot back. If there are many, the coldest go to the common list, through `release`.
+    /// Takes a slot back. If there are many, the coldest go to the common list, which is then to be [cooled](Self::cool).
     #[inline]
-    pub(crate) fn give(&mut self, slot: u32, slots: &Slots, release: impl FnOnce(&[u32])) {
-        self.0.push(slot);
-        if self.0.len() >= 2 * BATCH {
-            slots.put_back(self.0.drain(..BATCH), release);
+    pub(crate) fn give(&mut self, slot: u32, slots: &Slots) {
+        self.slots.push(slot);
+        if self.slots.len() >= 2 * BATCH {
+            slots.inner.lock().warm.extend(self.slots.drain(..BATCH));
+            self.owes = true;
         }
     }
 
-    /// Gives all to the common list, through `release`.
-    pub(crate) fn empty(&mut self, slots: &Slots, release: impl FnOnce(&[u32])) {
-        slots.put_back(self.0.drain(..), release);
+    /// For when there is nothing else to do: gives pages of slots in the common list back, through `release`, if this stock has put
+    /// some there. False: that is done.
+    #[inline]
+    pub(crate) fn cool(&mut self, slots: &Slots, release: impl FnOnce(&[u32])) -> bool {
+        self.owes = self.owes && slots.cool(release);
+        self.owes
+    }
+
+    /// Gives all to the common list, and all pages back, through `release`.
+    pub(crate) fn empty(&mut self, slots: &Slots, release: impl Fn(&[u32])) {
+        slots.inner.lock().warm.append(&mut self.slots);
+        while slots.cool(&release) {}
     }
 }
 
@@ -162,10 +190,11 @@ mod loom_tests {
         fn work(&self) {
             let mut stock = Stock::new();
             let slots = [self.take(&mut stock), self.take(&mut stock)];
-            slots.into_iter().for_each(|slot| stock.give(slot, &self.slots, |slots| self.release(slots)));
+            slots.into_iter().for_each(|slot| stock.give(slot, &self.slots));
+            stock.cool(&self.slots, |slots| self.release(slots));
             // The one that stayed in stock.
             let slot = self.take(&mut stock);
-            stock.give(slot, &self.slots, |slots| self.release(slots));
+            stock.give(slot, &self.slots);
             stock.empty(&self.slots, |slots| self.release(slots));
         }
     }

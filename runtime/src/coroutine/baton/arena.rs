@@ -67,4 +67,9 @@ impl StackCache {
     pub(crate) fn give(&mut self, stack: Stack) {
         drop(stack);
     }
+
+    /// None is kept, so there is nothing to give back.
+    pub(crate) fn cool(&mut self) -> bool {
+        false
+    }
 }
