@@ -176,14 +176,15 @@ pub(crate) fn park_shielded_until(deadline: Option<Instant>) -> Unparked {
 #[track_caller]
 pub(crate) fn park_with(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
     #[cfg(not(loom))]
-    return match begin_park(deadline, cancellation) {
-        Ok(mut parking) => loop {
+    return match &mut begin_park(deadline, cancellation) {
+        // Not moved out: a copy of what has just been written, in other widths, would wait for the writes.
+        Ok(parking) => loop {
             parking.suspend();
             if let Some(unparked) = parking.end() {
                 break unparked;
             }
         },
-        Err(unparked) => unparked,
+        Err(unparked) => *unparked,
     };
     #[cfg(loom)]
     THREAD.with(|thread| thread.park_until(deadline, cancellation))

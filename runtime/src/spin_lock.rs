@@ -51,6 +51,15 @@ impl<T> SpinLock<T> {
             _exclusion: self.exclusion.lock(),
         }
     }
+
+    /// Takes the lock if nobody holds it.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
+        #[cfg(not(loom))]
+        return self.exclusion.try_lock().then(|| SpinGuard { lock: self });
+        #[cfg(loom)]
+        return self.exclusion.try_lock().map(|exclusion| SpinGuard { lock: self, _exclusion: exclusion });
+    }
 }
 
 /// The right to use the value; gives the lock back when dropped.
@@ -123,7 +132,7 @@ mod spin {
         }
 
         #[inline]
-        fn try_lock(&self) -> bool {
+        pub(super) fn try_lock(&self) -> bool {
             // Acquire pairs with the Release in `unlock`.
             self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
         }

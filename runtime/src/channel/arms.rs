@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::{Channel, ReceiverWait, RecvError, SendError, State, TryRecvError, TrySendError, wake};
+use super::{Channel, ReceiverWait, RecvError, SendError, State, TryRecvError, TrySendError};
 use crate::{
     select::{ListArm, Listed, Look, Selectable},
     spin_lock::SpinLock,
@@ -75,37 +75,33 @@ impl<T> super::Sender<T> {
 impl<T> Channel<T> {
     /// `None` if there is no message, or no room for it.
     fn attempt_send(&self, message: &mut Option<T>) -> Option<Result<(), TrySendError<T>>> {
-        let sent = self.state.lock().offer(message.take()?);
-        match sent {
-            Ok(receiver) => {
-                wake(receiver);
-                Some(Ok(()))
-            }
-            Err(TrySendError::Full(given_back)) => {
+        match self.offer(message.take()?) {
+            Ok(()) => Some(Ok(())),
+            Err((TrySendError::Full(given_back), state)) => {
+                drop(state);
                 *message = Some(given_back);
                 None
             }
-            Err(disconnected) => Some(Err(disconnected)),
+            Err((disconnected, _)) => Some(Err(disconnected)),
         }
     }
-}
 
-impl<T> State<T> {
-    fn look_for_room(&self, message: &Option<T>, own: &Wait) -> Look {
+    /// While there is a batch nothing more is known, and a try finds out.
+    fn look_for_room(&self, state: &State<T>, message: &Option<T>, own: &Wait) -> Look {
         if message.is_none() {
             return Look::Absent;
         }
-        if self.receivers == 0 || !self.buffer.is_full() || self.receiving.has_rival(own) {
+        if state.receivers == 0 || self.batch.is_filled() || !state.buffer.is_full() || state.receiving.has_rival(own) {
             return Look::Ready;
         }
         Look::Waiting(None)
     }
 
-    fn look_for_message(&self, own: &Wait) -> Look {
-        if self.senders == 0 || self.buffer.len() > 0 || self.sending.has_rival(own) {
+    fn look_for_message(&self, state: &State<T>, own: &Wait) -> Look {
+        if state.senders == 0 || self.batch.is_filled() || state.len() > 0 || state.sending.has_rival(own) {
             return Look::Ready;
         }
-        Look::Waiting(self.buffer.due())
+        Look::Waiting(state.due())
     }
 }
 
@@ -115,7 +111,7 @@ impl<T> ListArm for Receiving<'_, T> {
     type Output = Result<T, RecvError>;
 
     fn lock(&self) -> &SpinLock<State<T>> {
-        &self.0.state
+        &self.0.state.0
     }
 
     fn waiters(state: &mut State<T>) -> &mut WaitList<Option<T>> {
@@ -123,19 +119,15 @@ impl<T> ListArm for Receiving<'_, T> {
     }
 
     fn attempt(&mut self) -> Option<Self::Output> {
-        let taken = self.0.state.lock().take();
-        match taken {
-            Ok((message, sender)) => {
-                wake(sender);
-                Some(Ok(message))
-            }
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err(RecvError::Disconnected)),
+        match self.0.take() {
+            Ok(message) => Some(Ok(message)),
+            Err((TryRecvError::Empty, _)) => None,
+            Err((TryRecvError::Disconnected, _)) => Some(Err(RecvError::Disconnected)),
         }
     }
 
     fn look(&self, state: &State<T>, _message: &Option<T>, own: &Wait) -> Look {
-        state.look_for_message(own)
+        self.0.look_for_message(state, own)
     }
 
     fn payload(&mut self) -> Option<T> {
@@ -163,7 +155,7 @@ impl<T> ListArm for Sending<'_, T> {
     type Output = Result<(), SendError<T>>;
 
     fn lock(&self) -> &SpinLock<State<T>> {
-        &self.channel.state
+        &self.channel.state.0
     }
 
     fn waiters(state: &mut State<T>) -> &mut WaitList<Option<T>> {
@@ -176,7 +168,7 @@ impl<T> ListArm for Sending<'_, T> {
     }
 
     fn look(&self, state: &State<T>, message: &Option<T>, own: &Wait) -> Look {
-        state.look_for_room(message, own)
+        self.channel.look_for_room(state, message, own)
     }
 
     fn payload(&mut self) -> Option<T> {
@@ -204,7 +196,7 @@ impl<T> ListArm for SendingFrom<'_, T> {
     type Output = Result<(), SendError<()>>;
 
     fn lock(&self) -> &SpinLock<State<T>> {
-        &self.channel.state
+        &self.channel.state.0
     }
 
     fn waiters(state: &mut State<T>) -> &mut WaitList<Option<T>> {
@@ -222,7 +214,7 @@ impl<T> ListArm for SendingFrom<'_, T> {
     }
 
     fn look(&self, state: &State<T>, message: &Option<T>, own: &Wait) -> Look {
-        state.look_for_room(message, own)
+        self.channel.look_for_room(state, message, own)
     }
 
     fn payload(&mut self) -> Option<T> {

@@ -7,10 +7,9 @@
 
 use std::time::Duration;
 
-use super::{Buffer, Channel, Receiver, ReceiverWait, RecvTimeoutError, State, TryRecvError, bounded};
+use super::{Channel, Receiver, ReceiverWait, RecvTimeoutError, TryRecvError, Whole};
 use crate::{
     primitive::Arc,
-    spin_lock::SpinGuard,
     time::Instant,
     wait_list::{self, Limit, Outcome},
 };
@@ -60,15 +59,15 @@ pub fn tick(period: Duration) -> Receiver<Instant> {
 #[must_use]
 pub fn never<T>() -> Receiver<T> {
     // The sender that is counted and does not exist keeps it connected.
-    receiver(Buffer::Bounded(bounded::Ring::new(0)), 0)
+    receiver(None, 0)
 }
 
 fn clock(clock: Clock<Instant>) -> Receiver<Instant> {
-    receiver(Buffer::Clock(clock), 1)
+    receiver(Some(clock), 1)
 }
 
-fn receiver<T>(buffer: Buffer<T>, capacity: usize) -> Receiver<T> {
-    Receiver { channel: Arc::new(Channel::new(buffer, Some(capacity))) }
+fn receiver<T>(clock: Option<Clock<T>>, capacity: usize) -> Receiver<T> {
+    Receiver { channel: Arc::new(Channel::new(Some(capacity), clock)) }
 }
 
 /// When messages are due.
@@ -110,7 +109,7 @@ impl<T> Channel<T> {
     /// Receives from a clock whose next message is `due`.
     #[cold]
     #[track_caller]
-    pub(super) fn recv_due<'a>(&'a self, mut state: SpinGuard<'a, State<T>>, due: Instant, limit: Limit) -> Result<T, RecvTimeoutError> {
+    pub(super) fn recv_due<'a>(&'a self, mut state: Whole<'a, T>, due: Instant, limit: Limit) -> Result<T, RecvTimeoutError> {
         let limit = limit.deadline();
         let mut due = Some(due);
         loop {
@@ -121,12 +120,12 @@ impl<T> Channel<T> {
                 (None, Outcome::Cancelled) => return Err(RecvTimeoutError::Cancelled),
                 (None, Outcome::TimedOut) => {}
             }
-            state = self.state.lock();
+            state = self.lock();
             match state.take() {
                 Ok((message, _)) => return Ok(message),
                 Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
                 Err(TryRecvError::Empty) if limit.is_some_and(|limit| limit <= Instant::now()) => return Err(RecvTimeoutError::Timeout),
-                Err(TryRecvError::Empty) => due = state.buffer.due(),
+                Err(TryRecvError::Empty) => due = state.due(),
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Models of channels with capacities of nought and one: full, empty, close, drop, deadline.
+//! Models of channels with capacities of nought and one: full, empty, close, drop, deadline. And of two, which is what it takes for
+//! receivers to take a batch.
 
 use loom::thread;
 
@@ -138,6 +139,96 @@ fn loom_channel_close_against_full() {
             let message = message.clone();
             thread::spawn(move || sender.send(message).is_err())
         };
+        drop(receiver);
+        let _given_back = producer.join().unwrap();
+        assert_eq!(std::sync::Arc::strong_count(&message), 1);
+    });
+}
+
+/// A sender that waits goes on at the first receive, whatever is in the buffer.
+#[test]
+fn loom_channel_batch_is_not_taken_past_a_sender() {
+    model(|| {
+        let (sender, receiver) = bounded(2);
+        sender.send(1).unwrap();
+        let producer = thread::spawn(move || {
+            sender.send(2).unwrap();
+            sender.send(3).unwrap();
+        });
+        assert_eq!(receiver.recv(), Ok(1));
+        producer.join().unwrap();
+        assert_eq!(receiver.iter().collect::<Vec<_>>(), [2, 3]);
+    });
+}
+
+/// A sender finds the channel full while a batch is taken: it waits for the room that the batch leaves, and no longer.
+#[test]
+fn loom_channel_batch_leaves_room() {
+    model(|| {
+        let (sender, receiver) = bounded(2);
+        sender.send(1).unwrap();
+        sender.send(2).unwrap();
+        let producer = thread::spawn(move || {
+            sender.send(3).unwrap();
+            sender.send(4).unwrap();
+        });
+        assert_eq!(receiver.recv(), Ok(1));
+        assert_eq!(receiver.recv(), Ok(2));
+        producer.join().unwrap();
+        assert_eq!(receiver.iter().collect::<Vec<_>>(), [3, 4]);
+    });
+}
+
+/// Two receivers and one batch: each message comes once, and the end to both.
+#[test]
+fn loom_channel_batch_is_shared() {
+    model(|| {
+        let (sender, receiver) = unbounded();
+        (1..=3).for_each(|number| sender.send(number).unwrap());
+        drop(sender);
+        let other = {
+            let receiver = receiver.clone();
+            thread::spawn(move || receiver.iter().collect::<Vec<_>>())
+        };
+        let received = receiver.iter().collect::<Vec<_>>();
+        let others = other.join().unwrap();
+        assert!(received.is_sorted() && others.is_sorted());
+        assert_eq!(received.len() + others.len(), 3);
+        assert_eq!(received.iter().chain(&others).sum::<u32>(), 6);
+    });
+}
+
+/// A receiver that waits with a deadline leaves a batch of the other's alone or takes from it; nothing is lost.
+#[test]
+fn loom_channel_batch_against_deadline() {
+    model(|| {
+        let (sender, receiver) = unbounded();
+        sender.send(1).unwrap();
+        sender.send(2).unwrap();
+        let other = {
+            let receiver = receiver.clone();
+            thread::spawn(move || receiver.recv().unwrap())
+        };
+        let first = receiver.recv_deadline(AT_ONCE).unwrap();
+        assert_eq!(first + other.join().unwrap(), 3);
+        assert_eq!(receiver.recv_deadline(AT_ONCE), Err(RecvTimeoutError::Timeout));
+        drop(sender);
+    });
+}
+
+/// The last receiver goes with a batch taken: each message is received, given back, or dropped with the channel.
+#[test]
+fn loom_channel_close_against_batch() {
+    model(|| {
+        let message = std::sync::Arc::new(());
+        let (sender, receiver) = bounded(2);
+        sender.send(message.clone()).unwrap();
+        sender.send(message.clone()).unwrap();
+        let producer = {
+            let message = message.clone();
+            thread::spawn(move || sender.send(message).is_err())
+        };
+        drop(receiver.recv().unwrap());
         drop(receiver);
         let _given_back = producer.join().unwrap();
         assert_eq!(std::sync::Arc::strong_count(&message), 1);

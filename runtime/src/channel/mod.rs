@@ -14,10 +14,12 @@
 //! assert_eq!(receiver.iter().collect::<Vec<_>>(), ["one", "two"]);
 //! ```
 //!
-//! Owns the rules of a channel: order, capacity, hand-over, disconnection. Does not own how messages are stored (`bounded`,
-//! `unbounded`) nor how ends wait (`wait_list`).
+//! Owns the rules of a channel: order, capacity, hand-over, disconnection. Does not own how messages are stored (`segments`) nor
+//! how ends wait (`wait_list`).
 //!
-//! Invariants, under the channel's one lock:
+//! Receivers take the buffer's oldest messages as a batch, under a lock of its own (`batch`), and so do not disturb senders at each
+//! message. They do that only while no sender waits, and whoever must see the channel as a whole puts what is left of it back
+//! first ([`Channel::whole`]). Invariants, under the channel's lock, while the batch is empty:
 //! - A receiver waits only while the buffer is empty and no sender waits; a sender waits only while the buffer is full. (A
 //!   message put back by an unwound receiver goes to a waiting receiver first.)
 //! - Messages are handed over: a sender that finds a waiting receiver writes into its payload; a receiver that makes room
@@ -26,16 +28,18 @@
 //!   disconnected.
 //! - No code of the user (a message's drop) runs under the lock.
 //!
-//! One short spinning lock around everything was chosen over a lock-free ring with wait lists beside it: it costs one
-//! read-modify-write an operation, where the other needs two and a full fence to check for waiters; and a rendezvous, the
-//! exact `len` and `select!` come out of it for nothing.
+//! While it is not, nobody waits.
+//!
+//! Short spinning locks were chosen over a lock-free ring with wait lists beside it: they cost one read-modify-write an
+//! operation, where the other needs two and a full fence to check for waiters; and a rendezvous, the exact `len` and `select!`
+//! come out of them for nothing.
 
 mod arms;
-mod bounded;
+mod batch;
 mod clock;
 mod error;
 pub mod oneshot;
-mod unbounded;
+mod segments;
 
 use std::{fmt, iter::FusedIterator, marker::PhantomData, time::Duration};
 
@@ -46,11 +50,15 @@ use crate::{
     time::Instant,
     wait_list::{self, Limit, Outcome, Source, WaitList},
 };
+use batch::Batch;
+use clock::Clock;
+use segments::Segments;
+
 pub use arms::{Receiving, Sending, SendingFrom};
 pub use clock::{after, at, never, tick};
 pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 
-/// Makes a channel that holds at most `capacity` messages; its memory is allocated now.
+/// Makes a channel that holds at most `capacity` messages. It takes memory as they come, and keeps about two pages of it.
 ///
 /// A full channel parks senders. With a capacity of zero it is a rendezvous: a send returns when a receiver has taken the
 /// message.
@@ -69,16 +77,16 @@ pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRec
 /// });
 /// ```
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    channel(Buffer::Bounded(bounded::Ring::new(capacity)), Some(capacity))
+    channel(Some(capacity))
 }
 
 /// Makes a channel that holds any number of messages. Sending never blocks; a slow receiver shows as memory.
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
-    channel(Buffer::Unbounded(unbounded::Segments::new()), None)
+    channel(None)
 }
 
-fn channel<T>(buffer: Buffer<T>, capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
-    let channel = Arc::new(Channel::new(buffer, capacity));
+fn channel<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
+    let channel = Arc::new(Channel::new(capacity, None));
     (Sender { channel: channel.clone() }, Receiver { channel })
 }
 
@@ -118,10 +126,7 @@ impl<T> Sender<T> {
     /// message back.
     #[inline]
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        let mut state = self.channel.state.lock();
-        let sent = state.offer(message);
-        drop(state);
-        sent.map(wake)
+        self.channel.offer(message).map_err(|(refused, _)| refused)
     }
 
     /// Sends `message`, waiting at most `timeout` while the channel is full.
@@ -174,13 +179,7 @@ impl<T> Receiver<T> {
     /// [`TryRecvError::Empty`] or [`TryRecvError::Disconnected`].
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        let mut state = self.channel.state.lock();
-        let taken = state.take();
-        drop(state);
-        taken.map(|(message, sender)| {
-            wake(sender);
-            message
-        })
+        self.channel.take().map_err(|(nothing, _)| nothing)
     }
 
     /// Takes the next message, waiting at most `timeout` while the channel is empty.
@@ -224,7 +223,7 @@ macro_rules! both_ends {
         impl<T> $end<T> {
             /// Messages in the channel; those of waiting senders do not count.
             pub fn len(&self) -> usize {
-                self.channel.state.lock().buffer.len()
+                self.channel.whole().len()
             }
 
             /// Whether no message is in the channel. Always so for a rendezvous channel.
@@ -256,21 +255,21 @@ both_ends!(Receiver);
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        self.channel.state.lock().senders += 1;
+        self.channel.lock().senders += 1;
         Self { channel: self.channel.clone() }
     }
 }
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        self.channel.state.lock().receivers += 1;
+        self.channel.lock().receivers += 1;
         Self { channel: self.channel.clone() }
     }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        let mut state = self.channel.state.lock();
+        let mut state = self.channel.lock();
         state.senders -= 1;
         if state.senders == 0 {
             // Receivers wait only on an empty channel, so their empty payload tells the truth.
@@ -281,11 +280,11 @@ impl<T> Drop for Sender<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        let mut state = self.channel.state.lock();
+        let mut state = self.channel.whole();
         state.receivers -= 1;
         if state.receivers == 0 {
             // Nobody will read them, and they may hold ends of other channels whose peers wait to learn that.
-            let unread = state.buffer.take_all();
+            let unread = std::mem::replace(&mut state.buffer, Segments::new(0));
             wait_list::wake_all(state, |state| &mut state.sending, |_| ());
             drop(unread);
         }
@@ -361,44 +360,108 @@ impl<T> IntoIterator for Receiver<T> {
 /// What all ends share.
 struct Channel<T> {
     capacity: Option<usize>,
-    state: SpinLock<State<T>>,
+    batch: Batch<T>,
+    state: Apart<SpinLock<State<T>>>,
 }
 
+/// On cache lines of its own.
+#[repr(align(128))]
+struct Apart<T>(T);
+
 pub(crate) struct State<T> {
-    buffer: Buffer<T>,
+    buffer: Segments<T>,
     senders: usize,
     receivers: usize,
     /// Payload: the message to take.
     sending: WaitList<Option<T>>,
     /// Payload: where to put a message.
     receiving: WaitList<Option<T>>,
+    /// Nobody sends into a channel that has one: messages come due.
+    clock: Option<Clock<T>>,
 }
+
+/// The channel's lock, with the batch empty.
+type Whole<'a, T> = SpinGuard<'a, State<T>>;
 
 impl<T> Channel<T> {
     /// For one sender and one receiver.
-    fn new(buffer: Buffer<T>, capacity: Option<usize>) -> Self {
-        let state = State { buffer, senders: 1, receivers: 1, sending: WaitList::new(), receiving: WaitList::new() };
-        Self { capacity, state: SpinLock::new(state) }
+    fn new(capacity: Option<usize>, clock: Option<Clock<T>>) -> Self {
+        let buffer = Segments::new(capacity.unwrap_or(usize::MAX));
+        let state = State { buffer, senders: 1, receivers: 1, sending: WaitList::new(), receiving: WaitList::new(), clock };
+        Self { capacity, batch: Batch::new(), state: Apart(SpinLock::new(state)) }
+    }
+
+    /// Takes the lock, which others may have to wait for while the batch is not empty.
+    #[inline(always)]
+    fn lock(&self) -> SpinGuard<'_, State<T>> {
+        self.state.0.lock()
+    }
+
+    /// Takes the lock and sees to it that all messages are in the buffer.
+    fn whole(&self) -> Whole<'_, T> {
+        match self.as_whole(self.lock()) {
+            Ok(state) => state,
+            Err(()) => {
+                let batch = self.batch.lock();
+                let mut state = self.lock();
+                self.batch.update(batch, |batch| state.buffer.put_back(batch));
+                state
+            }
+        }
+    }
+
+    /// Goes on with the lock if the batch is empty.
+    #[inline]
+    fn as_whole<'a>(&self, mut state: SpinGuard<'a, State<T>>) -> Result<Whole<'a, T>, ()> {
+        if self.batch.is_filled() {
+            return Err(());
+        }
+        state.buffer.batch_is_back();
+        Ok(state)
     }
 
     #[inline(always)]
     #[track_caller]
     fn send(&self, message: T, limit: Limit) -> Result<(), SendTimeoutError<T>> {
-        let mut state = self.state.lock();
+        match self.offer(message) {
+            Ok(()) => Ok(()),
+            Err((TrySendError::Full(message), Some(state))) => self.send_parked(message, state, limit),
+            Err((refused, _)) => Err(SendTimeoutError::Disconnected(refused.into_inner())),
+        }
+    }
+
+    /// Sends `message` at once, or gives it back; if it is full, with the lock.
+    #[inline(always)]
+    fn offer(&self, message: T) -> Result<(), Refused<'_, T>> {
+        let mut state = self.lock();
+        if state.receivers > 0 && state.receiving.is_empty() {
+            match state.buffer.push(message) {
+                Ok(()) => Ok(()),
+                Err(message) => self.offer_whole(message, state),
+            }
+        } else {
+            self.offer_whole(message, state)
+        }
+    }
+
+    /// [`offer`](Self::offer) where it is not enough to push.
+    #[inline(never)]
+    fn offer_whole<'a>(&'a self, message: T, state: SpinGuard<'a, State<T>>) -> Result<(), Refused<'a, T>> {
+        let mut state = self.as_whole(state).unwrap_or_else(|()| self.whole());
         match state.offer(message) {
             Ok(receiver) => {
                 drop(state);
                 wake(receiver);
                 Ok(())
             }
-            Err(TrySendError::Full(message)) => self.send_parked(message, state, limit),
-            Err(TrySendError::Disconnected(message)) => Err(SendTimeoutError::Disconnected(message)),
+            Err(TrySendError::Full(message)) => Err((TrySendError::Full(message), Some(state))),
+            Err(disconnected) => Err((disconnected, None)),
         }
     }
 
     #[inline(never)]
     #[track_caller]
-    fn send_parked(&self, message: T, state: SpinGuard<'_, State<T>>, limit: Limit) -> Result<(), SendTimeoutError<T>> {
+    fn send_parked(&self, message: T, state: Whole<'_, T>, limit: Limit) -> Result<(), SendTimeoutError<T>> {
         match wait_list::wait(&SenderWait(PhantomData), Some(message), state, limit) {
             (None, _) => Ok(()),
             (Some(message), Outcome::Claimed) => Err(SendTimeoutError::Disconnected(message)),
@@ -410,22 +473,63 @@ impl<T> Channel<T> {
     #[inline(always)]
     #[track_caller]
     fn recv(&self, limit: Limit) -> Result<T, RecvTimeoutError> {
-        let mut state = self.state.lock();
-        match state.take() {
-            Ok((message, sender)) => {
-                drop(state);
-                wake(sender);
-                Ok(message)
+        match self.take() {
+            Ok(message) => Ok(message),
+            Err((TryRecvError::Empty, Some(state))) => self.recv_parked(state, limit),
+            Err(_) => Err(RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Takes the next message at once; if there is none, the lock.
+    #[inline(always)]
+    fn take(&self) -> Result<T, Nothing<'_, T>> {
+        if let Some(message) = self.batch.pop() {
+            return Ok(message);
+        }
+        let state = self.lock();
+        if state.is_bare() && !self.batch.is_filled() {
+            return Err((TryRecvError::Empty, Some(state)));
+        }
+        self.take_whole(state)
+    }
+
+    /// [`take`](Self::take) where there is no batch.
+    #[inline(never)]
+    fn take_whole<'a>(&'a self, mut state: SpinGuard<'a, State<T>>) -> Result<T, Nothing<'a, T>> {
+        loop {
+            let Ok(mut whole) = self.as_whole(state) else {
+                if let Some(message) = self.batch.pop() {
+                    return Ok(message);
+                }
+                state = self.lock();
+                continue;
+            };
+            if whole.sending.is_empty()
+                && whole.buffer.len() > 1
+                && let Some(batch) = self.batch.try_lock()
+                && let Some(message) = self.batch.update(batch, |batch| {
+                    whole.buffer.take_batch(batch);
+                    batch.pop_front()
+                })
+            {
+                return Ok(message);
             }
-            Err(TryRecvError::Empty) => self.recv_parked(state, limit),
-            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+            return match whole.take() {
+                Ok((message, sender)) => {
+                    drop(whole);
+                    wake(sender);
+                    Ok(message)
+                }
+                Err(TryRecvError::Empty) => Err((TryRecvError::Empty, Some(whole))),
+                Err(TryRecvError::Disconnected) => Err((TryRecvError::Disconnected, None)),
+            };
         }
     }
 
     #[inline(always)]
     #[track_caller]
-    fn recv_parked(&self, state: SpinGuard<'_, State<T>>, limit: Limit) -> Result<T, RecvTimeoutError> {
-        if let Some(due) = state.buffer.due() {
+    fn recv_parked(&self, state: Whole<'_, T>, limit: Limit) -> Result<T, RecvTimeoutError> {
+        if let Some(due) = state.due() {
             return self.recv_due(state, due, limit);
         }
         match wait_list::wait(&ReceiverWait(self), None, state, limit) {
@@ -437,22 +541,19 @@ impl<T> Channel<T> {
     }
 }
 
+/// Why a message was not sent, with the lock to wait for room under.
+type Refused<'a, T> = (TrySendError<T>, Option<Whole<'a, T>>);
+
+/// Why there is no message, with the lock to wait for one under.
+type Nothing<'a, T> = (TryRecvError, Option<Whole<'a, T>>);
+
+/// All of it with the batch empty.
 impl<T> State<T> {
     /// Hands `message` to a waiting receiver, who is then to be woken, or into the buffer.
-    #[inline]
     fn offer(&mut self, message: T) -> Result<Option<Woken>, TrySendError<T>> {
         if self.receivers == 0 {
             return Err(TrySendError::Disconnected(message));
         }
-        if self.receiving.is_empty() {
-            return self.buffer.push(message).map(|()| None).map_err(TrySendError::Full);
-        }
-        self.hand_over(message)
-    }
-
-    /// [`offer`](Self::offer) where receivers wait.
-    #[inline(never)]
-    fn hand_over(&mut self, message: T) -> Result<Option<Woken>, TrySendError<T>> {
         if let Some(receiver) = self.receiving.claim_first() {
             receiver.with_payload(|payload| *payload = Some(message));
             return Ok(Some(receiver.deliver()));
@@ -463,7 +564,7 @@ impl<T> State<T> {
     /// Takes the next message, and moves a waiting sender's message up, who is then to be woken.
     #[inline]
     fn take(&mut self) -> Result<(T, Option<Woken>), TryRecvError> {
-        if let Some(message) = self.buffer.pop() {
+        if let Some(message) = self.buffer.pop().or_else(|| self.clock.as_mut()?.take()) {
             return Ok((message, self.refill()));
         }
         // A waiting sender and an empty buffer: a rendezvous.
@@ -495,6 +596,21 @@ impl<T> State<T> {
         }
         self.buffer.restore(message);
         None
+    }
+
+    /// Whether there is nothing, and nothing to say, but perhaps later.
+    #[inline(always)]
+    fn is_bare(&self) -> bool {
+        self.buffer.len() == 0 && self.sending.is_empty() && self.senders > 0 && self.clock.is_none()
+    }
+
+    /// When the next message comes of itself.
+    fn due(&self) -> Option<Instant> {
+        self.clock.as_ref()?.due()
+    }
+
+    fn len(&self) -> usize {
+        self.buffer.len() + usize::from(self.clock.as_ref().is_some_and(Clock::is_due))
     }
 }
 
@@ -533,78 +649,9 @@ impl<T> Source for ReceiverWait<'_, T> {
 
     fn abandon(&self, message: &mut Option<T>, _claimed: bool) {
         if let Some(message) = message.take() {
-            let receiver = self.0.state.lock().restore(message);
+            let receiver = self.0.whole().restore(message);
             wake(receiver);
         }
-    }
-}
-
-/// Where messages are kept.
-enum Buffer<T> {
-    Bounded(bounded::Ring<T>),
-    Unbounded(unbounded::Segments<T>),
-    /// Nobody sends: messages come due.
-    Clock(clock::Clock<T>),
-}
-
-impl<T> Buffer<T> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Bounded(ring) => ring.len(),
-            Self::Unbounded(segments) => segments.len(),
-            Self::Clock(clock) => clock.is_due().into(),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        match self {
-            Self::Bounded(ring) => ring.is_full(),
-            Self::Unbounded(_) => false,
-            Self::Clock(_) => true,
-        }
-    }
-
-    /// When the next message comes of itself.
-    fn due(&self) -> Option<Instant> {
-        match self {
-            Self::Bounded(_) | Self::Unbounded(_) => None,
-            Self::Clock(clock) => clock.due(),
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, message: T) -> Result<(), T> {
-        match self {
-            Self::Bounded(ring) => ring.push(message),
-            Self::Unbounded(segments) => {
-                segments.push(message);
-                Ok(())
-            }
-            Self::Clock(_) => Err(message),
-        }
-    }
-
-    #[inline]
-    fn pop(&mut self) -> Option<T> {
-        match self {
-            Self::Bounded(ring) => ring.pop(),
-            Self::Unbounded(segments) => segments.pop(),
-            Self::Clock(clock) => clock.take(),
-        }
-    }
-
-    fn restore(&mut self, message: T) {
-        match self {
-            Self::Bounded(ring) => ring.restore(message),
-            Self::Unbounded(segments) => segments.restore(message),
-            Self::Clock(_) => unreachable!("a clock has no sender that hands messages over"),
-        }
-    }
-
-    /// Empties the buffer; the caller drops the messages after the unlock. Nothing is pushed afterwards: the channel is
-    /// disconnected.
-    fn take_all(&mut self) -> Self {
-        std::mem::replace(self, Self::Unbounded(unbounded::Segments::new()))
     }
 }
 

@@ -8,7 +8,7 @@ use super::*;
 /// Blocks until as many senders and receivers wait as asked for.
 fn await_parked<T>(channel: &Arc<Channel<T>>, sending: bool, receiving: bool) {
     loop {
-        let state = channel.state.lock();
+        let state = channel.lock();
         if state.sending.is_empty() != sending && state.receiving.is_empty() != receiving {
             return;
         }

@@ -171,3 +171,45 @@ fn loom_select_two_receivers_share() {
         producer.join().unwrap();
     });
 }
+
+/// A select that would send into a channel which looks full, for there is a batch: it goes on when that leaves room.
+#[test]
+fn loom_select_sends_after_a_batch() {
+    model(|| {
+        let (sender, receiver) = bounded(2);
+        let (_other, from_other) = bounded::<u32>(0);
+        sender.send(1).unwrap();
+        sender.send(2).unwrap();
+        let sending = thread::spawn(move || {
+            select! {
+                send(sender, 3) -> sent => sent.unwrap(),
+                recv(from_other) -> _ => unreachable!(),
+            }
+        });
+        assert_eq!(receiver.recv(), Ok(1));
+        sending.join().unwrap();
+        assert_eq!(receiver.iter().collect::<Vec<_>>(), [2, 3]);
+    });
+}
+
+/// A select that would receive where another receiver has taken all there is as a batch.
+#[test]
+fn loom_select_receives_from_a_batch() {
+    model(|| {
+        let (sender, receiver) = bounded(2);
+        let (_other, from_other) = bounded::<u32>(0);
+        sender.send(1).unwrap();
+        sender.send(2).unwrap();
+        let selecting = {
+            let receiver = receiver.clone();
+            thread::spawn(move || {
+                select! {
+                    recv(receiver) -> message => message.unwrap(),
+                    recv(from_other) -> _ => unreachable!(),
+                }
+            })
+        };
+        assert_eq!(receiver.recv().unwrap() + selecting.join().unwrap(), 3);
+        drop(sender);
+    });
+}
