@@ -96,7 +96,7 @@ impl panic::RefUnwindSafe for Header {}
 
 /// What the home worker knows of a task that has a stack.
 struct Owner {
-    coroutine: UnsafeCell<Option<Coroutine>>,
+    coroutine: UnsafeCell<Coroutine>,
     yielder: Cell<*const Yielder>,
     /// What the overflow handler prints.
     overflow: Running,
@@ -512,10 +512,16 @@ impl TaskPtr {
         let stack = stacks.take(header.attributes.as_ref().and_then(|attributes| attributes.stack_size))?;
         let name = header.name().map(ptr::from_ref);
         let owner = stack.top().cast::<Owner>();
+        let overflow = Running::new(&stack, name, header.id);
+        let coroutine = Coroutine::new(stack, move |yielder| {
+            self.owner().yielder.set(yielder);
+            // SAFETY: the task is unstarted until here and runs once; its stage is the runner's.
+            unsafe { (self.header().vtable.run)(self.0) };
+        });
         let content = Owner {
-            coroutine: UnsafeCell::new(None),
+            coroutine: UnsafeCell::new(coroutine),
             yielder: Cell::new(ptr::null()),
-            overflow: Running::new(&stack, name, header.id),
+            overflow,
             parked_at: Cell::new(None),
             parked_since: Cell::new(Instant::default()),
             parked_stack: Cell::new(0),
@@ -531,21 +537,14 @@ impl TaskPtr {
         // SAFETY: the top of a stack that nothing runs on is its owner's, large enough and aligned.
         unsafe { owner.write(content) };
         header.owner.set(owner.as_ptr());
-        let coroutine = Coroutine::new(stack, move |yielder| {
-            self.owner().yielder.set(yielder);
-            // SAFETY: the task is unstarted until here and runs once; its stage is the runner's.
-            unsafe { (self.header().vtable.run)(self.0) };
-        });
-        // SAFETY: on the home worker, and nothing runs on the stack.
-        unsafe { *self.owner().coroutine.get() = Some(coroutine) };
         Ok(())
     }
 
     /// Runs the started task until it suspends or ends.
     #[inline]
     pub(crate) fn resume(self) -> Resumed {
-        // SAFETY: on the home worker; while the coroutine runs nobody else reaches this cell: only `start` does.
-        Coroutine::resume(unsafe { &mut *self.owner().coroutine.get() })
+        // SAFETY: on the home worker; while the coroutine runs nobody else reaches this cell.
+        unsafe { &mut *self.owner().coroutine.get() }.resume()
     }
 
     /// What the overflow handler prints of a started task.

@@ -125,7 +125,8 @@ impl StackCache {
             Some(usable) if usable > self.arena.usable() => dedicated(usable),
             _ => {
                 let slot = self.stock.take(&self.arena.slots, |slots| self.arena.guard(slots))?;
-                Ok(Stack::in_slot(self.arena.bounds(slot), slot))
+                // SAFETY: the slot was free and is now the stack's; `arena` keeps the mapping for longer than its coroutines.
+                Ok(unsafe { Stack::in_slot(self.arena.bounds(slot), slot) })
             }
         }
     }
@@ -133,7 +134,7 @@ impl StackCache {
     /// Takes back a stack that nothing runs on.
     #[inline]
     pub(crate) fn give(&mut self, stack: Stack) {
-        let Some(slot) = stack.slot() else { return };
+        let Some(slot) = stack.release() else { return };
         self.stock.give(slot, &self.arena.slots);
     }
 
@@ -150,10 +151,9 @@ impl Drop for StackCache {
 }
 
 fn dedicated(usable: usize) -> io::Result<Stack> {
-    let len = slot_size(usable);
-    let mapping = Mapping::reserve(len)?;
+    let mapping = Mapping::reserve(slot_size(usable))?;
     mapping.install_guard(0, GUARD_SIZE).or_else(|_| mapping.protect(0, GUARD_SIZE))?;
-    Ok(Stack::dedicated(Bounds::new(mapping.start(), len), mapping))
+    Ok(Stack::dedicated(mapping))
 }
 
 /// The size of a slot in which `usable` bytes are left above the guard.
@@ -187,9 +187,9 @@ mod tests {
         let second = cache.take(None).expect("a slot");
         assert_ne!(first.bounds(), second.bounds());
         assert_eq!(first.bounds().usable(), USABLE);
-        let bounds = second.bounds();
+        let bounds = *second.bounds();
         cache.give(second);
-        assert_eq!(cache.take(Some(USABLE)).expect("a slot").bounds(), bounds);
+        assert_eq!(cache.take(Some(USABLE)).expect("a slot").bounds(), &bounds);
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
         let mut cache = StackCache::new(arena);
         let stack = cache.take(Some(1 << 20)).expect("a mapping");
         assert!(stack.bounds().usable() >= 1 << 20);
-        assert_eq!(stack.slot(), None);
+        assert_eq!(stack.release(), None);
     }
 
     #[test]

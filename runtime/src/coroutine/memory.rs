@@ -54,6 +54,11 @@ impl Mapping {
         self.start.as_ptr().expose_provenance()
     }
 
+    /// Its bytes.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Makes `len` bytes at `offset` inaccessible by page table entries alone. Fails on kernels older than 6.13.
     pub(super) fn install_guard(&self, offset: usize, len: usize) -> io::Result<()> {
         debug_assert!(offset + len <= self.len);

@@ -83,17 +83,16 @@ mod tests {
         let mut stacks = StackCache::new(Arc::new(Arena::new(64 * 1024, 2).expect("address space")));
         let stack = stacks.take(None).expect("a slot");
         let (said, heard) = std::sync::mpsc::channel();
-        let mut slot = Some(Coroutine::new(stack, move |yielder| {
+        let mut coroutine = Coroutine::new(stack, move |yielder| {
             said.send(1).expect("the test listens");
             yielder.suspend(Suspend::Park);
             said.send(2).expect("the test listens");
-        }));
-        assert!(matches!(Coroutine::resume(&mut slot), Resumed::Suspended(Suspend::Park)));
+        });
+        assert!(matches!(coroutine.resume(), Resumed::Suspended(Suspend::Park)));
         assert_eq!(heard.try_iter().collect::<Vec<_>>(), [1]);
-        let Resumed::Finished(stack) = Coroutine::resume(&mut slot) else { panic!("it should have returned") };
+        let Resumed::Finished(stack) = coroutine.resume() else { panic!("it should have returned") };
         stacks.give(stack);
         assert_eq!(heard.iter().collect::<Vec<_>>(), [2]);
-        assert!(slot.is_none());
     }
 
     #[test]
@@ -101,15 +100,15 @@ mod tests {
         let mut stacks = StackCache::new(Arc::new(Arena::new(64 * 1024, 1).expect("address space")));
         let stack = stacks.take(None).expect("a slot");
         let thread = std::thread::current().id();
-        let mut slot = Some(Coroutine::new(stack, move |yielder| {
+        let mut coroutine = Coroutine::new(stack, move |yielder| {
             let mut calls = 0;
             assert_eq!(yielder.on_parent_stack(|| (calls += 1, std::thread::current().id()).1), thread);
             let caught = panic::catch_unwind(AssertUnwindSafe(|| yielder.on_parent_stack(|| panic::resume_unwind(Box::new(7)))));
             assert_eq!(caught.map(|never: ()| never).expect_err("it panicked").downcast_ref(), Some(&7));
             assert_eq!(calls, 1);
             assert_eq!(worker_thread(), thread);
-        }));
-        assert!(matches!(Coroutine::resume(&mut slot), Resumed::Finished(_)));
+        });
+        assert!(matches!(coroutine.resume(), Resumed::Finished(_)));
     }
 
     /// What trimming relies on: below what it takes for the end of the live stack nothing is kept.
@@ -121,20 +120,20 @@ mod tests {
         let low = stack.bounds().low();
         let noted = std::rc::Rc::new(std::cell::Cell::new(0));
         let note = std::rc::Rc::clone(&noted);
-        let mut slot = Some(Coroutine::new(stack, move |yielder| {
+        let mut coroutine = Coroutine::new(stack, move |yielder| {
             for _ in 0..2 {
                 note.set(stack_pointer());
                 yielder.suspend(Suspend::Park);
             }
-        }));
-        assert!(matches!(Coroutine::resume(&mut slot), Resumed::Suspended(Suspend::Park)));
+        });
+        assert!(matches!(coroutine.resume(), Resumed::Suspended(Suspend::Park)));
         // Room for `TaskPtr::suspend`, which a build without optimisation calls in between.
         let unused = noted.get() - low.addr() - stack::SWITCH_FRAMES / 2;
         // SAFETY: the lowest part of a stack that nothing runs on, where nothing is kept, which is what the test is about.
         let below = unsafe { std::slice::from_raw_parts_mut(low, unused) };
         below.fill(0xa5);
-        assert!(matches!(Coroutine::resume(&mut slot), Resumed::Suspended(Suspend::Park)));
+        assert!(matches!(coroutine.resume(), Resumed::Suspended(Suspend::Park)));
         assert!(below.iter().all(|&octet| octet == 0xa5), "the switch reaches deeper than {} bytes", stack::SWITCH_FRAMES / 2);
-        assert!(matches!(Coroutine::resume(&mut slot), Resumed::Finished(_)));
+        assert!(matches!(coroutine.resume(), Resumed::Finished(_)));
     }
 }

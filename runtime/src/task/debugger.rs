@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use super::{Attributes, Header, Owner, StartedTasks, TaskPtr};
 use crate::coroutine::Coroutine;
 use crate::coroutine::arena::GUARD_SIZE;
-use crate::coroutine::overflow::Running;
+use crate::coroutine::stack::{Stack, TOP_SIZE};
 use crate::task_state::TaskState;
 
 /// In the order in which `gdb/weald.py` names them.
@@ -19,11 +19,11 @@ pub(crate) const OFFSETS: [u64; 15] = [
     offset_of!(Header, attributes) as u64,
     offset_of!(Attributes, name) as u64,
     offset_of!(Owner, coroutine) as u64,
-    size_of::<Option<Coroutine>>() as u64,
+    size_of::<Coroutine>() as u64,
     offset_of!(Owner, parked_at) as u64,
     offset_of!(Owner, next_started) as u64,
-    (offset_of!(Owner, overflow) + Running::GUARD_START) as u64,
-    (offset_of!(Owner, overflow) + Running::BASE) as u64,
+    (TOP_SIZE + Stack::GUARD_START) as u64,
+    (TOP_SIZE + Stack::BASE) as u64,
     GUARD_SIZE as u64,
 ];
 

@@ -160,26 +160,27 @@ impl Yielder {
 
 /// A function with its own thread.
 pub(crate) struct Coroutine {
-    stack: ManuallyDrop<Stack>,
+    /// Until the function has returned.
+    stack: Option<ManuallyDrop<Stack>>,
     entry: Option<Entry>,
 }
 
 impl Coroutine {
     /// Prepares `entry` to run on `stack` at the first resume.
     pub(crate) fn new(stack: Stack, entry: impl FnOnce(&Yielder) + 'static) -> Self {
-        Self { stack: ManuallyDrop::new(stack), entry: Some(Box::new(entry)) }
+        Self { stack: Some(ManuallyDrop::new(stack)), entry: Some(Box::new(entry)) }
     }
 
-    /// Runs it until it suspends or returns. A finished coroutine is taken out of `slot`, and its stack handed back.
+    /// Runs it until it suspends or returns, and hands its stack back then.
     ///
     /// # Panics
     ///
-    /// If there is no coroutine in the slot.
-    pub(crate) fn resume(slot: &mut Option<Self>) -> Resumed {
-        let coroutine = slot.as_mut().expect("only a started task is resumed");
-        let mut message = Message::Run(WorkerState::of_this_thread(), coroutine.entry.take());
+    /// If it has returned before.
+    pub(crate) fn resume(&mut self) -> Resumed {
+        let mut message = Message::Run(WorkerState::of_this_thread(), self.entry.take());
         loop {
-            match coroutine.stack.baton.pass(Side::Worker, message) {
+            let stack = self.stack.as_ref().expect("it has not returned");
+            match stack.baton.pass(Side::Worker, message) {
                 Message::Suspended(suspend) => return Resumed::Suspended(suspend),
                 Message::Call(call) => {
                     // SAFETY: the coroutine waits for the answer, and keeps the closure alive until then.
@@ -187,8 +188,8 @@ impl Coroutine {
                     message = Message::Returned;
                 }
                 Message::Finished => {
-                    let finished = slot.take().expect("it was there");
-                    return Resumed::Finished(ManuallyDrop::into_inner(finished.stack));
+                    let stack = self.stack.take().expect("it returns once");
+                    return Resumed::Finished(ManuallyDrop::into_inner(stack));
                 }
                 Message::Run(..) | Message::Returned | Message::End | Message::None => unreachable!("for the coroutine"),
             }

@@ -63,7 +63,7 @@ pub(crate) unsafe fn give_back(pages: &[Pages]) {
 }
 
 /// As in the shipping backend, where it lies on the stack.
-pub(crate) const TOP_SIZE: usize = 256;
+pub(crate) const TOP_SIZE: usize = 192;
 
 #[repr(align(64))]
 struct Top {
