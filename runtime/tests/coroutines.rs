@@ -53,6 +53,35 @@ fn a_panic_is_a_join_error_and_the_worker_goes_on() {
     });
 }
 
+/// Neither a flood of spawns nor one of wakes keeps the other waiting.
+#[test]
+fn a_worker_begins_coroutines_and_goes_on_with_others_in_turn() {
+    let told = one_worker().run(|| {
+        let (teller, told) = mpsc::channel();
+        let spawn_teller = |name: &'static str, turns: usize| {
+            let teller = teller.clone();
+            spawn(move || {
+                for _ in 0..turns {
+                    teller.send(name).expect("it is heard");
+                    yield_now();
+                }
+            })
+        };
+        let yielder = spawn_teller("goes on", 30);
+        while told.try_recv().is_err() {
+            yield_now();
+        }
+        let flood: Vec<_> = (0..60).map(|_| spawn_teller("begins", 1)).collect();
+        flood.into_iter().for_each(|child| child.join().expect("no panic"));
+        yielder.join().expect("no panic");
+        drop(teller);
+        told.iter().collect::<Vec<_>>()
+    });
+    let last_began = told.iter().rposition(|&name| name == "begins").expect("they began");
+    let went_on = told[..last_began].iter().filter(|&&name| name == "goes on").count();
+    assert!((4..28).contains(&went_on), "{told:?}");
+}
+
 #[test]
 fn the_result_of_a_detached_coroutine_is_dropped_when_it_ends() {
     struct Counted(Arc<AtomicUsize>);

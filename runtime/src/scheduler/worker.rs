@@ -43,6 +43,9 @@ const ROUND_TIME: Duration = Duration::from_micros(100);
 /// One unstarted coroutine is run for so many started ones that are due. A first run takes three times as long as another and more, by the
 /// memory it touches, and those that were woken would wait for it.
 const START_EVERY: usize = 8;
+/// Unstarted coroutines that are run, if nothing is due, before those that have come to run meanwhile are: a coroutine that joins many is
+/// woken by the first that ends, and parks for each if it is run before the next ones end.
+const STARTS: usize = 8;
 /// The clock costs as much as a switch, so it is read, and timers are looked at, once for so many.
 const CLOCK_EVERY: usize = 32;
 /// Looks at what other threads write, between two looks at the sockets, which are system calls: about 300 ns.
@@ -59,9 +62,9 @@ pub(crate) struct Worker {
     stacks: StackCache,
     reactor: Option<Reactor>,
     hooks: Vec<InstalledHook>,
-    /// Whose turn it is: the unstarted or the started.
-    unstarted_next: bool,
-    /// How many of the started could run when timers were looked at last, and have not run since.
+    /// How many of the unstarted had their turn since the last turn of the started.
+    starts: usize,
+    /// How many of the started could run when their turn began, or timers were looked at, and have not run since.
     due: usize,
     spinning: Spinning,
     trimmer: Option<Trimmer>,
@@ -104,7 +107,7 @@ impl Worker {
             stacks,
             reactor,
             hooks: Vec::new(),
-            unstarted_next: false,
+            starts: 0,
             due: 0,
             spinning: Spinning::new(),
             trimmer: None,
@@ -248,10 +251,12 @@ impl Worker {
         let simulated = self.is_simulated();
         self.due = local.queue.len();
         while round.ran < ROUND_TASKS {
-            let next = self.next(&local).or_else(|| {
+            let next = self.next(&local);
+            if next.is_none() && local.parking.get().is_some() {
+                // Which may find it woken.
                 local.commit_last();
-                self.next(&local)
-            });
+                continue;
+            }
             let Some(task) = next.or_else(|| self.search(&local, round.ran == 0)) else { break };
             self.run_one(&local, task, round);
             if !simulated && round.ran.is_multiple_of(CLOCK_EVERY) {
@@ -268,14 +273,18 @@ impl Worker {
         local.commit_last();
     }
 
-    /// The next coroutine of this worker's own, started and unstarted in turn, but for those that were due when the turns began.
+    /// The next coroutine of this worker's own: in turn those of the started that are due, and some of the unstarted.
     fn next(&mut self, local: &Local) -> Option<TaskPtr> {
         let unstarted = if self.due > 0 {
             self.due -= 1;
-            self.due.is_multiple_of(START_EVERY)
+            self.due % START_EVERY == START_EVERY - 1
         } else {
-            self.unstarted_next = !self.unstarted_next;
-            self.unstarted_next
+            self.starts += 1;
+            if self.starts == STARTS {
+                self.starts = 0;
+                self.due = local.queue.len();
+            }
+            true
         };
         if unstarted {
             local.spawned.pop().map(|task| task.into_ptr()).or_else(|| local.queue.pop())
