@@ -612,12 +612,16 @@ impl TaskPtr {
     /// Publishes the result, wakes the joiner and gives up the scheduler's reference. The stack has been left.
     pub(crate) fn finish(self) {
         let header = self.header();
-        let finished = header.state.finish(|| {
-            // SAFETY: nobody will join, so the result is the finisher's.
-            let drop_stage = || unsafe { (header.vtable.drop_stage)(self.0) };
-            if panic::catch_unwind(AssertUnwindSafe(drop_stage)).is_err() {
-                tracing::error!(coroutine = header.id, "the result of a detached coroutine panicked in its drop");
-            }
+        // Ordering: Relaxed; compared only. It is what the coroutine that has stopped here wrote, or not that coroutine.
+        let beside_joiner = current::is_parking(header.joiner.load(Ordering::Relaxed));
+        let finished = beside_joiner.then(|| header.state.finish_beside_joiner()).flatten().unwrap_or_else(|| {
+            header.state.finish(|| {
+                // SAFETY: nobody will join, so the result is the finisher's.
+                let drop_stage = || unsafe { (header.vtable.drop_stage)(self.0) };
+                if panic::catch_unwind(AssertUnwindSafe(drop_stage)).is_err() {
+                    tracing::error!(coroutine = header.id, "the result of a detached coroutine panicked in its drop");
+                }
+            })
         });
         if finished.wake_joiner {
             // Ordering: Relaxed; `finish` acquired the registration, so the slot is ours.

@@ -47,6 +47,8 @@ const JOIN_WAITER: u64 = 1 << 7;
 /// nor after its next commit.
 const WOKEN: u64 = 1 << 8;
 const INTERRUPTED: u64 = 1 << 9;
+/// Beside [`JOIN_WAITER`]: the joiner's wait owns the handle, so that nobody else has it.
+const JOIN_OWNED: u64 = 1 << 10;
 /// One counted reference; the bits from here on are their number.
 const REFERENCE: u64 = 1 << 16;
 
@@ -277,6 +279,22 @@ impl TaskState {
         }
     }
 
+    /// As [`finish`](Self::finish), by the worker of a joiner that has stopped and whose wait owns the handle, without a locked
+    /// instruction. `None`: somebody else may know of the task, or it has another joiner.
+    #[inline]
+    pub(crate) fn finish_beside_joiner(&self) -> Option<Finished> {
+        // Ordering: Acquire pairs with the Release in `drop_reference`, for the joiner, which frees.
+        let word = self.0.load(Ordering::Acquire);
+        debug_assert_eq!(word & (PARKED | DONE), 0, "only a running task finishes, once");
+        // Without a reference only the handle leads here, from which the first one would have to be made: this is the latest word.
+        if word & JOIN_OWNED == 0 || word >= REFERENCE {
+            return None;
+        }
+        // Ordering: Relaxed; the joiner goes on on this thread.
+        self.0.store(word | DONE, Ordering::Relaxed);
+        Some(Finished { wake_joiner: true, memory: Memory::Kept })
+    }
+
     /// Whether the result was published, and may be read by the owner of the join handle.
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
@@ -284,9 +302,10 @@ impl TaskState {
         self.0.load(Ordering::Acquire) & DONE != 0
     }
 
-    /// Hands the join slot, which the caller has filled, to the task.
+    /// Hands the join slot, which the caller has filled, to the task. `owned`: nobody else has the handle until this is taken back.
     #[inline]
-    pub(crate) fn register_joiner(&self) -> Registration {
+    pub(crate) fn register_joiner(&self, owned: bool) -> Registration {
+        let registered = JOIN_WAITER | if owned { JOIN_OWNED } else { 0 };
         // Ordering: Relaxed, the exchange below publishes.
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
@@ -297,7 +316,7 @@ impl TaskState {
                 return Registration::AlreadyDone;
             }
             // Ordering: Release pairs with the Acquire in `finish`: it reads the slot.
-            match self.0.compare_exchange_weak(word, word | JOIN_WAITER, Ordering::Release, Ordering::Relaxed) {
+            match self.0.compare_exchange_weak(word, word | registered, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return Registration::Registered,
                 Err(now) => word = now,
             }
@@ -316,7 +335,7 @@ impl TaskState {
                 return false;
             }
             // Ordering: Relaxed suffices on success: the slot was this caller's own writing.
-            match self.0.compare_exchange_weak(word, word & !JOIN_WAITER, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.0.compare_exchange_weak(word, word & !(JOIN_WAITER | JOIN_OWNED), Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }
@@ -469,10 +488,25 @@ mod tests {
         assert_eq!(state.finish(|| panic!("a handle is there")), Finished { wake_joiner: false, memory: Memory::Kept });
         assert!(state.is_done());
         assert_eq!(state.unpark(), Wake::Nothing);
-        assert_eq!(state.register_joiner(), Registration::AlreadyDone);
+        assert_eq!(state.register_joiner(true), Registration::AlreadyDone);
         let mut dropped = 0;
         assert_eq!(state.drop_interest(|| dropped += 1), Memory::Free);
         assert_eq!(dropped, 1);
+    }
+
+    #[test]
+    fn a_stopped_joiner_is_finished_beside_if_nobody_else_knows_of_the_task() {
+        let state = TaskState::new();
+        assert_eq!(state.register_joiner(false), Registration::Registered);
+        assert_eq!(state.finish_beside_joiner(), None, "others may have the handle");
+        assert!(state.unregister_joiner());
+        state.add_reference();
+        assert_eq!(state.register_joiner(true), Registration::Registered);
+        assert_eq!(state.finish_beside_joiner(), None, "somebody has a reference");
+        assert_eq!(state.drop_reference(), Memory::Kept);
+        assert_eq!(state.finish_beside_joiner(), Some(Finished { wake_joiner: true, memory: Memory::Kept }));
+        assert!(state.is_done());
+        assert_eq!(state.drop_interest(|| ()), Memory::Free);
     }
 
     #[test]
@@ -498,8 +532,9 @@ mod tests {
     #[test]
     fn a_joiner_can_take_its_registration_back() {
         let state = TaskState::new();
-        assert_eq!(state.register_joiner(), Registration::Registered);
+        assert_eq!(state.register_joiner(true), Registration::Registered);
         assert!(state.unregister_joiner());
+        assert_eq!(state.finish_beside_joiner(), None);
         assert!(!state.finish(|| ()).wake_joiner);
     }
 }

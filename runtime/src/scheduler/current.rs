@@ -403,6 +403,12 @@ fn confine<R>(local: &Local, confined: Confined, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Whether it is the coroutine of this thread's worker whose park is not committed: it has stopped.
+#[inline]
+pub(crate) fn is_parking(waiter: *mut ()) -> bool {
+    with(|local| local.and_then(|local| local.parking.get()).is_some_and(|task| ptr::eq(task.node().as_ptr().cast(), waiter)))
+}
+
 /// Wakes a coroutine of this thread's worker whose park is not committed. True: it has its token, and the caller enqueues it.
 #[inline]
 #[must_use]

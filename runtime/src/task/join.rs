@@ -51,7 +51,7 @@ impl<T> JoinHandle<T> {
     #[inline(always)]
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
-        match self.task.wait(None, Cancellation::Returns) {
+        match self.task.wait(None, Cancellation::Returns, true) {
             Unparked::Token => self.into_result(),
             Unparked::TimedOut | Unparked::Cancelled => Err(JoinError::Cancelled),
         }
@@ -74,7 +74,7 @@ impl<T> JoinHandle<T> {
     /// The handle, when the time is over.
     #[track_caller]
     pub fn join_deadline(self, deadline: Instant) -> Result<Result<T, JoinError>, Self> {
-        match self.task.wait(Some(deadline), Cancellation::Returns) {
+        match self.task.wait(Some(deadline), Cancellation::Returns, true) {
             Unparked::Token => Ok(self.into_result()),
             Unparked::TimedOut => Err(self),
             Unparked::Cancelled => Ok(Err(JoinError::Cancelled)),
@@ -93,13 +93,13 @@ impl<T> JoinHandle<T> {
     /// Waits for the coroutine's end, on behalf of its scope, which may be unwound from here and come again.
     #[track_caller]
     pub(crate) fn wait_here(&self, shielded: bool) -> Unparked {
-        self.task.wait(None, if shielded { Cancellation::Shielded } else { Cancellation::Returns })
+        self.task.wait(None, if shielded { Cancellation::Shielded } else { Cancellation::Returns }, false)
     }
 
     /// As [`join`](Self::join), although the caller is cancelled.
     #[track_caller]
     pub(crate) fn join_shielded(self) -> Result<T, JoinError> {
-        match self.task.wait(None, Cancellation::Shielded) {
+        match self.task.wait(None, Cancellation::Shielded, true) {
             Unparked::Token => self.into_result(),
             Unparked::TimedOut | Unparked::Cancelled => unreachable!("a shielded wait without a deadline ends with the task"),
         }
@@ -160,15 +160,16 @@ impl<T> Drop for JoinHandle<T> {
 
 /// Methods for who has the join handle.
 impl TaskPtr {
+    /// `owned`: nobody else has the handle until this returns.
     // See `switched::Coroutine::resume`.
     #[inline(always)]
     #[track_caller]
-    fn wait(self, deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
+    fn wait(self, deadline: Option<Instant>, cancellation: Cancellation, owned: bool) -> Unparked {
         let state = self.state();
         if state.is_done() {
             return Unparked::Token;
         }
-        let Some(registered) = Registered::new(self) else { return Unparked::Token };
+        let Some(registered) = Registered::new(self, owned) else { return Unparked::Token };
         loop {
             let unparked = park::park_with(deadline, cancellation);
             if state.is_done() {
@@ -202,14 +203,15 @@ impl<T> fmt::Debug for JoinHandle<T> {
 pub struct Registered(TaskPtr);
 
 impl Registered {
-    /// Registers the caller, who has the handle and has not registered before. `None`: the task is done.
+    /// Registers the caller, who has the handle and has not registered before; `owned`, if nobody else has the handle. `None`: the
+    /// task is done.
     #[inline(always)]
     #[track_caller]
-    pub(super) fn new(task: TaskPtr) -> Option<Self> {
+    pub(super) fn new(task: TaskPtr, owned: bool) -> Option<Self> {
         let header = task.header();
         // Ordering: Relaxed; nobody is registered (a registration ends with its wait), so the slot is the handle's.
         header.joiner.store(LentWaiter::current().into_raw(), Ordering::Relaxed);
-        if header.state.register_joiner() == Registration::AlreadyDone {
+        if header.state.register_joiner(owned) == Registration::AlreadyDone {
             header.joiner.store(lent_waiter::none(), Ordering::Relaxed);
             return None;
         }

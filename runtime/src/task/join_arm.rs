@@ -40,7 +40,7 @@ impl<T> Arm for Joining<'_, T> {
     }
 
     fn register(&mut self, node: &Self::Node) -> Option<()> {
-        node.set(Registered::new(self.0.task));
+        node.set(Registered::new(self.0.task, false));
         self.attempt()
     }
 

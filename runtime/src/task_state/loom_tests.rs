@@ -203,7 +203,7 @@ fn join_against_finish(function: fn() -> u32, expected: Result<u32, u32>) {
         })
     };
     task.slot.store(waiter, Ordering::Relaxed);
-    let registered = task.state.register_joiner() == Registration::Registered;
+    let registered = task.state.register_joiner(true) == Registration::Registered;
     let taken_back = registered && task.state.unregister_joiner();
     if registered && !taken_back {
         while !task.slot.load(Ordering::Acquire).is_null() {
@@ -220,6 +220,41 @@ fn join_against_finish(function: fn() -> u32, expected: Result<u32, u32>) {
     }
     worker.join().expect("the worker does not panic");
     assert_eq!(woken.load(Ordering::Relaxed), usize::from(registered && !taken_back));
+}
+
+/// A worker ends a task whose joiner has stopped on it, while another thread has a counted reference, wakes the task and goes: the
+/// memory is freed once, after all use.
+#[test]
+fn loom_finish_beside_a_joiner_against_a_reference() {
+    model(|| {
+        let state = Arc::new(TaskState::new());
+        let memory = Arc::new(UnsafeCell::new(0_u32));
+        let freed = Arc::new(AtomicUsize::new(0));
+        state.add_reference();
+        let free = |decided: Memory, memory: &UnsafeCell<u32>, freed: &AtomicUsize| {
+            if decided == Memory::Free {
+                // SAFETY: nobody knows of the task any more.
+                memory.with_mut(|memory| unsafe { *memory = 1 });
+                freed.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let other = {
+            let (state, memory, freed) = (Arc::clone(&state), Arc::clone(&memory), Arc::clone(&freed));
+            thread::spawn(move || {
+                assert_eq!(state.unpark(), Wake::Nothing);
+                // SAFETY: the reference keeps the memory.
+                memory.with(|memory| unsafe { assert_eq!(*memory, 0) });
+                free(state.drop_reference(), &memory, &freed);
+            })
+        };
+        assert_eq!(state.register_joiner(true), Registration::Registered);
+        let finished = state.finish_beside_joiner().unwrap_or_else(|| state.finish(|| panic!("the handle is there")));
+        assert_eq!(finished, Finished { wake_joiner: true, memory: Memory::Kept });
+        assert!(state.is_done());
+        free(state.drop_interest(|| ()), &memory, &freed);
+        other.join().expect("the other does not panic");
+        assert_eq!(freed.load(Ordering::Relaxed), 1);
+    });
 }
 
 #[test]
