@@ -23,7 +23,7 @@ use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::scheduler::current;
 use crate::spawn::Builder;
-use crate::task::{Attributes, JoinError, JoinHandle, ShutdownUnwind};
+use crate::task::{Attributes, JoinError, JoinHandle, ShutdownUnwind, refusal};
 use crate::time::Instant;
 use crate::wait_list::Limit;
 
@@ -112,7 +112,7 @@ pub struct Scope<'scope, 'env: 'scope> {
 
 /// The right to a scoped coroutine's result.
 pub struct ScopedJoinHandle<'scope, T> {
-    result: oneshot::Receiver<Result<T, Box<dyn Any + Send>>>,
+    result: oneshot::Receiver<Result<T, JoinError>>,
     failed: &'scope AtomicUsize,
     coroutine: park::Coroutine,
 }
@@ -187,34 +187,24 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         self.adopt(spawn(closure), result)
     }
 
-    #[expect(clippy::type_complexity, reason = "a closure and its result, taken apart at once")]
-    fn prepare<F, T>(&'scope self, f: F) -> (impl FnOnce() + use<'scope, 'env, F, T>, oneshot::Receiver<Result<T, Box<dyn Any + Send>>>)
+    fn prepare<F, T>(&'scope self, f: F) -> (impl FnOnce() + use<'scope, 'env, F, T>, oneshot::Receiver<Result<T, JoinError>>)
     where
         F: FnOnce() -> T + 'scope,
         T: 'scope,
     {
         let (sender, receiver) = oneshot::channel();
+        let promise = Promise { sender: Some(sender), failed: &self.failed };
         let closure = move || {
             let result = panic::catch_unwind(AssertUnwindSafe(|| cancel::run_inside(&self.tokens, f)));
             match result {
                 Err(payload) if payload.is::<ShutdownUnwind>() => panic::resume_unwind(payload),
-                Err(_) => {
-                    // Ordering: Relaxed, read after this coroutine's end, or by who received the panic.
-                    self.failed.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(_) => {}
+                result => promise.keep(result.map_err(JoinError::panicked)),
             }
-            // Without a handle the result is dropped here.
-            drop(sender.send(result));
         };
         (closure, receiver)
     }
 
-    fn adopt<T>(
-        &'scope self,
-        child: JoinHandle<()>,
-        result: oneshot::Receiver<Result<T, Box<dyn Any + Send>>>,
-    ) -> ScopedJoinHandle<'scope, T> {
+    fn adopt<T>(&'scope self, child: JoinHandle<()>, result: oneshot::Receiver<Result<T, JoinError>>) -> ScopedJoinHandle<'scope, T> {
         let coroutine = child.coroutine();
         let mut children = self.children.lock();
         // Under the lock, so that either `cancel_children` finds the child or this finds the flag.
@@ -261,9 +251,9 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         }
     }
 
-    /// A child that has ended without having begun for want of a stack has failed, too.
+    /// A child whose closure panicked in its drop has failed, too.
     fn ended(&self, child: JoinHandle<()>) {
-        if let Err(JoinError::NoStack(_) | JoinError::Panicked(_)) = child.join_shielded() {
+        if let Err(JoinError::Panicked(_)) = child.join_shielded() {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -349,12 +339,42 @@ impl<T> ScopedJoinHandle<'_, T> {
         }
     }
 
-    fn ended(&self, result: Result<T, Box<dyn Any + Send>>) -> Result<T, JoinError> {
-        result.map_err(|payload| {
-            // Ordering: Relaxed; counted before the result was sent.
+    fn ended(&self, result: Result<T, JoinError>) -> Result<T, JoinError> {
+        result.inspect_err(|_| {
+            // Ordering: Relaxed; counted before the error was sent.
             self.failed.fetch_sub(1, Ordering::Relaxed);
-            JoinError::panicked(payload)
         })
+    }
+}
+
+/// A child's end of the channel to its handle, also if the child never begins.
+struct Promise<'scope, T> {
+    sender: Option<oneshot::Sender<Result<T, JoinError>>>,
+    failed: &'scope AtomicUsize,
+}
+
+impl<T> Promise<'_, T> {
+    fn keep(mut self, result: Result<T, JoinError>) {
+        self.send(result);
+    }
+
+    fn send(&mut self, result: Result<T, JoinError>) {
+        if result.is_err() {
+            // Ordering: Relaxed, read after this coroutine's end, or by who received the error.
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        // Without a handle the result is dropped here.
+        drop(self.sender.take().map(|sender| sender.send(result)));
+    }
+}
+
+impl<T> Drop for Promise<'_, T> {
+    fn drop(&mut self) {
+        if self.sender.is_some()
+            && let Some(error) = refusal::no_stack()
+        {
+            self.send(Err(JoinError::NoStack(error)));
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod join;
 mod join_arm;
 mod join_error;
 mod lists;
+pub(crate) mod refusal;
 mod trim;
 
 pub(crate) use self::inspect::Inspection;
@@ -185,7 +186,7 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
     unsafe fn refuse(header: NonNull<Header>, error: JoinError) {
         // SAFETY: the vtable's contract.
         let unstarted = unsafe { Self::replace(header, Stage::Empty) };
-        let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(unstarted)));
+        let dropped = panic::catch_unwind(AssertUnwindSafe(|| refusal::drop_for(&error, unstarted)));
         let error = dropped.map_or_else(JoinError::panicked, |()| error);
         // SAFETY: as above.
         unsafe { Self::replace(header, Stage::Finished(Err(error))) };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use weald_runtime::time::Instant;
 use weald_runtime::{
-    Builder, CancellationToken, Runtime, is_cancelled, no_park, park, scope, sleep, spawn, try_sleep, worker_index, yield_now,
+    Builder, CancellationToken, JoinError, Runtime, is_cancelled, no_park, park, scope, sleep, spawn, try_sleep, worker_index, yield_now,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -148,6 +148,21 @@ fn panics_go_to_the_joiner_or_else_through_the_scope() {
         }));
         assert_eq!(own.expect_err("it panicked").downcast_ref::<&str>(), Some(&"own"));
         assert!(ended.load(Ordering::Relaxed), "waited for, although the scope panicked");
+    });
+}
+
+#[test]
+fn a_child_for_which_there_is_no_stack_says_so_to_the_joiner_or_else_to_the_scope() {
+    let runtime = Runtime::builder().workers(1).max_coroutines(2).build().expect("a runtime");
+    runtime.run(|| {
+        let holder = spawn(park);
+        let refused = scope(|s| s.spawn(|| ()).join()).expect_err("two stacks are all");
+        assert!(matches!(&refused, JoinError::NoStack(error) if error.to_string().contains("all 2")), "{refused}");
+        let through = catch_unwind(AssertUnwindSafe(|| scope(|s| drop(s.spawn(|| ())))));
+        assert!(through.is_err(), "nobody else was told");
+        holder.coroutine().unpark();
+        holder.join().expect("no panic");
+        scope(|s| s.spawn(|| ()).join()).expect("a stack is free again");
     });
 }
 

@@ -75,7 +75,7 @@ impl<F> Error for UnblockError<F> {
 impl<F> From<UnblockError<F>> for io::Error {
     fn from(error: UnblockError<F>) -> Self {
         match error {
-            UnblockError::Cancelled(_) => io::Error::other(crate::net::Cancelled),
+            UnblockError::Cancelled(_) => crate::sync::Cancelled::new(()).into(),
             UnblockError::Timeout(_) => io::ErrorKind::TimedOut.into(),
             UnblockError::NoThread(_, error) => error,
         }

@@ -76,11 +76,13 @@ pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRec
 ///     assert_eq!(receiver.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
 /// });
 /// ```
+#[must_use]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     channel(Some(capacity))
 }
 
 /// Makes a channel that holds any number of messages. Sending never blocks; a slow receiver shows as memory.
+#[must_use]
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     channel(None)
 }
@@ -207,11 +209,13 @@ impl<T> Receiver<T> {
     }
 
     /// Messages as they come, waiting for each, until the channel is disconnected or the coroutine cancelled.
+    #[must_use]
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { receiver: self }
     }
 
     /// The messages that are there, without waiting.
+    #[must_use]
     pub fn try_iter(&self) -> TryIter<'_, T> {
         TryIter { receiver: self }
     }

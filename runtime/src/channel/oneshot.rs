@@ -25,6 +25,7 @@ use crate::{
 };
 
 /// Makes a channel for one message.
+#[must_use]
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Oneshot(SpinLock::new(State { message: None, sender: true, receiver: true, receiving: WaitList::new() })));
     (Sender { shared: shared.clone() }, Receiver { shared })
@@ -66,6 +67,7 @@ impl<T> Sender<T> {
     }
 
     /// Whether the receiver is gone, so that the answer need not be worked out.
+    #[must_use]
     pub fn is_disconnected(&self) -> bool {
         !self.shared.0.lock().receiver
     }

@@ -1,15 +1,18 @@
 //! `select!` in a model: it tries its arms in order, and lets the others go on between two rounds.
 //!
-//! Owns the arms; the syntax is the shipping macro's. Of several arms that are ready the first is chosen.
+//! Owns the arms; the syntax is the shipping macro's, and so is [`Readiness`], which nobody is registered with here: it is tried again and
+//! again. Of several arms that are ready the first is chosen.
 
 #[path = "../select/macros.rs"]
 mod macros;
+#[path = "../select/readiness.rs"]
+mod readiness;
 
 use std::time::Duration;
 
+pub use self::readiness::Readiness;
 use super::channel::{Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, oneshot};
-use super::{Coroutine, JoinHandle, before_deadline};
-use crate::time::Instant;
+use super::{JoinHandle, before_deadline};
 
 /// What can be an arm: `wait(selectable) -> output => body`.
 pub trait Selectable {
@@ -21,32 +24,6 @@ pub trait Selectable {
 
     #[doc(hidden)]
     fn into_arm(self) -> Self::Arm;
-}
-
-/// A source that is ready at times. In a model it is tried again and again; nobody is registered.
-pub trait Readiness {
-    /// What a successful try gives.
-    type Output;
-
-    /// What is needed to take a registration back.
-    type Registration;
-
-    /// Takes the output if it is there.
-    fn attempt(&mut self) -> Option<Self::Output>;
-
-    /// Has `waiter` unparked when a try is worth while.
-    fn register(&mut self, waiter: &Coroutine) -> Self::Registration;
-
-    /// Takes a registration back.
-    fn unregister(&mut self, registration: Self::Registration);
-
-    /// What the arm gives when the caller is cancelled.
-    fn cancelled(&mut self) -> Self::Output;
-
-    /// A time at which a try is worth while.
-    fn deadline(&self) -> Option<Instant> {
-        None
-    }
 }
 
 /// One arm.

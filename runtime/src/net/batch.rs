@@ -118,6 +118,7 @@ impl RecvBatch {
     }
 
     /// What the last receive brought, in order of arrival.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Datagrams<'_>> {
         self.received.iter().map(|received| Datagrams {
             bytes: &self.buffer[received.start..received.start + received.len],

@@ -21,14 +21,12 @@ pub use self::batch::{Datagrams, RecvBatch, Refused, SendBatch, Transmit};
 pub use self::resolve::ToSocketAddrs;
 pub use self::tcp::{Incoming, TcpListener, TcpStream};
 pub use self::udp::{FilterInstruction, Offloads, UdpSocket, UdpSocketOptions};
+pub use crate::sync::Cancelled;
 
-use std::error::Error;
-use std::fmt;
 use std::io;
 
 use crate::reactor::{Direction, Source, WaitError};
 use crate::sim::network::Network;
-use crate::sync;
 use crate::task::JoinError;
 use crate::wait_list::Limit;
 
@@ -117,22 +115,9 @@ fn wait_error(error: WaitError) -> io::Error {
     }
 }
 
-/// Inside an [`io::Error`] (`error.get_ref()`): the caller was cancelled, by the runtime's shutdown for example, and a blocking
-/// call ended for that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cancelled;
-
-impl fmt::Display for Cancelled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cancelled")
-    }
-}
-
-impl Error for Cancelled {}
-
 /// The same error as that of a socket's call, for functions that return errors of I/O.
-impl From<sync::Cancelled> for io::Error {
-    fn from(_: sync::Cancelled) -> Self {
+impl From<Cancelled> for io::Error {
+    fn from(_: Cancelled) -> Self {
         cancelled()
     }
 }
@@ -150,7 +135,7 @@ impl From<JoinError> for io::Error {
 
 /// The error of a call that was cancelled.
 fn cancelled() -> io::Error {
-    io::Error::other(Cancelled)
+    io::Error::other(Cancelled::new(()))
 }
 
 fn is_cancelled(error: &io::Error) -> bool {

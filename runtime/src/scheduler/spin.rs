@@ -5,7 +5,7 @@
 //! A ring through the kernel costs 10 us and more, so polling pays when work comes soon. It does harm when the one who would
 //! bring the work waits for this very processor: then each spin holds it up, and the work comes as soon as the worker sleeps.
 //! A short sleep that follows a spin in vain looks as if polling would have found the work, and is evidence of the contrary
-//! (seen as round trips of 53 and 103 us, which are spins, between two workers on a busy machine; 3.5 us without). So spins
+//! (seen as round trips of 53 and 103 us, which are spins, between two workers on a busy machine; ARCHITECTURE.md has them). So spins
 //! in vain use up a credit, only a spin that finds something restores it, and short sleeps earn no more than a probe: one
 //! spin after so many of them, twice as many after each probe in vain.
 

@@ -22,7 +22,7 @@
 //! });
 //! ```
 //!
-//! Owns the trait and the functions on it; `wait` owns the steps, `arm`, `arms` and `readiness` what they act on, `macros` the
+//! Owns the trait and the functions on it; `wait` owns the steps, `arm`, `arms`, `readiness` and `registered` what they act on, `macros` the
 //! syntax.
 
 mod arm;
@@ -30,6 +30,8 @@ mod arms;
 mod macros;
 #[cfg(not(loom))]
 mod readiness;
+#[cfg(not(loom))]
+mod registered;
 mod wait;
 
 use std::time::Duration;

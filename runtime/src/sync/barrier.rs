@@ -56,6 +56,7 @@ impl BarrierWaitResult {
 
 impl Barrier {
     /// A barrier for `needed` who wait. Zero is as one: nobody is waited for.
+    #[must_use]
     pub fn new(needed: usize) -> Self {
         Self { needed, state: SpinLock::new(State { come: 0, generation: 0, waiters: WaitList::new() }) }
     }

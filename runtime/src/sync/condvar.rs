@@ -39,6 +39,7 @@ pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
     /// Whether no notification came in time.
+    #[must_use]
     pub fn timed_out(self) -> bool {
         self.0
     }
@@ -46,6 +47,7 @@ impl WaitTimeoutResult {
 
 impl Condvar {
     /// Makes a condition variable that nobody waits for.
+    #[must_use]
     pub fn new() -> Self {
         Self { waiters: SpinLock::new(WaitList::new()) }
     }

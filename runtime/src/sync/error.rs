@@ -2,8 +2,10 @@
 
 use std::{error::Error, fmt};
 
-/// The calling coroutine was cancelled while it waited. Carries what the caller had given up for the wait, if anything: a
-/// [`Condvar`](super::Condvar) gives the mutex's guard back, as std's `PoisonError` does.
+/// The calling coroutine was cancelled while it waited, by the runtime's shutdown for example. Carries what the caller had given up for the
+/// wait, if anything: a [`Condvar`](super::Condvar) gives the mutex's guard back, as std's `PoisonError` does.
+///
+/// A call of I/O that was cancelled has it inside of its `io::Error`, as `error.get_ref()`. Converted into an `io::Error` it is the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Cancelled<G = ()>(G);
 

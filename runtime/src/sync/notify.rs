@@ -36,6 +36,7 @@ pub(crate) struct State {
 
 impl Notify {
     /// Makes a signal that has not been given.
+    #[must_use]
     pub fn new() -> Self {
         Self { state: SpinLock::new(State { permit: false, waiters: WaitList::new() }) }
     }

@@ -38,6 +38,7 @@ pub(crate) struct State {
 
 impl Semaphore {
     /// Makes a semaphore with that many permits.
+    #[must_use]
     pub fn new(permits: usize) -> Self {
         Self { state: SpinLock::new(State { permits, waiters: WaitList::new() }) }
     }

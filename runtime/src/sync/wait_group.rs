@@ -47,6 +47,7 @@ pub(crate) struct State {
 
 impl WaitGroup {
     /// A group of one part, the caller's.
+    #[must_use]
     pub fn new() -> Self {
         Self { inner: Arc::new(Inner { state: SpinLock::new(State { parts: 1, waiters: WaitList::new() }) }) }
     }

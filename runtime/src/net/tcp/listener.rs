@@ -168,6 +168,7 @@ impl TcpListener {
     /// })
     /// # }
     /// ```
+    #[must_use]
     pub fn accepting(&self) -> impl Selectable<Output = io::Result<(TcpStream, SocketAddr)>> {
         Operation::new(&*self.shared, Direction::Read, || self.try_accept())
     }
@@ -186,6 +187,7 @@ impl TcpListener {
     /// Accepts without end: an iterator over the results of [`accept`](Self::accept) without the addresses.
     ///
     /// As with std it never returns `None`; leave the loop when an error says that the caller was cancelled.
+    #[must_use]
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }

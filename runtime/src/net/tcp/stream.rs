@@ -290,12 +290,14 @@ impl TcpStream {
     ///
     /// It is for readers that have a buffer of their own and may wait with something in it, such as a
     /// [`BufReader`](std::io::BufReader): that is asked first whether its buffer is empty.
+    #[must_use]
     pub fn readable(&self) -> impl Selectable<Output = io::Result<()>> {
         Operation::new(&self.shared.stream, Direction::Read, || self.shared.stream.peek(&mut [0]).map(drop))
     }
 
     /// As [`try_write`](Self::try_write), to be selected, see [`select!`](crate::select!). If another arm is chosen, nothing was
     /// written. The write timeout plays no part.
+    #[must_use]
     pub fn writing<'a>(&'a self, bytes: &'a [u8]) -> impl Selectable<Output = io::Result<usize>> + 'a {
         Operation::new(&self.shared.stream, Direction::Write, || self.try_write(bytes))
     }
