@@ -17,9 +17,14 @@ use std::sync::{Arc, OnceLock};
 
 use super::{Wait, cancelled};
 use crate::primitive::Mutex;
-use crate::primitive::atomic::{AtomicBool, Ordering};
+use crate::primitive::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::reactor::{Direction, Drained, ReactorHandle, Source, process_reactor};
-use crate::scheduler::current;
+use crate::scheduler::current::{self, Local, Place};
+
+/// So many reads in a row that found nothing at first make the next one wait at once.
+const MISSES: u32 = 2;
+/// One of so many looks all the same: who takes one message an edge, while several come, would fall behind.
+const LOOK_EVERY: u32 = 16;
 
 pub(crate) struct Descriptor<D: AsFd = OwnedFd> {
     descriptor: D,
@@ -33,6 +38,8 @@ struct Registration {
     reactor: ReactorHandle,
     /// Whether edges of writing are reported.
     watches_writing: AtomicBool,
+    /// Reads of one message, in a row, that found nothing when they began, or did not look. A hint.
+    misses: AtomicU32,
     /// What replaced it when its reactor had ended.
     next: OnceLock<Box<Registration>>,
 }
@@ -71,6 +78,29 @@ impl<D: AsFd> Descriptor<D> {
         }
     }
 
+    /// Before a read that takes one of the messages that may be there. If the last reads found nothing at first, this one likely would not
+    /// either, which costs a system call: so it waits, for an edge, or until its worker asks for the call since it has nothing else to do.
+    /// Returns whether it did.
+    #[track_caller]
+    pub(crate) fn wait_before_read(&self) -> bool {
+        let Some(registration) = self.open_registration() else { return false };
+        let waits = registration.expects_nothing() && registration.source.is_ready(Direction::Read);
+        if waits {
+            registration.count_read(false);
+            let source = &registration.source;
+            source
+                .wait_patiently(Direction::Read, || current::with(|local| _ = local.map(|local| local.patience.list(Arc::clone(source)))));
+        }
+        waits
+    }
+
+    /// After the first try of a read that did not wait before.
+    pub(crate) fn count_read(&self, found: bool) {
+        if let Some(registration) = self.registration() {
+            registration.count_read(found);
+        }
+    }
+
     /// The last registration, whose reactor may have ended.
     fn registration(&self) -> Option<&Registration> {
         let mut last = self.first.get()?;
@@ -95,7 +125,8 @@ impl<D: AsFd> Descriptor<D> {
             return Err(cancelled());
         }
         let source = reactor.register(&self.descriptor)?;
-        let registration = Registration { source, reactor, watches_writing: AtomicBool::new(false), next: OnceLock::new() };
+        let registration =
+            Registration { source, reactor, watches_writing: AtomicBool::new(false), misses: AtomicU32::new(0), next: OnceLock::new() };
         Ok(match self.registration() {
             Some(last) => last.next.get_or_init(|| Box::new(registration)),
             None => self.first.get_or_init(|| registration),
@@ -111,6 +142,20 @@ impl<D: AsFd> Wait for Descriptor<D> {
 }
 
 impl Registration {
+    /// Whether a coroutine of the reactor's worker should wait before it reads.
+    fn expects_nothing(&self) -> bool {
+        let misses = self.misses.load(Ordering::Relaxed);
+        let here =
+            |local: Option<&Local>| local.is_some_and(|local| local.worker.reactor.as_ref().is_some_and(|(own, _)| own.is(&self.reactor)));
+        misses >= MISSES && !misses.is_multiple_of(LOOK_EVERY) && current::place() == Place::Coroutine && current::with(here)
+    }
+
+    fn count_read(&self, found: bool) {
+        // Relaxed, and no exchange: a count that is lost makes a hint come later.
+        let misses = if found { 0 } else { self.misses.load(Ordering::Relaxed).wrapping_add(1) };
+        self.misses.store(misses, Ordering::Relaxed);
+    }
+
     fn watch_writing(&self, descriptor: impl AsFd) -> io::Result<()> {
         // Relaxed: set after edges were armed, and read after the ready bit was cleared, whose Acquire keeps this load behind it.
         // So every edge since the failed try comes, and two who arm at once do no harm.

@@ -253,7 +253,7 @@ impl UdpSocket {
     /// `TimedOut` after the read timeout; cancelled by the runtime's shutdown; `InvalidInput` on a socket that receives trains.
     #[track_caller]
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.blocking(Direction::Read, self.read_timeout.limit(), || self.try_recv_from(buffer))
+        self.receiving(self.read_timeout.limit(), || self.try_recv_from(buffer))
     }
 
     /// As [`recv_from`](Self::recv_from), but fails with `WouldBlock` where that would wait.
@@ -431,6 +431,21 @@ impl UdpSocket {
             Inner::System(socket) => steering::attach(&socket.descriptor, program),
             Inner::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    /// [`blocking`](Self::blocking) for what takes one datagram.
+    #[track_caller]
+    fn receiving<T>(&self, limit: Limit, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let Inner::System(SystemSocket { descriptor, .. }) = &self.inner else { return self.blocking(Direction::Read, limit, operation) };
+        let mut counts = !descriptor.wait_before_read();
+        let counted = || {
+            let result = operation();
+            if std::mem::take(&mut counts) {
+                descriptor.count_read(result.is_ok());
+            }
+            result
+        };
+        self.blocking(Direction::Read, limit, counted)
     }
 
     #[track_caller]

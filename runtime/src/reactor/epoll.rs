@@ -151,6 +151,11 @@ impl ReactorHandle {
         sources.iter().any(|source| source.has_waiters(Direction::Read) || source.has_waiters(Direction::Write))
     }
 
+    /// Whether both register with the same reactor.
+    pub(crate) fn is(&self, other: &ReactorHandle) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Whether nobody polls any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.table.lock().closed

@@ -79,6 +79,33 @@ fn loom_readiness_one_edge_serves_all_waiters() {
     });
 }
 
+/// A reader waits although there is something to read, of which no edge will tell: whoever was told of it has it try, or an edge does.
+#[test]
+fn loom_readiness_patient_reader_is_served_without_an_edge() {
+    model(|| {
+        let socket = Socket::new();
+        socket.bytes.store(1, Ordering::Relaxed);
+        let listed = Arc::new(AtomicUsize::new(0));
+        let worker = {
+            let (socket, listed) = (socket.clone(), Arc::clone(&listed));
+            loom::thread::spawn(move || {
+                while listed.load(Ordering::Relaxed) == 0 {
+                    loom::thread::yield_now();
+                }
+                socket.source.recheck(Direction::Read);
+            })
+        };
+        let kernel = {
+            let socket = socket.clone();
+            loom::thread::spawn(move || socket.arrive(1))
+        };
+        socket.source.wait_patiently(Direction::Read, || listed.store(1, Ordering::Relaxed));
+        assert_eq!(socket.read() + socket.read(), 2);
+        worker.join().expect("the worker does not panic");
+        kernel.join().expect("the kernel does not panic");
+    });
+}
+
 #[test]
 fn loom_readiness_close_against_enlist() {
     model(|| {

@@ -6,11 +6,15 @@
 #[cfg(not(loom))]
 mod epoll;
 #[cfg(not(loom))]
+mod patience;
+#[cfg(not(loom))]
 mod process;
 mod source;
 
 #[cfg(not(loom))]
 pub(crate) use self::epoll::{Reactor, ReactorHandle, ReactorWaker};
+#[cfg(not(loom))]
+pub(crate) use self::patience::Patience;
 #[cfg(not(loom))]
 pub(crate) use self::process::{process_has_waiters, process_reactor};
 #[cfg(not(loom))]

@@ -142,6 +142,25 @@ impl Source {
         }
     }
 
+    /// Parks although the direction counts as ready, until the next edge or a [`recheck`](Self::recheck). That must come if no edge
+    /// does, which is the affair of `enlisted`: it is called when the caller is among the waiters. Whatever ends the wait, the caller tries.
+    #[track_caller]
+    pub(crate) fn wait_patiently(&self, direction: Direction, enlisted: impl FnOnce()) {
+        let half = self.half(direction);
+        let _ = wait_list::wait_after(half, (), half.waiters.lock(), Limit::Never, enlisted);
+    }
+
+    /// How many edges there have been.
+    #[cfg(not(loom))]
+    pub(super) fn edges(&self, direction: Direction) -> u64 {
+        self.half(direction).state.load(Ordering::Relaxed) / ONE_EDGE
+    }
+
+    /// Has everyone try who waits for the direction, though there is no edge.
+    pub(crate) fn recheck(&self, direction: Direction) {
+        wait_list::wake_all(self.half(direction).waiters.lock(), |waiters| waiters, |()| ());
+    }
+
     /// Who waits for the direction, to be one of them: without a claim only as long as it does not count as ready.
     #[cfg(not(loom))]
     pub(crate) fn waiters(&self, direction: Direction) -> &SpinLock<WaitList<()>> {

@@ -21,6 +21,7 @@ use crate::coroutine::Suspend;
 use crate::coroutine::overflow::Running;
 use crate::local::Locals;
 use crate::park::{self, Cancellation, Unparked};
+use crate::reactor::Patience;
 use crate::sim;
 use crate::task::{ShutdownUnwind, StartedTasks, TaskPtr, TaskQueue, TaskRef, Unstarted};
 use crate::task_state::{Commit, Wake, Wakeup};
@@ -46,6 +47,8 @@ pub(crate) struct Local {
     /// The last coroutine that left its stack in order to park. Its park is not committed yet: until then whoever wakes it on this
     /// thread needs no exchange, and others leave a flag for the commit to find. Empty when the round has run its coroutines.
     pub(crate) parking: Cell<Option<TaskPtr>>,
+    /// Those who wait for sockets that count as ready.
+    pub(crate) patience: Patience,
     confined: Cell<Option<Confined>>,
     first_id: u64,
     /// The time as of the round's last look at the clock: late by a round, at most, or by what one coroutine holds the worker.
@@ -66,6 +69,7 @@ impl Local {
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             running: Cell::new(None),
             parking: Cell::new(None),
+            patience: Patience::default(),
             confined: Cell::new(None),
             first_id,
             clock: Cell::new(Instant::now()),

@@ -157,7 +157,9 @@ impl Worker {
             && !(can_run && now - self.polled < POLL_EVERY)
         {
             counters.polls.bump();
-            round.busy |= poll(reactor, Some(Duration::ZERO));
+            let news = poll(reactor, Some(Duration::ZERO));
+            local.patience.polled(news);
+            round.busy |= news;
             self.polled = now;
         }
         local.expire_timers(now);

@@ -93,7 +93,7 @@ impl UdpSocket {
     /// `TimedOut` after the read timeout; the peer has refused an earlier datagram; otherwise as for [`recv_from`](Self::recv_from).
     #[track_caller]
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.blocking(Direction::Read, self.read_timeout.limit(), || self.try_recv(buffer))
+        self.receiving(self.read_timeout.limit(), || self.try_recv(buffer))
     }
 
     /// As [`recv`](Self::recv), but fails with `WouldBlock` where that would wait.
@@ -130,7 +130,7 @@ impl UdpSocket {
     /// `TimedOut` at the deadline; otherwise as for `recv_from`.
     #[track_caller]
     pub fn recv_from_deadline(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<(usize, SocketAddr)> {
-        self.blocking(Direction::Read, Limit::At(deadline), || self.try_recv_from(buffer))
+        self.receiving(Limit::At(deadline), || self.try_recv_from(buffer))
     }
 
     /// As [`send_to`](Self::send_to), waiting until `deadline` whatever the write timeout is.

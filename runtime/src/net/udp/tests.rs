@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{UdpSocket, UdpSocketOptions};
@@ -469,4 +471,55 @@ fn a_coroutine_times_out_and_a_plain_thread_may_wait() {
         }
         assert_eq!(thread.join().expect("thread").expect("datagram"), b"hello");
     });
+}
+
+/// Sends back what comes, until that is nothing.
+fn echo(socket: &UdpSocket) {
+    let mut buffer = [0; 8];
+    loop {
+        let (len, from) = socket.recv_from(&mut buffer).expect("received");
+        socket.send_to(&buffer[..len], from).expect("sent");
+        if len == 0 {
+            return;
+        }
+    }
+}
+
+/// Single datagrams teach a reader to wait before it looks. Several that come at once may then be one edge, and it gets all of them,
+/// also while others keep the worker's polls full of news.
+#[test]
+fn a_reader_that_waits_first_gets_all_of_a_burst() {
+    for busy in [false, true] {
+        let runtime = crate::Runtime::builder().workers(1).build().expect("a runtime");
+        let (done, heard) = std::sync::mpsc::channel();
+        drop(runtime.handle().spawn(move || {
+            let over = Arc::new(AtomicBool::new(false));
+            let neighbours = busy.then(|| {
+                let (server, client) = (plain(&Io::System, V4), plain(&Io::System, V4));
+                let (address, over) = (server.local_addr(), Arc::clone(&over));
+                let asking = crate::spawn(move || {
+                    let mut is_last = false;
+                    while !is_last {
+                        is_last = over.load(Ordering::Relaxed);
+                        client.send_to(if is_last { b"" } else { b"ask" }, address).expect("sent");
+                        client.recv_from(&mut [0; 8]).expect("answered");
+                    }
+                });
+                [crate::spawn(move || echo(&server)), asking]
+            });
+            let (server, client) = (plain(&Io::System, V4), plain(&Io::System, V4));
+            let address = server.local_addr();
+            let reader = crate::spawn(move || echo(&server));
+            for burst in std::iter::repeat_n(1, 50).chain(std::iter::repeat_n(3, 50)) {
+                (0..burst).for_each(|_| assert_eq!(client.send_to(b"one", address).expect("sent"), 3));
+                (0..burst).for_each(|_| assert_eq!(client.recv_from(&mut [0; 8]).expect("answered").0, 3));
+            }
+            client.send_to(b"", address).expect("sent");
+            reader.join().expect("no panic");
+            over.store(true, Ordering::Relaxed);
+            neighbours.into_iter().flatten().for_each(|neighbour| neighbour.join().expect("no panic"));
+            done.send(()).expect("somebody waits");
+        }));
+        heard.recv_timeout(Duration::from_secs(10)).expect("nobody waits for an edge that has been");
+    }
 }
