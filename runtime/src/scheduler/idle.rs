@@ -21,8 +21,19 @@ impl Sleeper {
         Self(AtomicU32::new(AWAKE))
     }
 
+    /// The worker announces its sleep, looks once more whether it `has_work`, and if not has `block` wait for the ring or what else
+    /// may end a sleep.
+    #[inline]
+    pub(crate) fn sleep(&self, has_work: impl FnOnce() -> bool, block: impl FnOnce()) {
+        self.prepare();
+        if !has_work() {
+            block();
+        }
+        self.finish();
+    }
+
     /// The worker announces its sleep. It then looks for work, and sleeps only if there is none.
-    pub(crate) fn prepare(&self) {
+    fn prepare(&self) {
         // Ordering: Acquire pairs with the Release in `claim`, so that the announcement comes after the claim of an earlier one
         // also where nothing but that claim orders the two.
         self.0.swap(SLEEPING, Ordering::Acquire);
@@ -31,7 +42,7 @@ impl Sleeper {
     }
 
     /// The worker is awake again.
-    pub(crate) fn finish(&self) {
+    fn finish(&self) {
         // Ordering: Acquire pairs with the Release in `claim`, as in `prepare`. An exchange and not a store, so that a claim and the
         // announcement after this one have an order that needs no proof; loom knows no other.
         self.0.swap(AWAKE, Ordering::Acquire);
@@ -96,8 +107,16 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
+    /// As [`Sleeper::sleep`] for one of several workers, with whom it is counted meanwhile.
+    #[inline]
+    pub(crate) fn sleep(&self, sleeper: &Sleeper, has_work: impl FnOnce() -> bool, block: impl FnOnce()) {
+        self.sleeps();
+        sleeper.sleep(has_work, block);
+        self.wakes();
+    }
+
     /// A worker announces its sleep; before [`Sleeper::prepare`], whose fence serves both.
-    pub(crate) fn sleeps(&self) {
+    fn sleeps(&self) {
         self.sleeping.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -108,7 +127,7 @@ impl Idle {
     }
 
     /// A worker woke up.
-    pub(crate) fn wakes(&self) {
+    fn wakes(&self) {
         self.sleeping.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -229,16 +248,16 @@ mod loom_tests {
                     }
                     continue;
                 }
-                self.idle.sleeps();
-                sleeper.prepare();
-                if self.spawns.is_empty() {
-                    let mut guard = rung.lock();
-                    while !std::mem::take(&mut *guard) {
-                        guard = ringing.wait(guard);
-                    }
-                }
-                sleeper.finish();
-                self.idle.wakes();
+                self.idle.sleep(
+                    sleeper,
+                    || !self.spawns.is_empty(),
+                    || {
+                        let mut guard = rung.lock();
+                        while !std::mem::take(&mut *guard) {
+                            guard = ringing.wait(guard);
+                        }
+                    },
+                );
             }
         }
     }
@@ -315,15 +334,15 @@ mod loom_tests {
                 if work.iter().all(|work| work.load(Ordering::Relaxed)) {
                     break;
                 }
-                sleeper.prepare();
-                if !rung.is_set() {
-                    let mut guard = bell.lock();
-                    while !*guard {
-                        guard = ringing.wait(guard);
-                    }
-                    *guard = false;
-                }
-                sleeper.finish();
+                sleeper.sleep(
+                    || rung.is_set(),
+                    || {
+                        let mut guard = bell.lock();
+                        while !std::mem::take(&mut *guard) {
+                            guard = ringing.wait(guard);
+                        }
+                    },
+                );
             }
             for giver in givers {
                 giver.join().expect("givers do not panic");

@@ -173,15 +173,15 @@ mod loom_tests {
             if count == pushes {
                 break;
             }
-            sleeper.prepare();
-            if inbox.is_empty() {
-                let mut guard = rung.lock();
-                while !*guard {
-                    guard = bell.wait(guard);
-                }
-                *guard = false;
-            }
-            sleeper.finish();
+            sleeper.sleep(
+                || !inbox.is_empty(),
+                || {
+                    let mut guard = rung.lock();
+                    while !std::mem::take(&mut *guard) {
+                        guard = bell.wait(guard);
+                    }
+                },
+            );
         }
         assert_eq!(sum, (0..pushes).sum());
         for pusher in pushers {

@@ -86,14 +86,15 @@ mod loom_tests {
 
         /// As `Worker::sleep`.
         fn sleep(&self, seen: Phase, has_news: impl FnOnce() -> bool) {
-            self.sleeper.prepare();
-            if !has_news() && !self.rung.is_set() && self.phases.now() == seen {
-                let mut rung = self.bell.lock();
-                while !std::mem::take(&mut *rung) {
-                    rung = self.ringing.wait(rung);
-                }
-            }
-            self.sleeper.finish();
+            self.sleeper.sleep(
+                || has_news() || self.rung.is_set() || self.phases.now() != seen,
+                || {
+                    let mut rung = self.bell.lock();
+                    while !std::mem::take(&mut *rung) {
+                        rung = self.ringing.wait(rung);
+                    }
+                },
+            );
         }
     }
 

@@ -519,16 +519,14 @@ impl Worker {
         worker.counters.sleeps.bump();
         worker.counters.sleeps_until.set(deadline.map_or(u64::MAX, Instant::as_nanos));
         worker.counters.hooks.set(self.hooks.len() as u64);
-        shared.idle.sleeps();
-        worker.sleeper.prepare();
-        // The second look, behind the fence: see `idle`.
-        if !local.has_news() && shared.phase() == self.phase {
+        // A second look, and the sleep: see `idle`.
+        let has_work = || local.has_news() || shared.phase() != self.phase;
+        let block = || {
             let timeout = deadline.into_iter().chain(trim).min().map(|deadline| deadline - Instant::now());
             let _entered = current::enter(&local);
             poll(reactor, timeout);
-        }
-        worker.sleeper.finish();
-        shared.idle.wakes();
+        };
+        shared.idle.sleep(&worker.sleeper, has_work, block);
     }
 }
 
