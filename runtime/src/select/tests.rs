@@ -298,7 +298,7 @@ fn a_select_does_not_meet_itself_but_others() {
         }
     };
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meet(1))).is_err(), "alone");
-    for _ in 0..200 {
+    for _ in 0..if cfg!(miri) { 5 } else { 200 } {
         let met = thread::scope(|scope| {
             let other = scope.spawn(|| {
                 select! {
@@ -403,7 +403,7 @@ fn readiness_is_tried_after_each_unpark_and_registrations_are_taken_back() {
     let (flag, other) = (Flag::default(), Flag::default());
     let (sender, receiver) = bounded(0);
     thread::scope(|scope| {
-        for round in 1..=300 {
+        for round in 1..=if cfg!(miri) { 5 } else { 300 } {
             scope.spawn(|| flag.set());
             select! {
                 wait(&flag) -> set => assert!(set),
