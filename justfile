@@ -41,7 +41,7 @@ interop:
 guards:
     tests/guards/run.sh
 
-# Break the concurrent code in one place at a time: the models and tests must notice
+# Break the concurrent code in one place at a time: the models and tests must notice; `--check` looks whether all still apply
 mutants *NAMES:
     tests/mutants/run.sh {{NAMES}}
 
