@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use weald_runtime::sync::Notify;
 use weald_runtime::time::Instant;
 use weald_runtime::{
     Builder, Handle, Hook, HookHandle, JoinError, Progress, RoundContext, Runtime, current, on_worker_stack, park, park_timeout, run,
@@ -259,7 +260,10 @@ fn a_token_given_before_the_park_is_kept_and_a_sleep_does_not_eat_it() {
 fn the_last_to_park_is_woken_by_its_neighbour_and_by_a_thread() {
     one_worker().run(|| {
         let (said, heard) = mpsc::channel();
+        let parks = Arc::new(AtomicBool::new(false));
+        let will_park = Arc::clone(&parks);
         let sleeper = spawn(move || {
+            will_park.store(true, Ordering::Relaxed);
             park();
             said.send(1).expect("heard");
             park();
@@ -267,7 +271,9 @@ fn the_last_to_park_is_woken_by_its_neighbour_and_by_a_thread() {
         });
         let waker = sleeper.coroutine();
         // It parks, and this one goes on without a park between.
-        yield_now();
+        while !parks.load(Ordering::Relaxed) {
+            yield_now();
+        }
         waker.unpark();
         yield_now();
         assert_eq!(heard.try_recv(), Ok(1));
@@ -283,18 +289,37 @@ fn the_last_to_park_is_woken_by_its_neighbour_and_by_a_thread() {
 #[test]
 fn two_wakes_of_one_park_leave_no_token() {
     one_worker().run(|| {
-        let sleeper = spawn(|| {
+        let parks = Arc::new(AtomicBool::new(false));
+        let will_park = Arc::clone(&parks);
+        let sleeper = spawn(move || {
+            will_park.store(true, Ordering::Relaxed);
             park();
             let start = Instant::now();
             park_timeout(Duration::from_millis(5));
             start.elapsed()
         });
-        yield_now();
+        while !parks.load(Ordering::Relaxed) {
+            yield_now();
+        }
         let waker = sleeper.coroutine();
         waker.unpark();
         waker.unpark();
         assert!(sleeper.join().expect("no panic") >= Duration::from_millis(5));
     });
+}
+
+#[test]
+fn a_wake_from_a_thread_rings_a_worker_that_sleeps() {
+    // Nothing else wakes it: no timer, and no trimming.
+    let runtime = Runtime::builder().workers(1).trim_after(None).build().expect("a runtime");
+    let (said, heard) = mpsc::channel();
+    let parked = runtime.handle().spawn(move || {
+        park();
+        said.send(()).expect("heard");
+    });
+    sleep(Duration::from_millis(20));
+    parked.coroutine().unpark();
+    heard.recv_timeout(Duration::from_secs(5)).expect("it was rung");
 }
 
 #[test]
@@ -394,6 +419,27 @@ fn sleeps_end_in_order_and_not_early() {
         order.take()
     });
     assert_eq!(order, [3, 6, 9].map(|units| units * UNIT));
+}
+
+/// The timer of the first wait would end the second, which has no limit.
+#[test]
+fn a_wait_that_was_over_early_leaves_no_deadline_for_the_next() {
+    one_worker().run(|| {
+        let news = Arc::new(Notify::new());
+        let waiter = spawn({
+            let news = Arc::clone(&news);
+            move || {
+                assert_eq!(news.wait_timeout(Duration::from_millis(100)), Ok(()));
+                news.wait().is_ok()
+            }
+        });
+        sleep(Duration::from_millis(5));
+        news.notify_one();
+        sleep(Duration::from_millis(150));
+        assert!(!waiter.is_finished());
+        news.notify_one();
+        assert!(waiter.join().expect("no panic"));
+    });
 }
 
 #[test]
@@ -559,8 +605,10 @@ fn a_hook_runs_in_every_round_is_rung_awake_and_hears_of_the_end() {
         polls: Arc::clone(&polls),
         flushes: Arc::clone(&flushes),
         shut: Arc::clone(&shut),
-        timeout: Some(Instant::now() + Duration::from_millis(30)),
+        timeout: Some(Instant::now() + Duration::from_millis(50)),
     };
+    // Time for the workers to fall asleep: the command must wake its own.
+    sleep(Duration::from_millis(20));
     let id = runtime
         .handle()
         .add_hook(1, move |handle| {
@@ -569,13 +617,15 @@ fn a_hook_runs_in_every_round_is_rung_awake_and_hears_of_the_end() {
             Box::new(counter)
         })
         .expect("there is a worker 1");
-    let handle = handle.recv().expect("made");
+    let handle = handle.recv_timeout(Duration::from_secs(5)).expect("made");
     wait_for("a first poll", || polls.load(Ordering::Relaxed) > 0);
     sleep(Duration::from_millis(10));
     let seen = polls.load(Ordering::Relaxed);
     handle.ring();
     wait_for("a poll after the ring", || polls.load(Ordering::Relaxed) > seen);
+    let seen = polls.load(Ordering::Relaxed);
     sleep(Duration::from_millis(50));
+    assert!(polls.load(Ordering::Relaxed) - seen < 1_000, "it has answered the ring, and sleeps");
     assert!(flushes.load(Ordering::Relaxed) > 0);
     assert!(runtime.handle().add_hook(2, |_| unreachable!()).is_err());
     assert!(!shut.load(Ordering::Relaxed));

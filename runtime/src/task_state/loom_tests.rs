@@ -110,6 +110,42 @@ fn loom_park_until_two_wakers_have_published() {
     });
 }
 
+/// A park that waits for its commit: a neighbour on the worker's own thread wakes the task by a flag that is not in the word, while another
+/// thread wakes it by the word. As `current::wake_uncommitted` and the end of a park: a token that came too is taken with that wake, but
+/// not without its news.
+#[test]
+fn loom_late_commit_against_a_wake_from_elsewhere() {
+    model(|| {
+        let shared = Arc::new((TaskState::new(), Queue::new(), AtomicUsize::new(0)));
+        let waker = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (state, queue, news) = &*shared;
+                news.store(1, Ordering::Relaxed);
+                if state.unpark() == Wake::Enqueue {
+                    queue.push();
+                }
+            })
+        };
+        let (state, queue, news) = &*shared;
+        let mut neighbour_has_woken = false;
+        while !neighbour_has_woken || news.load(Ordering::Relaxed) == 0 {
+            if state.take() == Wakeup::Token {
+                continue;
+            }
+            if !std::mem::replace(&mut neighbour_has_woken, true) {
+                let _ = state.take();
+                continue;
+            }
+            if state.commit_park(false) == Commit::Parked {
+                queue.pop();
+            }
+            assert_eq!(state.resumed(), Wakeup::Token);
+        }
+        waker.join().expect("the waker does not panic");
+    });
+}
+
 /// A shutdown's cancellation and its unwinding against a shielded park: the first wakes it at most, the second ends it.
 #[test]
 fn loom_cancel_and_unwind_against_a_shielded_park() {
