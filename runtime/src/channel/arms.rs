@@ -86,17 +86,18 @@ impl<T> Channel<T> {
         }
     }
 
-    /// While there is a batch nothing more is known, and a try finds out.
+    /// A channel that is full without its batch is full.
     fn look_for_room(&self, state: &State<T>, message: &Option<T>, own: &Wait) -> Look {
         if message.is_none() {
             return Look::Absent;
         }
-        if state.receivers == 0 || self.batch.is_filled() || !state.buffer.is_full() || state.receiving.has_rival(own) {
+        if state.receivers == 0 || !state.buffer.is_full() || state.receiving.has_rival(own) {
             return Look::Ready;
         }
         Look::Waiting(None)
     }
 
+    /// While there is a batch nothing more is known, and a try finds out.
     fn look_for_message(&self, state: &State<T>, own: &Wait) -> Look {
         if state.senders == 0 || self.batch.is_filled() || state.len() > 0 || state.sending.has_rival(own) {
             return Look::Ready;

@@ -179,6 +179,23 @@ fn loom_channel_batch_leaves_room() {
     });
 }
 
+/// What is left of a batch takes its place.
+#[test]
+fn loom_channel_batch_counts() {
+    model(|| {
+        let (sender, receiver) = bounded(2);
+        let producer = thread::spawn(move || {
+            sender.send(1).unwrap();
+            sender.send(2).unwrap();
+            sender
+        });
+        assert_eq!(receiver.recv(), Ok(1));
+        let sender = producer.join().unwrap();
+        assert_eq!((sender.try_send(3), sender.try_send(4)), (Ok(()), Err(TrySendError::Full(4))));
+        assert_eq!((sender.len(), receiver.recv(), receiver.recv()), (2, Ok(2), Ok(3)));
+    });
+}
+
 /// Two receivers and one batch: each message comes once, and the end to both.
 #[test]
 fn loom_channel_batch_is_shared() {

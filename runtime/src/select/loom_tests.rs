@@ -192,14 +192,12 @@ fn loom_select_sends_after_a_batch() {
     });
 }
 
-/// A select that would receive where another receiver has taken all there is as a batch.
+/// A select that would receive, where another receiver takes all there is as a batch meanwhile.
 #[test]
 fn loom_select_receives_from_a_batch() {
     model(|| {
         let (sender, receiver) = bounded(2);
         let (_other, from_other) = bounded::<u32>(0);
-        sender.send(1).unwrap();
-        sender.send(2).unwrap();
         let selecting = {
             let receiver = receiver.clone();
             thread::spawn(move || {
@@ -209,6 +207,8 @@ fn loom_select_receives_from_a_batch() {
                 }
             })
         };
+        sender.send(1).unwrap();
+        sender.send(2).unwrap();
         assert_eq!(receiver.recv().unwrap() + selecting.join().unwrap(), 3);
         drop(sender);
     });
