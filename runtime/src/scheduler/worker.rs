@@ -40,6 +40,8 @@ use crate::time::Instant;
 const ROUND_TASKS: usize = 128;
 /// Time that coroutines take of one round, at most, before I/O is looked at again; a long one overruns it.
 const ROUND_TIME: Duration = Duration::from_micros(100);
+/// How many coroutines a simulation may let wait for the one that it runs next.
+const DRAWN_FROM: usize = 8;
 /// One unstarted coroutine is run for so many started ones that are due. A first run takes three times as long as another and more, by the
 /// memory it touches, and those that were woken would wait for it.
 const START_EVERY: usize = 8;
@@ -257,7 +259,13 @@ impl Worker {
         let simulated = self.is_simulated();
         self.due = local.queue.len();
         while round.ran < ROUND_TASKS {
-            let next = self.next(&local);
+            let next = if simulated {
+                // So that the last to yield may go on as well.
+                local.commit_last();
+                draw(&local)
+            } else {
+                self.next(&local)
+            };
             if next.is_none() && local.parking.get().is_some() {
                 // Which may find it woken.
                 local.commit_last();
@@ -545,6 +553,20 @@ fn is_taken(spawns: &SpawnQueues<Unstarted>) -> bool {
             (0..STEAL_PAUSES).for_each(|_| spin_loop());
             spawns.is_empty()
         })
+}
+
+/// The next coroutine of a simulation's worker: the seed decides which of those that can run, started or not.
+fn draw(local: &Local) -> Option<TaskPtr> {
+    let mut rng = local.rng.borrow_mut();
+    if rng.bool()
+        && let Some(task) = local.spawned.pop()
+    {
+        return Some(task.into_ptr());
+    }
+    for _ in 1..rng.usize(1..=local.queue.len().clamp(1, DRAWN_FROM)) {
+        local.queue.push(local.queue.pop()?);
+    }
+    local.queue.pop().or_else(|| local.spawned.pop().map(|task| task.into_ptr()))
 }
 
 /// Polls, and says whether there was news.

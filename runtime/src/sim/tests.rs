@@ -231,3 +231,31 @@ fn the_same_seed_gives_the_same_trace_and_another_does_not() {
     }
     assert_ne!(exchange(12).0, trace);
 }
+
+/// The order in which three coroutines of one worker have their turns, two each.
+fn turns(seed: u64) -> Vec<u8> {
+    Simulation::new(seed).workers(1).run(|| {
+        let turns = Rc::new(RefCell::new(Vec::new()));
+        let handles: Vec<_> = (0..3)
+            .map(|number| {
+                let turns = Rc::clone(&turns);
+                spawn_local(move || {
+                    turns.borrow_mut().push(number);
+                    yield_now();
+                    turns.borrow_mut().push(number);
+                })
+            })
+            .collect();
+        handles.into_iter().for_each(|handle| handle.join().expect("no panic"));
+        turns.take()
+    })
+}
+
+#[test]
+fn the_seed_decides_who_of_one_worker_runs() {
+    let seeds = if cfg!(any(miri, weald_baton)) { 10 } else { 2000 };
+    let orders: std::collections::BTreeSet<_> = (0..seeds).map(turns).collect();
+    // There are 6! / (2! 2! 2!) = 90.
+    assert!(orders.len() >= if seeds == 10 { 3 } else { 60 }, "{} orders", orders.len());
+    assert_eq!(turns(7), turns(7));
+}
