@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use weald_runtime::channel::{RecvTimeoutError, TryRecvError, TrySendError, after, bounded, oneshot, unbounded};
+use weald_runtime::channel::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError, after, bounded, oneshot, unbounded};
 use weald_runtime::sync::{Barrier, Condvar, Mutex, Notify, RwLock, Semaphore, WaitGroup};
-use weald_runtime::{JoinHandle, current, loom, park, run, select, spawn};
+use weald_runtime::{CancellationToken, JoinError, JoinHandle, current, is_cancelled, loom, park, run, select, shield, spawn, try_sleep};
 
 /// `LOOM_MAX_PREEMPTIONS`, or two.
 fn model(f: impl Fn() + Send + Sync + 'static) {
@@ -189,5 +189,58 @@ fn barriers_groups_and_tokens() {
         notify.wait().unwrap();
         group.wait().unwrap();
         assert_ne!(other.join().unwrap(), leads);
+    });
+}
+
+/// A service and its client, which a token ends: whatever the order, a message is answered, given back, or still in the channel.
+#[test]
+fn a_token_ends_waits_and_loses_no_message() {
+    static ENDS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    model(|| {
+        let stop = CancellationToken::new();
+        let (jobs, inbox) = bounded(0);
+        let service = {
+            let stop = stop.child_token();
+            spawn(move || stop.run(|| inbox.recv()))
+        };
+        let stopper = {
+            let stop = stop.clone();
+            spawn(move || stop.cancel())
+        };
+        let sent = stop.run(|| jobs.send(7));
+        ENDS[usize::from(sent.is_ok())].fetch_add(1, Ordering::Relaxed);
+        match (sent, service.join().unwrap()) {
+            (Ok(()), Ok(7)) | (Err(SendError::Cancelled(7) | SendError::Disconnected(7)), Err(RecvError::Cancelled)) => {}
+            ended => panic!("{ended:?}"),
+        }
+        stopper.join().unwrap();
+    });
+    assert!(ENDS.iter().all(|count| count.load(Ordering::Relaxed) > 0), "both were tried");
+}
+
+#[test]
+fn inside_of_a_cancelled_token_waits_return_and_a_shield_waits() {
+    model(|| {
+        let stop = CancellationToken::new();
+        let (sender, receiver) = unbounded::<u8>();
+        let (mutex, condvar, semaphore, barrier) = (Mutex::new(()), Condvar::new(), Semaphore::new(0), Barrier::new(2));
+        let guard = stop.clone().drop_guard();
+        let other = spawn(move || drop(guard));
+        let (first, second) = stop.run(|| {
+            assert!(stop.wait().is_ok() && is_cancelled());
+            assert!(condvar.wait(mutex.lock()).is_err() && semaphore.acquire(1).is_err() && barrier.wait().is_err());
+            assert!(Notify::new().wait().is_err() && try_sleep(Duration::from_secs(1)).is_err());
+            let chosen = select! {
+                recv(receiver) -> message => message,
+            };
+            assert_eq!(chosen, Err(RecvError::Cancelled));
+            let late = spawn(move || sender.send(1).unwrap());
+            let told = shield(|| receiver.recv());
+            (told, late.join())
+        });
+        assert_eq!(first, Ok(1));
+        assert!(matches!(second, Ok(()) | Err(JoinError::Cancelled)));
+        assert!(!is_cancelled());
+        other.join().unwrap();
     });
 }

@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::before_deadline;
 pub use super::channel_error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 use super::monitor::Monitor;
+use super::{before_deadline, cancel};
 use crate::time::Instant;
 
 /// Makes a channel that holds at most `capacity` messages; with zero, a rendezvous.
@@ -113,7 +113,7 @@ impl<T> Sender<T> {
     /// Sends `message`, waiting while the channel is full.
     ///
     /// # Errors
-    /// [`SendError::Disconnected`] with the message.
+    /// [`SendError`] with the message.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         let mut message = Some(message);
         let sent = self.channel.wait(|state| match state.put(&mut message) {
@@ -121,15 +121,31 @@ impl<T> Sender<T> {
             Err(TrySendError::Disconnected(())) => Some(Err(())),
             Err(TrySendError::Full(())) => None,
         });
-        if let Ok((ticket, true)) = sent {
+        let mut cancelled = sent.is_none();
+        if let Some(Ok((ticket, true))) = sent {
             // A rendezvous: until somebody has taken it, or nobody can.
-            message = self.channel.wait(|state| match state.taken >= ticket {
+            let met = self.channel.wait(|state| match state.taken >= ticket {
                 true => Some(None),
                 false if state.receivers == 0 => Some(state.queue.pop_front()),
                 false => None,
             });
+            cancelled = met.is_none();
+            // It is taken back, unless somebody has taken it just now.
+            message = met.unwrap_or_else(|| {
+                self.channel.change(|state| match state.taken >= ticket {
+                    true => None,
+                    false => {
+                        state.put -= 1;
+                        state.queue.pop_front()
+                    }
+                })
+            });
         }
-        message.map_or(Ok(()), |message| Err(SendError::Disconnected(message)))
+        match message {
+            None => Ok(()),
+            Some(message) if cancelled => Err(SendError::Cancelled(message)),
+            Some(message) => Err(SendError::Disconnected(message)),
+        }
     }
 
     /// Sends `message` if that is possible at once.
@@ -163,7 +179,11 @@ impl<T> Sender<T> {
                 None
             }
         })
-        .unwrap_or_else(|| message.map_or(Ok(()), |message| Err(SendTimeoutError::Timeout(message))))
+        .unwrap_or_else(|| match message {
+            None => Ok(()),
+            Some(message) if cancel::ends_waits() => Err(SendTimeoutError::Cancelled(message)),
+            Some(message) => Err(SendTimeoutError::Timeout(message)),
+        })
     }
 
     /// As [`send_timeout`](Self::send_timeout).
@@ -179,10 +199,10 @@ impl<T> Receiver<T> {
     /// Takes the next message, waiting while the channel is empty.
     ///
     /// # Errors
-    /// [`RecvError::Disconnected`].
+    /// [`RecvError`].
     pub fn recv(&self) -> Result<T, RecvError> {
         let mut waits = false;
-        self.channel.wait(|state| match state.take() {
+        let received = self.channel.wait(|state| match state.take() {
             Err(TryRecvError::Empty) => {
                 state.hungry += usize::from(!std::mem::replace(&mut waits, true));
                 None
@@ -191,6 +211,17 @@ impl<T> Receiver<T> {
                 state.hungry -= usize::from(waits);
                 Some(taken.map_err(|_| RecvError::Disconnected))
             }
+        });
+        // A sender may have met the one who waited here, and then is not sent away.
+        received.unwrap_or_else(|| {
+            self.channel.change(|state| {
+                state.hungry -= 1;
+                if state.capacity == Some(0) && state.queue.len() > state.hungry {
+                    state.take().map_err(|_| RecvError::Cancelled)
+                } else {
+                    Err(RecvError::Cancelled)
+                }
+            })
         })
     }
 
@@ -212,7 +243,7 @@ impl<T> Receiver<T> {
             Err(TryRecvError::Disconnected) => Some(Err(RecvTimeoutError::Disconnected)),
             Err(TryRecvError::Empty) => None,
         })
-        .unwrap_or(Err(RecvTimeoutError::Timeout))
+        .unwrap_or_else(|| Err(if cancel::ends_waits() { RecvTimeoutError::Cancelled } else { RecvTimeoutError::Timeout }))
     }
 
     /// As [`recv_timeout`](Self::recv_timeout).

@@ -6,7 +6,7 @@
 //! What a model simplifies, and never hides:
 //! - A coroutine is a loom thread. Which worker it runs on does not show, so [`spawn_on`] and [`spawn_local`] are [`spawn`].
 //! - Time: a deadline passes at the first chance, after everybody else could make a step. So both outcomes are explored.
-//! - Nothing is cancelled, since nothing shuts down.
+//! - Nothing shuts down, and coroutines are cancelled by tokens alone.
 //! - Whoever waits is woken in any order.
 //! - A select on a rendezvous channel meets plain sends and receives, not another select.
 
@@ -15,6 +15,7 @@ mod channel_error;
 #[path = "../task/join_error.rs"]
 mod join_error;
 
+mod cancel;
 pub mod channel;
 mod monitor;
 pub mod select;
@@ -24,8 +25,10 @@ use std::time::Duration;
 
 use loom::thread;
 
+pub use self::cancel::{CancellationToken, DropGuard, is_cancelled, shield};
 pub use self::join_error::{JoinError, PanicPayload};
 use self::monitor::Monitor;
+use self::sync::Cancelled;
 use crate::time::Instant;
 
 /// Runs `f`, on the calling thread of the model.
@@ -89,6 +92,15 @@ pub fn sleep_until(_deadline: Instant) {
     thread::yield_now();
 }
 
+/// Lets the others go on.
+///
+/// # Errors
+/// [`Cancelled`].
+pub fn try_sleep(_duration: Duration) -> Result<(), Cancelled> {
+    thread::yield_now();
+    if cancel::ends_waits() { Err(Cancelled::new(())) } else { Ok(()) }
+}
+
 /// Waits for the caller's token.
 pub fn park() {
     thread::park();
@@ -134,8 +146,11 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// [`JoinError::Panicked`].
+    /// [`JoinError`]: it panicked, or the caller was cancelled.
     pub fn join(self) -> Result<T, JoinError> {
+        if cancel::may_be_cancelled() {
+            self.done.wait(|done| done.then_some(())).ok_or(JoinError::Cancelled)?;
+        }
         self.thread.join().map_err(JoinError::panicked)
     }
 

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use loom::sync::{Condvar, Mutex};
+use loom::thread;
+
+use super::cancel;
 
 /// A state behind a lock; whoever waits looks again after each change.
 pub(super) struct Monitor<T> {
@@ -34,14 +37,25 @@ impl<T> Monitor<T> {
         }
     }
 
-    /// Changes the state as soon as `f` can.
-    pub(super) fn wait<R>(&self, mut f: impl FnMut(&mut T) -> Option<R>) -> R {
+    /// Changes the state as soon as `f` can. `None`: the caller was cancelled first, and what `f` noted of its wait is the caller's to take
+    /// back.
+    pub(super) fn wait<R>(&self, mut f: impl FnMut(&mut T) -> Option<R>) -> Option<R> {
+        while cancel::may_be_cancelled() {
+            if let Some(result) = self.look(&mut f) {
+                self.changed.notify_all();
+                return Some(result);
+            }
+            if cancel::ends_waits() {
+                return None;
+            }
+            thread::yield_now();
+        }
         let mut state = self.state.lock().expect("a panic ends the model");
         loop {
             if let Some(result) = f(&mut state) {
                 drop(state);
                 self.changed.notify_all();
-                return result;
+                return Some(result);
             }
             state = self.changed.wait(state).expect("a panic ends the model");
         }

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 pub use self::readiness::Readiness;
 use super::channel::{Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, oneshot};
-use super::{JoinHandle, before_deadline};
+use super::sync::Cancelled;
+use super::{CancellationToken, JoinHandle, before_deadline};
 
 /// What can be an arm: `wait(selectable) -> output => body`.
 pub trait Selectable {
@@ -33,6 +34,9 @@ pub trait Arm {
 
     /// Takes the output if it is there.
     fn attempt(&mut self) -> Option<Self::Output>;
+
+    /// The output when the caller is cancelled.
+    fn cancelled(&mut self) -> Self::Output;
 }
 
 #[doc(hidden)]
@@ -54,16 +58,24 @@ impl<S: Readiness> Arm for Ready<S> {
     fn attempt(&mut self) -> Option<S::Output> {
         self.0.attempt()
     }
+
+    fn cancelled(&mut self) -> S::Output {
+        self.0.cancelled()
+    }
 }
 
 /// An arm that is selected as itself.
 macro_rules! arm {
-    ([$($parameters:tt)*] $arm:ty, $output:ty, $self:ident => $attempt:expr) => {
+    ([$($parameters:tt)*] $arm:ty, $output:ty, $self:ident => $attempt:expr, $cancelled:expr) => {
         impl<$($parameters)*> Arm for $arm {
             type Output = $output;
 
             fn attempt(&mut $self) -> Option<$output> {
                 $attempt
+            }
+
+            fn cancelled(&mut $self) -> $output {
+                $cancelled
             }
         }
 
@@ -93,10 +105,15 @@ pub struct SendingFrom<'a, T>(&'a Sender<T>, &'a mut Option<T>);
 arm!(['a, T] Receiving<'a, T>, Result<T, RecvError>, self => match self.0.try_recv() {
     Err(TryRecvError::Empty) => None,
     received => Some(received.map_err(|_| RecvError::Disconnected)),
-});
-arm!(['a, T] Sending<'a, T>, Result<(), SendError<T>>, self => attempt_send(self.0, &mut self.1));
-arm!(['a, T] SendingFrom<'a, T>, Result<(), SendError<T>>, self => attempt_send(self.0, self.1));
-arm!(['a, T] &'a mut JoinHandle<T>, (), self => self.is_finished().then_some(()));
+}, Err(RecvError::Cancelled));
+arm!(['a, T] Sending<'a, T>, Result<(), SendError<T>>, self => attempt_send(self.0, &mut self.1), refused(self.1.take()));
+arm!(['a, T] SendingFrom<'a, T>, Result<(), SendError<T>>, self => attempt_send(self.0, self.1), refused(self.1.take()));
+arm!(['a, T] &'a mut JoinHandle<T>, (), self => self.is_finished().then_some(()), ());
+arm!(['a] &'a CancellationToken, Result<(), Cancelled>, self => self.is_cancelled().then_some(Ok(())), Err(Cancelled::new(())));
+
+fn refused<T>(message: Option<T>) -> Result<(), SendError<T>> {
+    message.map_or(Ok(()), |message| Err(SendError::Cancelled(message)))
+}
 
 fn attempt_send<T>(sender: &Sender<T>, message: &mut Option<T>) -> Option<Result<(), SendError<T>>> {
     match sender.try_send(message.take()?) {
@@ -138,6 +155,7 @@ impl<T> Sender<T> {
 /// What the macro expands to.
 #[doc(hidden)]
 pub mod internal {
+    use super::super::cancel;
     use super::{Arm, Duration, before_deadline};
 
     /// Which of the arms was chosen, with its output.
@@ -160,12 +178,19 @@ pub mod internal {
 
         /// Tries all.
         fn attempt(&mut self) -> Option<Self::Choice>;
+
+        /// The first, if there is one, as it ends when the caller is cancelled.
+        fn cancelled(&mut self) -> Option<Self::Choice>;
     }
 
     impl Arms for () {
         type Choice = Never;
 
         fn attempt(&mut self) -> Option<Never> {
+            None
+        }
+
+        fn cancelled(&mut self) -> Option<Never> {
             None
         }
     }
@@ -176,12 +201,16 @@ pub mod internal {
         fn attempt(&mut self) -> Option<Self::Choice> {
             self.0.attempt().map(Choice::First).or_else(|| self.1.attempt().map(Choice::Rest))
         }
+
+        fn cancelled(&mut self) -> Option<Self::Choice> {
+            Some(Choice::First(self.0.cancelled()))
+        }
     }
 
     /// Without `default`.
     pub fn select<A: Arms>(mut arms: A) -> A::Choice {
         loop {
-            if let Some(choice) = arms.attempt() {
+            if let Some(choice) = arms.attempt().or_else(|| if cancel::ends_waits() { arms.cancelled() } else { None }) {
                 return choice;
             }
             loom::thread::yield_now();
@@ -195,6 +224,6 @@ pub mod internal {
 
     /// With `default(timeout)`.
     pub fn select_timeout<A: Arms>(mut arms: A, _timeout: Duration) -> Option<A::Choice> {
-        before_deadline(|| arms.attempt())
+        before_deadline(|| arms.attempt()).or_else(|| if cancel::ends_waits() { arms.cancelled() } else { None })
     }
 }

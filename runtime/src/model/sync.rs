@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::error::{Cancelled, LockTimeoutError, WaitError};
-use super::before_deadline;
 use super::monitor::Monitor;
+use super::{before_deadline, cancel};
 use crate::time::Instant;
 
 /// A lock around a `T`.
@@ -165,8 +165,16 @@ impl Condvar {
     /// Unlocks the mutex, waits for a notification, and locks it again.
     ///
     /// # Errors
-    /// None in a model.
+    /// [`Cancelled`].
     pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> Result<MutexGuard<'a, T>, Cancelled<MutexGuard<'a, T>>> {
+        if cancel::may_be_cancelled() {
+            // Without a notification, which a wait may do.
+            let mutex = guard.mutex;
+            drop(guard);
+            loom::thread::yield_now();
+            let guard = mutex.lock();
+            return if cancel::ends_waits() { Err(Cancelled::new(guard)) } else { Ok(guard) };
+        }
         let MutexGuard { guard, mutex } = guard;
         Ok(MutexGuard { guard: self.0.wait(guard).expect("a panic ends the model"), mutex })
     }
@@ -174,7 +182,7 @@ impl Condvar {
     /// Waits as long as `condition` holds for the value.
     ///
     /// # Errors
-    /// None in a model.
+    /// [`Cancelled`].
     pub fn wait_while<'a, T>(
         &self,
         mut guard: MutexGuard<'a, T>,
@@ -189,7 +197,7 @@ impl Condvar {
     /// Unlocks the mutex, lets the others go on, and locks it again: the time-out passes at the first chance.
     ///
     /// # Errors
-    /// None in a model.
+    /// [`Cancelled`].
     pub fn wait_timeout<'a, T>(
         &self,
         guard: MutexGuard<'a, T>,
@@ -198,7 +206,8 @@ impl Condvar {
         let mutex = guard.mutex;
         drop(guard);
         loom::thread::yield_now();
-        Ok((mutex.lock(), WaitTimeoutResult(true)))
+        let guard = mutex.lock();
+        if cancel::ends_waits() { Err(Cancelled::new(guard)) } else { Ok((guard, WaitTimeoutResult(true))) }
     }
 
     /// Wakes one who waits.
@@ -231,10 +240,9 @@ impl Semaphore {
     /// Takes `permits` at once, waiting for them.
     ///
     /// # Errors
-    /// None in a model.
+    /// [`Cancelled`].
     pub fn acquire(&self, permits: usize) -> Result<(), Cancelled> {
-        self.0.wait(|left| left.checked_sub(permits).map(|rest| *left = rest));
-        Ok(())
+        self.0.wait(|left| left.checked_sub(permits).map(|rest| *left = rest)).ok_or(Cancelled::new(()))
     }
 
     /// Takes `permits` if they are there.
@@ -246,9 +254,9 @@ impl Semaphore {
     /// Takes `permits`; the time-out passes at the first chance.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`].
+    /// [`WaitError`].
     pub fn acquire_timeout(&self, permits: usize, _timeout: Duration) -> Result<(), WaitError> {
-        before_deadline(|| self.try_acquire(permits).then_some(())).ok_or(WaitError::Timeout)
+        before_deadline(|| self.try_acquire(permits).then_some(())).ok_or_else(cancel::wait_error)
     }
 
     /// Gives `permits` back, or adds new ones.
@@ -288,20 +296,21 @@ impl Notify {
     /// Waits for a notification.
     ///
     /// # Errors
-    /// None in a model.
+    /// [`Cancelled`].
     pub fn wait(&self) -> Result<(), Cancelled> {
         let mut came = None;
-        self.0.wait(|(permit, generation)| {
-            let came = *came.get_or_insert(*generation);
-            (*generation != came || std::mem::take(permit)).then_some(())
-        });
-        Ok(())
+        self.0
+            .wait(|(permit, generation)| {
+                let came = *came.get_or_insert(*generation);
+                (*generation != came || std::mem::take(permit)).then_some(())
+            })
+            .ok_or(Cancelled::new(()))
     }
 
     /// Waits for a notification; the time-out passes at the first chance.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`].
+    /// [`WaitError`].
     pub fn wait_timeout(&self, _timeout: Duration) -> Result<(), WaitError> {
         let mut came = None;
         before_deadline(|| {
@@ -310,7 +319,7 @@ impl Notify {
                 (*generation != came || std::mem::take(permit)).then_some(())
             })
         })
-        .ok_or(WaitError::Timeout)
+        .ok_or_else(cancel::wait_error)
     }
 }
 
@@ -348,10 +357,10 @@ impl Barrier {
     /// Waits until as many have come as the barrier is for.
     ///
     /// # Errors
-    /// None in a model.
+    /// [`Cancelled`].
     pub fn wait(&self) -> Result<BarrierWaitResult, Cancelled> {
         let mut mine = None;
-        Ok(self.state.wait(|(come, generation)| match mine {
+        let passed = self.state.wait(|(come, generation)| match mine {
             None if *come + 1 >= self.needed => {
                 (*come, *generation) = (0, *generation + 1);
                 Some(BarrierWaitResult(true))
@@ -362,7 +371,21 @@ impl Barrier {
                 None
             }
             Some(mine) => (*generation != mine).then_some(BarrierWaitResult(false)),
-        }))
+        });
+        passed.map_or_else(
+            || {
+                self.state.look(|(come, generation)| match mine {
+                    // All came before the caller could leave.
+                    Some(mine) if *generation != mine => Ok(BarrierWaitResult(false)),
+                    Some(_) => {
+                        *come -= 1;
+                        Err(Cancelled::new(()))
+                    }
+                    None => Err(Cancelled::new(())),
+                })
+            },
+            Ok,
+        )
     }
 }
 
@@ -378,12 +401,11 @@ impl WaitGroup {
     /// Lets the caller's part go, and waits until all others are gone.
     ///
     /// # Errors
-    /// None in a model.
+    /// [`Cancelled`].
     pub fn wait(self) -> Result<(), Cancelled> {
         let parts = Arc::clone(&self.0);
         drop(self);
-        parts.wait(|parts| (*parts == 0).then_some(()));
-        Ok(())
+        parts.wait(|parts| (*parts == 0).then_some(())).ok_or(Cancelled::new(()))
     }
 }
 

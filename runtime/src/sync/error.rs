@@ -10,7 +10,6 @@ use std::{error::Error, fmt};
 pub struct Cancelled<G = ()>(G);
 
 impl<G> Cancelled<G> {
-    #[cfg(any(not(loom), test))]
     pub(crate) fn new(given_back: G) -> Self {
         Self(given_back)
     }
