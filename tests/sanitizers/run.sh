@@ -118,7 +118,7 @@ miri() {
 }
 
 # What Miri runs, by the beginning of the tests' names.
-MIRI_TESTS=(coroutine:: local:: park:: scheduler:: task_state:: time:: cancel:: sync:: wait_list:: channel::tests channel::oneshot select:: timer_wheel::)
+MIRI_TESTS=(coroutine:: local:: park:: scheduler:: task_state:: time:: cancel:: channel::tests channel::oneshot select::)
 
 if [ "$what" = present ]; then
     present

@@ -539,6 +539,7 @@ fn stress_selects_of_threads() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes")]
 fn stress_selects_of_coroutines() {
     exchange(0, on_coroutines, 0x5e1eca);
     exchange(1, on_coroutines, 0x5e1ecb);
@@ -546,6 +547,7 @@ fn stress_selects_of_coroutines() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes")]
 fn stress_selects_of_both() {
     let both = |mut jobs: Vec<Box<dyn FnOnce() + Send>>| {
         // Senders come first, receivers last: two of each on threads.
