@@ -41,7 +41,7 @@ impl Arena {
     /// Reserves room for `max_coroutines` stacks with `usable` bytes each; for fewer if the system refuses so much address
     /// space, which it then says in the log.
     pub(crate) fn new(usable: usize, max_coroutines: usize) -> io::Result<Self> {
-        let slot_size = slot_size(usable);
+        let slot_size = slot_size(usable)?;
         let wanted = u32::try_from(max_coroutines.clamp(1, u32::MAX as usize - 1)).unwrap_or(u32::MAX - 1);
         let mut slots = wanted;
         let mapping = loop {
@@ -151,14 +151,15 @@ impl Drop for StackCache {
 }
 
 fn dedicated(usable: usize) -> io::Result<Stack> {
-    let mapping = Mapping::reserve(slot_size(usable))?;
+    let mapping = Mapping::reserve(slot_size(usable)?)?;
     mapping.install_guard(0, GUARD_SIZE).or_else(|_| mapping.protect(0, GUARD_SIZE))?;
     Ok(Stack::dedicated(mapping))
 }
 
 /// The size of a slot in which `usable` bytes are left above the guard.
-fn slot_size(usable: usize) -> usize {
-    (usable.max(MIN_USABLE) + GUARD_SIZE).next_multiple_of(page_size())
+fn slot_size(usable: usize) -> io::Result<usize> {
+    let size = usable.max(MIN_USABLE).checked_add(GUARD_SIZE).and_then(|size| size.checked_next_multiple_of(page_size()));
+    size.ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "a stack larger than the address space"))
 }
 
 /// How many guards fit when each takes a mapping: a guard splits one mapping in two, and a tenth is left to others.

@@ -84,8 +84,8 @@ impl Stack {
     pub(super) fn new(usable: usize, slot: Slot) -> io::Result<Self> {
         let baton = Arc::new(Baton::new());
         let theirs = Arc::clone(&baton);
-        let thread =
-            thread::Builder::new().name("coroutine".to_owned()).stack_size(usable + EXTRA_STACK).spawn(move || super::run(&theirs))?;
+        let size = usable.checked_add(EXTRA_STACK).ok_or(io::ErrorKind::OutOfMemory)?;
+        let thread = thread::Builder::new().name("coroutine".to_owned()).stack_size(size).spawn(move || super::run(&theirs))?;
         let top = NonNull::from(Box::leak(Box::new(Top { _room: MaybeUninit::uninit() })));
         Ok(Self { baton, top, thread: Some(thread), _slot: slot })
     }
