@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::blocking::pool::{Limits, Pool};
 use crate::coroutine::arena::{Arena, GUARD_SIZE, SLOT_SIZE};
 use crate::coroutine::overflow::SignalStack;
+use crate::fatal::fatal;
 use crate::hook::{Hook, HookHandle, HookId};
 use crate::reactor::Reactor;
 use crate::scheduler::current::{self, Place};
@@ -517,8 +518,7 @@ impl RuntimeBuilder {
                     call(stop, index);
                 };
                 if panic::catch_unwind(AssertUnwindSafe(life)).is_err() {
-                    eprintln!("fatal: worker {index} of the runtime panicked");
-                    std::process::abort();
+                    fatal(format_args!("worker {index} of the runtime panicked"));
                 }
             });
             // A runtime of which some workers are missing is shut down by its drop.

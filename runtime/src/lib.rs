@@ -93,6 +93,8 @@ pub mod dump;
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod embedding;
+#[cfg(any(not(loom), test))]
+mod fatal;
 #[cfg(not(loom))]
 pub mod guide;
 #[cfg(not(loom))]

@@ -33,6 +33,7 @@
 //! The wake that takes a task out of *parked* leaves [`WOKEN`] instead of a token, which the next commit clears: so a park
 //! and its wake cost one exchange each, and the resumed task only reads.
 
+use crate::fatal::fatal;
 use crate::primitive::atomic::{AtomicU64, Ordering};
 
 const PARKED: u64 = 1 << 0;
@@ -51,6 +52,8 @@ const INTERRUPTED: u64 = 1 << 9;
 const JOIN_OWNED: u64 = 1 << 10;
 /// One counted reference; the bits from here on are their number.
 const REFERENCE: u64 = 1 << 16;
+/// A word with as many references that more would be a way to reach zero, after which the memory is freed. As of `Arc`, half of them.
+const MOST_REFERENCES: u64 = 1 << 63;
 
 /// What makes blocking calls return their error: for good, or while a cancelled token's closure runs.
 const CANCELLATION: u64 = CANCELLED | INTERRUPTED;
@@ -371,7 +374,9 @@ impl TaskState {
     /// One more counted reference, from somebody who may know of the task.
     pub(crate) fn add_reference(&self) {
         // Ordering: Relaxed, what the caller has keeps the task alive.
-        self.0.fetch_add(REFERENCE, Ordering::Relaxed);
+        if self.0.fetch_add(REFERENCE, Ordering::Relaxed) >= MOST_REFERENCES {
+            fatal(format_args!("references to a coroutine were forgotten without end"));
+        }
     }
 
     /// A counted reference goes.
@@ -412,6 +417,14 @@ mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(not(miri))]
+    fn a_count_of_references_never_comes_round_to_zero() {
+        crate::fatal::tests::assert_aborts("task_state::tests::a_count_of_references_never_comes_round_to_zero", || {
+            TaskState(AtomicU64::new(JOIN_INTEREST | MOST_REFERENCES)).add_reference();
+        });
+    }
 
     #[test]
     fn a_token_before_the_commit_keeps_the_task_runnable() {

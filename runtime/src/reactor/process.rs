@@ -9,6 +9,7 @@ use std::io;
 use std::thread;
 
 use super::{Reactor, ReactorHandle};
+use crate::fatal::fatal;
 use crate::primitive::Mutex;
 
 static HANDLE: Mutex<Option<ReactorHandle>> = Mutex::new(None);
@@ -34,8 +35,7 @@ pub(crate) fn process_reactor() -> io::Result<ReactorHandle> {
         loop {
             if let Err(error) = reactor.poll(None) {
                 // Whoever waits here would wait for ever.
-                eprintln!("fatal: cannot poll for the I/O of plain threads: {error}");
-                std::process::abort();
+                fatal(format_args!("cannot poll for the I/O of plain threads: {error}"));
             }
         }
     })?;

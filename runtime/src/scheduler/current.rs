@@ -19,6 +19,7 @@ use super::{Phase, Shared, WorkerShared};
 use crate::coroutine::Suspend;
 #[cfg(not(any(miri, weald_baton)))]
 use crate::coroutine::overflow::Running;
+use crate::fatal::fatal;
 use crate::local::Locals;
 use crate::park::{self, Cancellation, Unparked};
 use crate::reactor::Patience;
@@ -328,8 +329,7 @@ fn park_while_panicking(task: TaskPtr, cancellation: Cancellation, location: &Lo
         return Unparked::Token;
     }
     if cancellation == Cancellation::Shielded {
-        eprintln!("fatal: {} would block at {location} while it unwinds from a panic", task.describe());
-        std::process::abort();
+        fatal(format_args!("{} would block at {location} while it unwinds from a panic", task.describe()));
     }
     Unparked::Cancelled
 }
@@ -348,8 +348,7 @@ pub(crate) fn replace_shield(shielded: bool) -> bool {
 fn unwind() -> ! {
     if !UNWINDS {
         // A shutdown then tells nobody to unwind (`Worker::obey_phase`), and a crash has no other way to end what it ends.
-        eprintln!("fatal: a simulated node crashes, whose coroutines cannot be unwound with panic = \"abort\"");
-        std::process::abort();
+        fatal(format_args!("a simulated node crashes, whose coroutines cannot be unwound with panic = \"abort\""));
     }
     panic::resume_unwind(Box::new(ShutdownUnwind));
 }

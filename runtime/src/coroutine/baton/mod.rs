@@ -26,6 +26,7 @@ pub(crate) use self::stack::{Pages, give_back};
 use self::worker_state::WorkerState;
 pub(crate) use self::worker_state::worker_thread;
 use super::{Resumed, Suspend};
+use crate::fatal::fatal;
 use crate::primitive::{Condvar, Mutex, MutexGuard};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,8 +112,7 @@ fn run(baton: &Baton) {
         let worker = worker.enter();
         if panic::catch_unwind(AssertUnwindSafe(|| entry(&Yielder(baton)))).is_err() {
             // Its worker would wait for ever.
-            eprintln!("fatal: the function of a coroutine unwound");
-            std::process::abort();
+            fatal(format_args!("the function of a coroutine unwound"));
         }
         drop(worker);
         message = baton.pass(Side::Coroutine, Message::Finished);
