@@ -136,18 +136,25 @@ impl Idle {
         self.searching.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A worker ends its search. True: it was the last to search, and if it found something another should wake in its
-    /// place, for there may be more.
+    /// A worker ends its search. True: it was the last to search, and another should wake in its place: it has found something,
+    /// so that there may be more, or it has not and something is `left`, for which nobody was woken while it searched.
     #[must_use]
-    pub(crate) fn stops_searching(&self) -> bool {
-        self.searching.fetch_sub(1, Ordering::Relaxed) == 1
+    pub(crate) fn stops_searching(&self, found: bool, left: impl FnOnce() -> bool) -> bool {
+        if self.searching.fetch_sub(1, Ordering::Relaxed) != 1 {
+            return false;
+        }
+        found || {
+            // Ordering: pairs with the fence in `wants_help`: either the giver sees that nobody searches, or its work is seen here.
+            fence(Ordering::SeqCst);
+            left()
+        }
     }
 
-    /// Stealable work was published: whether to wake a sleeper. Nobody needs to be woken while somebody searches, since a
-    /// searcher looks at all queues again behind its fence before it sleeps.
+    /// Stealable work was published: whether to wake a sleeper. Nobody needs to be woken while somebody searches, since the
+    /// last searcher looks at all queues again behind its fence.
     #[must_use]
     pub(crate) fn wants_help(&self) -> bool {
-        // Ordering: pairs with the fence in `Sleeper::prepare`.
+        // Ordering: pairs with the fences in `Sleeper::prepare` and `stops_searching`.
         fence(Ordering::SeqCst);
         self.sleeping.load(Ordering::Relaxed) > 0 && self.searching.load(Ordering::Relaxed) == 0
     }
@@ -185,8 +192,14 @@ mod tests {
         assert!(idle.wants_help());
         idle.searches();
         assert!(!idle.wants_help());
-        assert!(idle.stops_searching());
+        assert!(!idle.stops_searching(false, || false));
         assert!(idle.wants_help());
+        idle.searches();
+        assert!(idle.stops_searching(true, || false));
+        idle.searches();
+        idle.searches();
+        assert!(!idle.stops_searching(true, || true), "not the last");
+        assert!(idle.stops_searching(false, || true));
         idle.wakes();
         assert!(!idle.wants_help());
     }
@@ -231,7 +244,7 @@ mod loom_tests {
             }
             self.idle.searches();
             let found = self.spawns.steal(own, me, 0);
-            if self.idle.stops_searching() && found.is_some() {
+            if self.idle.stops_searching(found.is_some(), || !self.spawns.is_empty()) {
                 self.call_help(me + 1);
             }
             found
@@ -285,6 +298,31 @@ mod loom_tests {
             }
             shared.work(0, &first);
             other.join().expect("the worker does not panic");
+        });
+    }
+
+    /// A worker spawns a task while another, which is about to have work of its own, searches: it is taken, or the third worker,
+    /// which sleeps, is rung.
+    #[test]
+    fn loom_idle_worker_is_rung_for_what_a_searcher_that_stays_awake_has_passed_by() {
+        model(|| {
+            let (shared, [first, second]) = workers(1);
+            // The sleeper has number 0, which the spawner need not ring.
+            shared.idle.sleeps();
+            shared.workers[0].0.prepare();
+            let searcher = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    shared.search(1, &second).inspect(|_| {
+                        shared.left.store(0, Ordering::Relaxed);
+                    });
+                })
+            };
+            first.push(7);
+            shared.call_help(0);
+            searcher.join().expect("the searcher does not panic");
+            let taken = shared.left.load(Ordering::Relaxed) == 0;
+            assert!(taken || *shared.workers[0].1.lock(), "the task waits, and a worker sleeps");
         });
     }
 

@@ -324,7 +324,7 @@ impl Worker {
         } else {
             shared.spawns.steal(&local.spawned, local.worker.index, first)
         };
-        if shared.idle.stops_searching() && found.is_some() {
+        if shared.idle.stops_searching(found.is_some(), || !shared.spawns.is_empty()) {
             shared.call_help(local.worker.index + 1);
         }
         if found.is_some() {
