@@ -84,6 +84,8 @@ mod cancel;
 #[cfg(any(not(loom), test))]
 pub mod channel;
 #[cfg(any(not(loom), test))]
+mod contained;
+#[cfg(any(not(loom), test))]
 #[allow(unsafe_code)]
 mod coroutine;
 #[cfg(not(any(loom, miri, weald_baton)))]

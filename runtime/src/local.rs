@@ -10,11 +10,13 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
+use std::mem;
+use std::panic;
 use std::ptr;
 use std::rc::Rc;
 use std::thread::AccessError;
 
+use crate::contained::{Payload, contained};
 use crate::scheduler::current;
 
 /// Declares values of which every coroutine has its own, as `std::thread_local!` does for threads.
@@ -64,7 +66,8 @@ macro_rules! coroutine_local {
 /// The way to the caller's own value of a [`coroutine_local!`]. Its methods are those of `std::thread::LocalKey`.
 ///
 /// Values are dropped, the newest first, on the coroutine's stack when its function has returned; their destructors may
-/// block, spawn, and use the values that are older. A destructor that panics fails the coroutine, as a panic before would
+/// block, spawn, and use the values that are older. What a destructor uses that is dropped already is made anew, and dropped in turn;
+/// after four such rounds it is leaked. A destructor that panics fails the coroutine, as a panic before would
 /// have; the others are dropped all the same.
 ///
 /// A use costs a few nanoseconds for each value that the coroutine has, since it searches them; the first makes an allocation.
@@ -229,6 +232,9 @@ impl<T: 'static> fmt::Debug for CoroutineLocal<T> {
     }
 }
 
+/// As many times a destructor may make a value whose destructor makes a value; what the last ones make is leaked. As of pthreads.
+const GENERATIONS: usize = 4;
+
 /// The values of one coroutine, or thread. One pointer, null without any.
 #[derive(Default)]
 #[expect(clippy::box_collection, reason = "most tasks have none: one pointer, and not three words")]
@@ -240,9 +246,10 @@ struct Local {
 }
 
 impl Locals {
-    /// Drops all values, the newest first, and those that their destructors make. The error is the first panic of one.
+    /// Drops all values, the newest first, and those that their destructors make, up to [`GENERATIONS`]. The error is the first
+    /// panic of one.
     #[inline]
-    pub(crate) fn end(&self) -> Result<(), Box<dyn Any + Send>> {
+    pub(crate) fn end(&self) -> Result<(), Payload> {
         match self.0.take() {
             None => Ok(()),
             some => {
@@ -253,13 +260,26 @@ impl Locals {
     }
 
     #[cold]
-    fn end_all(&self) -> Result<(), Box<dyn Any + Send>> {
+    fn end_all(&self) -> Result<(), Payload> {
         let mut first = Ok(());
+        // How many values there were before those that a destructor has made, and before those that the destructors of these have.
+        let mut made = Vec::with_capacity(GENERATIONS);
         while let Some(mut locals) = self.0.take() {
+            while made.pop_if(|older| *older >= locals.len()).is_some() {}
             let Some(local) = locals.pop() else { continue };
+            let older = locals.len();
             self.0.set(Some(locals));
-            let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(local)));
-            first = first.and(dropped);
+            first = first.and(contained(|| drop(local)));
+            let Some(mut locals) = self.0.take() else { continue };
+            if locals.len() > older {
+                if made.len() < GENERATIONS {
+                    made.push(older);
+                } else {
+                    tracing::error!("coroutine-locals whose destructors make new ones without end are leaked");
+                    locals.drain(older..).for_each(mem::forget);
+                }
+            }
+            self.0.set(Some(locals));
         }
         first
     }
@@ -294,7 +314,7 @@ impl Drop for ThreadLocals {
     fn drop(&mut self) {
         if let Err(payload) = self.0.end() {
             // As a panic in a destructor of std's: it ends the process.
-            panic::resume_unwind(payload);
+            panic::resume_unwind(payload.into_inner());
         }
     }
 }

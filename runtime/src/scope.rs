@@ -18,6 +18,8 @@ use std::time::Duration;
 use crate::builder::Handle;
 use crate::cancel::{self, CancellationToken};
 use crate::channel::{RecvTimeoutError, TryRecvError, oneshot};
+use crate::contained::discard;
+use crate::fatal::{FatalDrop, fatal};
 use crate::park::{self, Unparked};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -84,7 +86,9 @@ where
         env: PhantomData,
     };
     let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let waits = FatalDrop("cannot wait for scoped coroutines, which may borrow from their scope");
     let unwound = scope.wait();
+    mem::forget(waits);
     match (result, unwound) {
         (Err(payload), _) | (Ok(_), Some(payload)) => panic::resume_unwind(payload),
         // Ordering: Relaxed, the children's ends were acquired by the wait.
@@ -211,15 +215,15 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         if self.cancelled.load(Ordering::Relaxed) {
             child.cancel();
         }
+        let mut ended = Vec::new();
         // Ordering: Relaxed, guarded by the lock.
         if children.len() >= self.swept.load(Ordering::Relaxed) {
-            for ended in children.extract_if(.., |child| child.is_finished()) {
-                self.ended(ended);
-            }
+            ended.extend(children.extract_if(.., |child| child.is_finished()));
             self.swept.store(SWEEP.max(2 * children.len()), Ordering::Relaxed);
         }
         children.push(child);
         drop(children);
+        ended.into_iter().for_each(|child| self.ended(child));
         ScopedJoinHandle { result, failed: &self.failed, coroutine }
     }
 
@@ -242,8 +246,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
                     // Each turn yields to the worker, whose phase ends the shutdown: if a child cannot end, neither does this.
                     Err(payload) if payload.is::<ShutdownUnwind>() => unwound = Some(payload),
                     Err(_) => {
-                        eprintln!("fatal: cannot wait for a scoped coroutine, which may borrow from its scope");
-                        std::process::abort();
+                        fatal(format_args!("cannot wait for a scoped coroutine, which may borrow from its scope"));
                     }
                 }
             }
@@ -253,9 +256,11 @@ impl<'scope, 'env> Scope<'scope, 'env> {
 
     /// A child whose closure panicked in its drop has failed, too.
     fn ended(&self, child: JoinHandle<()>) {
-        if let Err(JoinError::Panicked(_)) = child.join_shielded() {
+        let ended = child.join_shielded();
+        if matches!(ended, Err(JoinError::Panicked(_))) {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
+        discard(ended);
     }
 
     fn cancel_children(&self) {

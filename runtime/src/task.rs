@@ -36,12 +36,15 @@ use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
+use crate::contained::{Payload, contained, discard};
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::overflow::Running;
 use crate::coroutine::stack::TOP_SIZE;
 use crate::coroutine::{Coroutine, Resumed, Suspend, Yielder, stack_pointer};
+use crate::fatal::{FatalDrop, fatal};
 use crate::lent_waiter::{self, LentWaiter};
 use crate::local::Locals;
+use crate::park;
 use crate::primitive::atomic::{AtomicPtr, Ordering};
 use crate::scheduler::WorkerShared;
 use crate::scheduler::current;
@@ -165,20 +168,16 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
         let Stage::Unstarted(f) = (unsafe { Self::replace(header, Stage::Empty) }) else {
             unreachable!("a task runs once");
         };
-        let returned = panic::catch_unwind(AssertUnwindSafe(f));
-        let ended = TaskPtr(header).locals().end();
-        let result = match (returned, ended) {
-            (Ok(value), Err(payload)) => panic::catch_unwind(AssertUnwindSafe(|| drop(value))).and(Err(payload)),
+        let task = TaskPtr(header);
+        let returned = contained(f);
+        if task.state().is_unwanted() {
+            return task.end_unwanted(returned);
+        }
+        let result = match (returned, task.locals().end()) {
+            (Ok(value), Err(payload)) => contained(|| drop(value)).and(Err(payload)),
             (returned, _) => returned,
         };
-        let result = result.map_err(|payload| {
-            if payload.is::<ShutdownUnwind>() {
-                return JoinError::Cancelled;
-            }
-            crate::sim::node::on_panic(TaskPtr(header));
-            trace::panicked(&*payload);
-            JoinError::panicked(payload)
-        });
+        let result = result.map_err(|payload| task.failed(payload));
         // SAFETY: as above.
         unsafe { Self::replace(header, Stage::Finished(result)) };
     }
@@ -186,8 +185,8 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
     unsafe fn refuse(header: NonNull<Header>, error: JoinError) {
         // SAFETY: the vtable's contract.
         let unstarted = unsafe { Self::replace(header, Stage::Empty) };
-        let dropped = panic::catch_unwind(AssertUnwindSafe(|| refusal::drop_for(&error, unstarted)));
-        let error = dropped.map_or_else(JoinError::panicked, |()| error);
+        let dropped = contained(|| refusal::drop_for(&error, unstarted));
+        let error = dropped.map_or_else(|payload| JoinError::panicked(payload.into_inner()), |()| error);
         // SAFETY: as above.
         unsafe { Self::replace(header, Stage::Finished(Err(error))) };
     }
@@ -265,18 +264,28 @@ where
 /// Runs a borrowing closure as a task and waits for it on the calling thread, which must be a plain one.
 ///
 /// `spawn` gets the closure as if it borrowed nothing.
+///
+/// # Panics
+///
+/// Where nothing may block, and in a thread that ends and has nothing any more to wait with. Nothing was spawned then.
+#[track_caller]
 pub(crate) fn run_borrowed<'a, T: Send + 'a>(
     f: impl FnOnce() -> T + Send + 'a,
     spawn: impl FnOnce(Box<dyn FnOnce() + Send + 'static>) -> JoinHandle<()>,
 ) -> Result<T, JoinError> {
+    park::refuse_where_nothing_blocks();
     let mut result = None;
     let place = &mut result;
     let closure: Box<dyn FnOnce() + Send + '_> = Box::new(move || *place = Some(f()));
     // SAFETY: only the lifetime changes. The closure is gone when `join_shielded` below has returned, because done is published
-    // after the closure was consumed or dropped and its stack left; and on a plain thread, which is never unwound from a park,
-    // it returns only when it was. A panic in `spawn` drops the closure or leaves it where it can never run.
+    // after the closure was consumed or dropped and its stack left; and it returns, or the process ends. A panic in `spawn` drops
+    // the closure or leaves it where it can never run.
     let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(closure) };
-    spawn(closure).join_shielded()?;
+    let handle = spawn(closure);
+    let unwound = FatalDrop("cannot wait for a coroutine that borrows from who waits");
+    let joined = handle.join_shielded();
+    mem::forget(unwound);
+    joined?;
     result.ok_or(JoinError::Cancelled)
 }
 
@@ -298,8 +307,7 @@ pub(crate) fn run_borrowed_here<'a, T: 'a>(
     let handle = spawn(closure);
     let driven = panic::catch_unwind(AssertUnwindSafe(|| drive(&handle)));
     if !handle.is_finished() {
-        eprintln!("fatal: the first coroutine of a simulation did not end, and borrows from its caller");
-        std::process::abort();
+        fatal(format_args!("the first coroutine of a simulation did not end, and borrows from its caller"));
     }
     driven.map_err(JoinError::panicked)?;
     handle.join()?;
@@ -603,6 +611,36 @@ impl TaskPtr {
         self.owner().shielded.get()
     }
 
+    /// The task, whose function has just returned, has no join handle: what it returned is dropped here, on its own stack, where
+    /// that may block and use its locals. They end, and the stage stays empty.
+    fn end_unwanted<T>(self, returned: Result<T, Payload>) {
+        match returned.map(|value| contained(|| drop(value))) {
+            Ok(Ok(())) => {}
+            Ok(Err(payload)) if payload.is::<ShutdownUnwind>() => {}
+            Ok(Err(_)) => self.result_panicked(),
+            Err(payload) => discard(self.failed(payload)),
+        }
+        if let Err(payload) = self.locals().end() {
+            discard(self.failed(payload));
+        }
+    }
+
+    #[cold]
+    fn result_panicked(self) {
+        tracing::error!(coroutine = self.id(), "the result of a detached coroutine panicked in its drop");
+    }
+
+    /// The task's function, or one of its locals, has panicked: tells those who want to hear of it.
+    #[cold]
+    fn failed(self, payload: Payload) -> JoinError {
+        if payload.is::<ShutdownUnwind>() {
+            return JoinError::Cancelled;
+        }
+        crate::sim::node::on_panic(self);
+        trace::panicked(payload.get());
+        JoinError::panicked(payload.into_inner())
+    }
+
     /// Publishes an error for a task that never ran.
     pub(crate) fn refuse(self, error: JoinError) {
         // SAFETY: the task never ran, so the stage belongs to the holder of the scheduler's reference.
@@ -619,8 +657,8 @@ impl TaskPtr {
             header.state.finish(|| {
                 // SAFETY: nobody will join, so the result is the finisher's.
                 let drop_stage = || unsafe { (header.vtable.drop_stage)(self.0) };
-                if panic::catch_unwind(AssertUnwindSafe(drop_stage)).is_err() {
-                    tracing::error!(coroutine = header.id, "the result of a detached coroutine panicked in its drop");
+                if contained(drop_stage).is_err() {
+                    self.result_panicked();
                 }
             })
         });

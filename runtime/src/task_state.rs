@@ -305,6 +305,13 @@ impl TaskState {
         self.0.load(Ordering::Acquire) & DONE != 0
     }
 
+    /// Whether there is no join handle any more, so that the result is the task's own, for good. For the running task itself.
+    #[inline]
+    pub(crate) fn is_unwanted(&self) -> bool {
+        // Ordering: Relaxed; the handle left nothing to see, as in `finish`.
+        self.0.load(Ordering::Relaxed) & JOIN_INTEREST == 0
+    }
+
     /// Hands the join slot, which the caller has filled, to the task. `owned`: nobody else has the handle until this is taken back.
     #[inline]
     pub(crate) fn register_joiner(&self, owned: bool) -> Registration {

@@ -10,6 +10,7 @@ use std::panic::{self, AssertUnwindSafe};
 use super::error::UnblockError;
 use super::pool::{Origin, Pool, Refused, Ticket, Work};
 use crate::channel::{RecvTimeoutError, SendError, oneshot};
+use crate::contained::contained;
 use crate::primitive::Arc;
 use crate::wait_list::Limit;
 
@@ -30,7 +31,7 @@ where
         let Self { function, result } = *self;
         let returned = panic::catch_unwind(AssertUnwindSafe(function));
         if let Err(SendError::Disconnected(unwanted) | SendError::Cancelled(unwanted)) = result.send(returned)
-            && panic::catch_unwind(AssertUnwindSafe(|| drop(unwanted))).is_err()
+            && contained(|| drop(unwanted)).is_err()
         {
             tracing::error!("the result of a blocking job that nobody waits for panicked in its drop");
         }

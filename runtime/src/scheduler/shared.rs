@@ -3,7 +3,6 @@
 //! Invariants: as in the parent module; what is here has no owner thread and so no borrow of one.
 
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::ThreadId;
 
@@ -16,6 +15,7 @@ use super::shutdown::Exits;
 use super::spawn_queue::SpawnQueues;
 use super::trace;
 use crate::blocking::pool::Pool;
+use crate::contained::discard;
 use crate::coroutine::arena::Arena;
 use crate::coroutine::worker_thread;
 use crate::hook::{Hook, HookHandle, HookId};
@@ -142,7 +142,7 @@ impl WorkerShared {
         }
         for command in self.take_commands() {
             // What it holds may belong to others who wait for its end; a panic in its drop is nobody's.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(command)));
+            discard(command);
         }
     }
 

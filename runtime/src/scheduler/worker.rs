@@ -9,7 +9,6 @@
 //!   not beyond the round's coroutines: so outside of them the state words tell who is parked.
 //! - Coroutines, their stacks and hooks never leave the worker's thread.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use super::spawn_queue::{SpawnQueue, SpawnQueues};
 use super::spin::{SPIN_TIME, Spinning};
 use super::trace::Trace;
 use super::trimmer::Trimmer;
+use crate::contained::contained;
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::{Resumed, Suspend};
 #[cfg(not(any(miri, weald_baton)))]
@@ -582,10 +582,10 @@ fn poll(reactor: &mut Reactor, timeout: Option<Duration>) -> bool {
 
 /// Runs a part of a hook. `None`, and a line in the log, if it panicked.
 fn guarded<R>(id: HookId, what: &str, call: impl FnOnce() -> R) -> Option<R> {
-    match panic::catch_unwind(AssertUnwindSafe(call)) {
+    match contained(call) {
         Ok(value) => Some(value),
         Err(payload) => {
-            let message = panic_message(&*payload).unwrap_or("(no message)");
+            let message = panic_message(payload.get()).unwrap_or("(no message)");
             tracing::error!(worker = id.worker, hook = id.number, message, "a hook panicked in its {what} and was removed");
             None
         }

@@ -17,7 +17,9 @@ use crate::primitive::spin_loop;
 use crate::task_state::{Memory, Registration};
 use crate::time::Instant;
 
-/// The right to wait for a coroutine's result. Dropping it lets the coroutine run on.
+/// The right to wait for a coroutine's result. Dropping it lets the coroutine run on; at its end the coroutine then drops its result
+/// itself, where that may block. Of one that a shutdown refuses, the function is dropped by a worker or by the one that spawns, where
+/// that may not block.
 ///
 /// ```
 /// use weald_runtime::{run, spawn};
