@@ -204,6 +204,8 @@ fn take(shared: &Arc<Shared>) -> Dump {
         asker: Asker::current(),
         answers: Mutex::new(Answers { closed: false, workers: shared.workers.iter().map(|_| Answer::None).collect() }),
     });
+    // No other request's while this one is there.
+    let number = Arc::as_ptr(&request).addr();
     let own = current::with(|local| {
         let local = local.filter(|local| Arc::ptr_eq(&local.shared, shared))?;
         request.answer(local);
@@ -213,11 +215,14 @@ fn take(shared: &Arc<Shared>) -> Dump {
     if shared.phase() != Phase::Stopped {
         for worker in shared.workers.iter().filter(|worker| Some(worker.index) != own) {
             let request = Arc::clone(&request);
-            worker.command(Command::Inspect(Box::new(move |local| request.answer(local))));
+            worker.command(Command::Inspect(number, Box::new(move |local| request.answer(local))));
         }
         request.wait();
     }
     let sections = request.close();
+    for (_, silent) in sections.iter().zip(&shared.workers).filter(|(section, _)| section.is_none()) {
+        silent.withdraw(number);
+    }
     let mut dump = Dump::merge(sections, shared.spawns.len());
     if let Some(pool) = &shared.blocking {
         dump.add_jobs(pool);

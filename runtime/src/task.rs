@@ -500,7 +500,7 @@ impl TaskPtr {
         // Ordering: Relaxed; the wake acquired what the worker committed.
         let home = self.header().home.load(Ordering::Relaxed).map_addr(|address| address & !SIMULATED);
         // SAFETY: the task was parked, so it is started and not done; see `Header::home`.
-        current::enqueue(unsafe { &*home }, self);
+        unsafe { current::enqueue(home, self) };
     }
 
     #[inline]

@@ -427,13 +427,37 @@ pub(crate) fn wake_uncommitted(task: TaskPtr) -> bool {
     })
 }
 
-/// Puts a task that the caller owns by its wake into the queue of its home.
+/// Puts a task that the caller owns, by its wake or because it has not begun, into the queue of its home.
+///
+/// # Safety
+///
+/// `home` is that of an `Arc`, which somebody has until the task ends.
 #[inline]
-pub(crate) fn enqueue(home: &WorkerShared, task: TaskPtr) {
+pub(crate) unsafe fn enqueue(home: *const WorkerShared, task: TaskPtr) {
     with(|local| match local {
-        Some(local) if ptr::eq(&raw const *local.worker, home) => local.queue.push(task),
-        _ => home.enqueue(task),
+        Some(local) if ptr::eq(Arc::as_ptr(&local.worker), home) => local.queue.push(task),
+        // SAFETY: passed on to the caller.
+        _ => unsafe { enqueue_elsewhere(local, home, task) },
     });
+}
+
+/// # Safety
+///
+/// As for [`enqueue`].
+unsafe fn enqueue_elsewhere(local: Option<&Local>, home: *const WorkerShared, task: TaskPtr) {
+    // SAFETY: the caller owns the task, which therefore has not ended.
+    let beside = unsafe { &*home };
+    // The workers of a runtime keep each other.
+    if local.and_then(|local| local.shared.workers.get(beside.index)).is_some_and(|worker| ptr::eq(Arc::as_ptr(worker), home)) {
+        return beside.enqueue(task);
+    }
+    // Once it is handed over, the task may end and its runtime be dropped before its worker was looked at for the last time.
+    // SAFETY: as above.
+    let held = unsafe {
+        Arc::increment_strong_count(home);
+        Arc::from_raw(home)
+    };
+    held.enqueue(task);
 }
 
 /// Whether the running coroutine is told to end: its worker's runtime shuts down.

@@ -29,8 +29,9 @@ use crate::task::{self, Attributes, Header, JoinError, JoinHandle, TaskPtr, Unst
 pub(crate) enum Command {
     AddHook(HookId, Box<dyn FnOnce(HookHandle) -> Box<dyn Hook> + Send>),
     RemoveHook(HookId),
-    /// Looks at the worker's own half, and touches nothing. It must not panic.
-    Inspect(Box<dyn FnOnce(&Local) + Send>),
+    /// Looks at the worker's own half, and touches nothing. It must not panic. The number is what it is
+    /// [withdrawn](WorkerShared::withdraw) by.
+    Inspect(usize, Box<dyn FnOnce(&Local) + Send>),
 }
 
 /// The half of a worker that everyone may use.
@@ -78,6 +79,8 @@ impl WorkerShared {
         self.refuse_foreign_thread();
         // SAFETY: the caller owns the task, so it is in no queue; it is not done before it has run.
         unsafe { self.inbox.push(task.node()) };
+        #[cfg(test)]
+        tests::pushed();
         self.ring_if_asleep();
     }
 
@@ -102,6 +105,13 @@ impl WorkerShared {
             return Vec::new();
         }
         std::mem::take(&mut self.commands.lock())
+    }
+
+    /// Takes an inspection back that the worker has not come to.
+    pub(crate) fn withdraw(&self, number: usize) {
+        let is_it = |command: &mut Command| matches!(command, Command::Inspect(its, _) if *its == number);
+        let withdrawn: Vec<_> = self.commands.lock().extract_if(.., is_it).collect();
+        drop(withdrawn);
     }
 
     /// A round begins, which is all that a ring asks for.
@@ -266,7 +276,8 @@ impl Shared {
         let (task, handle) = task::new(f, id, attributes);
         self.trace_spawn(&task);
         task.pin_to(home);
-        current::enqueue(home, task.into_ptr());
+        // SAFETY: that of an `Arc`, which `self` has.
+        unsafe { current::enqueue(Arc::as_ptr(home), task.into_ptr()) };
         if self.phase() == Phase::Stopped {
             // The worker may have looked for the last time already.
             home.refuse_unstarted();
@@ -304,8 +315,15 @@ impl Shared {
     }
 
     pub(crate) fn remove_hook(&self, id: HookId) {
-        if let Some(home) = self.workers.get(id.worker) {
-            home.command(Command::RemoveHook(id));
+        let Some(home) = self.workers.get(id.worker) else { return };
+        // A stopped worker has dropped its hooks.
+        if self.phase() == Phase::Stopped {
+            return;
+        }
+        home.command(Command::RemoveHook(id));
+        if self.phase() == Phase::Stopped {
+            // As in `add_hook`.
+            home.refuse_unstarted();
         }
     }
 
@@ -324,5 +342,98 @@ impl Shared {
 
     fn outside_id(&self) -> u64 {
         self.next_outside_id.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::Weak;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::hook::{Progress, RoundContext};
+    use crate::time::Instant;
+    use crate::{Runtime, park, spawn, yield_now};
+
+    thread_local! {
+        static AFTER_PUSH: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+    }
+
+    /// A task was handed over to the worker of another thread, which has not been looked at yet.
+    pub(super) fn pushed() {
+        if let Ok(Some(then)) = AFTER_PUSH.try_with(|then| then.borrow_mut().take()) {
+            then();
+        }
+    }
+
+    #[test]
+    fn a_wake_from_outside_keeps_the_worker_until_it_has_rung() {
+        let runtime = Runtime::builder().workers(1).build().expect("a runtime");
+        let home = Arc::downgrade(&runtime.handle().shared.workers[0]);
+        let (dropped, hear) = mpsc::channel::<()>();
+        let waker = runtime.run(|| {
+            let (me, home) = (park::current(), Weak::clone(&home));
+            let waker = std::thread::Builder::new().spawn(move || {
+                AFTER_PUSH.set(Some(Box::new(move || {
+                    // The other end is dropped when the runtime was.
+                    assert!(hear.recv_timeout(Duration::from_secs(30)) == Err(mpsc::RecvTimeoutError::Disconnected));
+                    assert!(home.strong_count() > 0, "it is about to be looked at");
+                })));
+                me.unpark();
+            });
+            let waker = waker.expect("a thread");
+            // Keeps the worker awake, which nobody rings.
+            drop(spawn(|| {
+                while !crate::is_cancelled() {
+                    yield_now();
+                }
+            }));
+            crate::park();
+            waker
+        });
+        drop(runtime);
+        drop(dropped);
+        waker.join().expect("the worker is there");
+        assert_eq!(home.strong_count(), 0, "nobody keeps it");
+    }
+
+    #[test]
+    fn commands_that_nobody_will_take_are_not_kept() {
+        struct Idle;
+        impl Hook for Idle {
+            fn poll(&mut self, _: &mut RoundContext<'_>) -> Progress {
+                Progress::Idle
+            }
+
+            fn flush(&mut self, _: &mut RoundContext<'_>) -> Progress {
+                Progress::Idle
+            }
+
+            fn next_timeout(&self) -> Option<Instant> {
+                None
+            }
+        }
+        let runtime = Runtime::builder().workers(1).build().expect("a runtime");
+        let handle = runtime.handle();
+        let commands = || handle.shared.workers[0].commands.lock().len();
+        let hook = handle.add_hook(0, |_| Box::new(Idle)).expect("it runs");
+        let (release, held) = mpsc::channel::<()>();
+        let (begun, begins) = mpsc::channel();
+        let holds = handle.spawn(move || {
+            begun.send(()).expect("the test listens");
+            held.recv().expect_err("released")
+        });
+        begins.recv().expect("it begins");
+        for _ in 0..2 {
+            assert!(!handle.dump().workers[0].answered);
+        }
+        assert_eq!(commands(), 0, "inspections of a worker that is held");
+        drop(release);
+        holds.join().expect("no panic");
+        assert!(runtime.shutdown(Duration::from_secs(1)).is_clean());
+        handle.remove_hook(hook);
+        assert_eq!(commands(), 0, "commands to a worker that has stopped");
     }
 }

@@ -462,7 +462,7 @@ impl Worker {
                     self.hooks.push(InstalledHook { id, hook, timeout: None });
                 }
             }
-            Command::Inspect(inspect) => inspect(&self.local),
+            Command::Inspect(_, inspect) => inspect(&self.local),
             Command::RemoveHook(id) => {
                 if let Some(position) = self.hooks.iter().position(|installed| installed.id == id) {
                     discard(self.hooks.remove(position));
