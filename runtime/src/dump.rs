@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Handle;
-use crate::park::{self, Unparked, Waiter};
+use crate::park::{self, Waiter};
 use crate::primitive::{Condvar, Mutex};
 use crate::scheduler::counters::NOBODY;
 use crate::scheduler::current::{self, Local, Place};
@@ -295,7 +295,6 @@ impl Request {
     #[track_caller]
     fn wait(&self) {
         let start = Instant::now();
-        let mut tokens = false;
         loop {
             let deadline = {
                 let answers = self.answers.lock();
@@ -310,7 +309,7 @@ impl Request {
                 break;
             }
             match &self.asker {
-                Asker::Parks(_) => tokens |= park::park_shielded_until(Some(deadline)) == Unparked::Token,
+                Asker::Parks(_) => _ = park::park_shielded_until(Some(deadline)),
                 Asker::Blocks(condvar) => {
                     let answers = self.answers.lock();
                     if !answers.workers.iter().all(|answer| matches!(answer, Answer::Done(_))) {
@@ -318,10 +317,6 @@ impl Request {
                     }
                 }
             }
-        }
-        // One of them may have been for somebody else's wait.
-        if tokens {
-            park::restore_token();
         }
     }
 

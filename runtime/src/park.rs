@@ -7,6 +7,8 @@
 //! Invariants, those of `std::thread::park`:
 //! - Everyone who can wait has one token. `unpark` sets it, `park_until` consumes it. A token set before the park makes
 //!   the park return at once, so the order *publish what to look at; unpark* against *register; look; park* loses nothing.
+//! - Whatever waits consumes tokens that are not its own. So the user's `unpark` sets a permit besides, which only the user's
+//!   own [`park`] consumes: a lock taken, a message received or a coroutine joined meanwhile loses nothing either.
 //! - A return says nothing about the caller's condition; callers loop.
 //! - Waking allocates nothing and takes no lock of the waiter's choosing.
 
@@ -120,6 +122,16 @@ impl Waiter {
             #[cfg(not(loom))]
             Kind::Coroutine(task) => task.unpark(),
             Kind::Thread(parker) => parker.unpark(),
+        }
+    }
+
+    /// Sets the token and the permit: the user's own token, which no wait of the runtime's consumes. Makes the waiter run if it is parked.
+    #[cfg(any(not(loom), test))]
+    pub(crate) fn permit(&self) {
+        match &self.0 {
+            #[cfg(not(loom))]
+            Kind::Coroutine(task) => task.permit(),
+            Kind::Thread(parker) => parker.permit(),
         }
     }
 
@@ -293,15 +305,10 @@ pub fn no_park<R>(f: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Gives the caller a token, for a wait that consumed one which was not its own.
-#[cfg(not(loom))]
-pub(crate) fn restore_token() {
-    Waiter::current().unpark();
-}
-
 /// Blocks the calling coroutine (or plain thread) until its token is available, and consumes it; as `std::thread::park`.
 ///
-/// It may return without a token, so call it in a loop around the condition waited for.
+/// No other call consumes it, so the condition waited for may be looked at with locks, channels and all else that waits. It
+/// may return without an [`unpark`](Coroutine::unpark) that was meant for it, so call it in a loop around that condition.
 ///
 /// ```
 /// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
@@ -323,14 +330,33 @@ pub(crate) fn restore_token() {
 #[cfg(not(loom))]
 #[track_caller]
 pub fn park() {
-    let _ = park_shielded_until(None);
+    park_for_permit(None);
 }
 
 /// As [`park`], but not longer than `timeout`.
 #[cfg(not(loom))]
 #[track_caller]
 pub fn park_timeout(timeout: Duration) {
-    let _ = park_shielded_until(Some(Instant::now() + timeout));
+    park_for_permit(Some(Instant::now() + timeout));
+}
+
+#[cfg(any(not(loom), test))]
+#[inline(always)]
+#[track_caller]
+fn park_for_permit(deadline: Option<Instant>) {
+    while !take_permit() && park_shielded_until(deadline) != Unparked::TimedOut {}
+}
+
+#[cfg(any(not(loom), test))]
+fn take_permit() -> bool {
+    #[cfg(not(loom))]
+    match current::place() {
+        Place::Coroutine | Place::NoPark(_) => return current::running().take_permit(),
+        // It has none, and cannot wait for one.
+        Place::WorkerStack => return false,
+        Place::Thread => {}
+    }
+    THREAD.with(|thread| thread.parker.take_permit())
 }
 
 /// The calling coroutine; outside of a runtime, the calling thread.
@@ -383,7 +409,7 @@ impl Coroutine {
 
     /// Makes the token available, and so ends a present or the next [`park`].
     pub fn unpark(&self) {
-        self.0.unpark();
+        self.0.permit();
     }
 
     /// The name given by [`Builder::name`](crate::Builder::name), or the thread's.
@@ -475,7 +501,7 @@ impl PlainThread {
     }
 }
 
-/// A plain thread's token, and whether it is cancelled.
+/// A plain thread's token and permit, and whether it is cancelled.
 pub(crate) struct ThreadParker {
     state: Mutex<ThreadState>,
     changed: Condvar,
@@ -486,6 +512,8 @@ pub(crate) struct ThreadParker {
 #[derive(Default)]
 struct ThreadState {
     token: bool,
+    #[cfg(any(not(loom), test))]
+    permit: bool,
     /// A token that the thread is inside of was cancelled.
     interrupted: bool,
 }
@@ -503,6 +531,24 @@ impl ThreadParker {
     pub(crate) fn unpark(&self) {
         self.state.lock().token = true;
         self.changed.notify_one();
+    }
+
+    #[cfg(any(not(loom), test))]
+    fn permit(&self) {
+        let mut state = self.state.lock();
+        (state.token, state.permit) = (true, true);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The permit, with which its token goes.
+    #[cfg(any(not(loom), test))]
+    fn take_permit(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.permit {
+            state.token = false;
+        }
+        std::mem::take(&mut state.permit)
     }
 
     fn interrupt(&self) {
@@ -592,6 +638,30 @@ mod loom_tests {
                 assert_eq!(park_until(None), Unparked::Token);
             }
             setter.join().expect("the setter does not panic");
+        });
+    }
+
+    /// A thread is unparked by its user while it waits for something else: its own park finds that, whichever tokens the wait has met.
+    #[test]
+    fn loom_permit_of_a_thread_outlives_a_wait() {
+        model(|| {
+            let flag = Arc::new(AtomicBool::new(false));
+            let (waiter, unparked) = (Waiter::current(), Waiter::current());
+            let setter = {
+                let flag = Arc::clone(&flag);
+                thread::spawn(move || {
+                    flag.store(true, Ordering::Relaxed);
+                    waiter.unpark();
+                })
+            };
+            let user = thread::spawn(move || unparked.permit());
+            while !flag.load(Ordering::Relaxed) {
+                assert_eq!(park_until(None), Unparked::Token);
+            }
+            park_for_permit(None);
+            user.join().expect("the user does not panic");
+            setter.join().expect("the setter does not panic");
+            assert!(!take_permit(), "it was one");
         });
     }
 }

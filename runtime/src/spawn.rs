@@ -236,13 +236,8 @@ pub fn sleep(duration: Duration) {
 /// Cancellation does not end it early ([`try_sleep`] is for that); the last phase of a shutdown unwinds the sleeper.
 #[track_caller]
 pub fn sleep_until(deadline: Instant) {
-    let mut tokens = false;
     while Instant::now() < deadline {
-        tokens |= park::park_shielded_until(Some(deadline)) == Unparked::Token;
-    }
-    // A token that came meanwhile was not for the sleep.
-    if tokens {
-        park::restore_token();
+        let _ = park::park_shielded_until(Some(deadline));
     }
 }
 
@@ -281,19 +276,12 @@ pub fn try_sleep(duration: Duration) -> Result<(), Cancelled> {
 /// [`Cancelled`] if the caller is cancelled before `deadline`.
 #[track_caller]
 pub fn try_sleep_until(deadline: Instant) -> Result<(), Cancelled> {
-    let mut tokens = false;
-    let mut cancelled = false;
-    while !cancelled && Instant::now() < deadline {
-        match park::park_until(Some(deadline)) {
-            Unparked::Token => tokens = true,
-            Unparked::TimedOut => {}
-            Unparked::Cancelled => cancelled = true,
+    while Instant::now() < deadline {
+        if park::park_until(Some(deadline)) == Unparked::Cancelled {
+            return Err(Cancelled::new(()));
         }
     }
-    if tokens {
-        park::restore_token();
-    }
-    if cancelled { Err(Cancelled::new(())) } else { Ok(()) }
+    Ok(())
 }
 
 /// The number of the worker that runs the caller, counted from zero; `None` outside of a runtime.

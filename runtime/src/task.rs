@@ -119,6 +119,8 @@ struct Owner {
     shield: Cell<bool>,
     /// Woken by its own worker before its park was committed; until it runs.
     woken_uncommitted: Cell<bool>,
+    /// The permit came with such a wake. (Any other is a bit of the state word.)
+    permitted: Cell<bool>,
     previous_started: Cell<Option<TaskPtr>>,
     next_started: Cell<Option<TaskPtr>>,
 }
@@ -378,6 +380,16 @@ impl TaskRef {
         }
     }
 
+    /// As [`unpark`](Self::unpark), with the permit.
+    pub(crate) fn permit(&self) {
+        if current::wake_uncommitted(self.0) {
+            self.0.owner().permitted.set(true);
+            self.enqueue();
+        } else if self.wake(TaskState::permit) == Wake::Enqueue {
+            self.enqueue();
+        }
+    }
+
     /// Cancels the task until it ends the interruption. On `Wake::Enqueue` the caller owes it an [`enqueue`](Self::enqueue).
     pub(crate) fn interrupt(&self) -> Wake {
         self.wake(TaskState::interrupt)
@@ -540,6 +552,7 @@ impl TaskPtr {
             locals: Locals::default(),
             shield: Cell::new(false),
             woken_uncommitted: Cell::new(false),
+            permitted: Cell::new(false),
             previous_started: Cell::new(None),
             next_started: Cell::new(None),
         };
@@ -605,6 +618,12 @@ impl TaskPtr {
     #[inline]
     pub(crate) fn woken_uncommitted<'a>(self) -> &'a Cell<bool> {
         &self.owner().woken_uncommitted
+    }
+
+    /// Consumes the permit, if there is one. By the task itself.
+    pub(crate) fn take_permit(self) -> bool {
+        // Both, for they are one.
+        self.owner().permitted.take() | self.state().take_permit()
     }
 
     pub(crate) fn is_shielded(self) -> bool {

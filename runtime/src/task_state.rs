@@ -30,6 +30,9 @@
 //! - The memory is freed once, by whoever makes the last of these come true: the task is done, the join handle gone, and
 //!   no counted reference left. So the scheduler and the handle need no count.
 //!
+//! The token says that there may be something to look at, to whatever wait is in progress, which consumes it. The *permit* is the
+//! user's own token: it comes together with one, and only the user's own park consumes it, however many waits came between.
+//!
 //! The wake that takes a task out of *parked* leaves [`WOKEN`] instead of a token, which the next commit clears: so a park
 //! and its wake cost one exchange each, and the resumed task only reads.
 
@@ -50,6 +53,7 @@ const WOKEN: u64 = 1 << 8;
 const INTERRUPTED: u64 = 1 << 9;
 /// Beside [`JOIN_WAITER`]: the joiner's wait owns the handle, so that nobody else has it.
 const JOIN_OWNED: u64 = 1 << 10;
+const PERMIT: u64 = 1 << 11;
 /// One counted reference; the bits from here on are their number.
 const REFERENCE: u64 = 1 << 16;
 /// A word with as many references that more would be a way to reach zero, after which the memory is freed. As of `Arc`, half of them.
@@ -144,6 +148,11 @@ impl TaskState {
         self.wake(TOKEN)
     }
 
+    /// Sets the token and the permit.
+    pub(crate) fn permit(&self) -> Wake {
+        self.wake(TOKEN | PERMIT)
+    }
+
     /// Notes that the deadline of the current park passed.
     pub(crate) fn time_out(&self) -> Wake {
         self.wake(TIMED_OUT)
@@ -182,7 +191,7 @@ impl TaskState {
             // Even a flag that is set already is written again: the Release half must publish what this waker did to
             // the task's next `take`.
             let parked = word & PARKED != 0;
-            let next = (word & !PARKED) | if parked && flag == TOKEN { WOKEN } else { flag };
+            let next = (word & !PARKED) | if parked && flag & TOKEN != 0 { WOKEN | (flag & PERMIT) } else { flag };
             // Ordering: Release pairs with the Acquire in `take` and `resumed` (the condition waited for is visible to the
             // woken task); Acquire pairs with the Release in `commit_park` (the suspended stack is visible to who resumes it).
             match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
@@ -206,6 +215,17 @@ impl TaskState {
         }
         // Ordering: Acquire pairs with the Release in `wake`.
         wakeup(self.0.fetch_and(!(TOKEN | TIMED_OUT), Ordering::Acquire) & !WOKEN)
+    }
+
+    /// Consumes the permit, if there is one: by the task itself, outside of any wait. What else a park would find goes with it.
+    pub(crate) fn take_permit(&self) -> bool {
+        // Ordering: Relaxed; nothing is concluded from there being none but to go on and park, which the permit's token ends.
+        if self.0.load(Ordering::Relaxed) & PERMIT == 0 {
+            return false;
+        }
+        // Ordering: Acquire pairs with the Release in `wake`.
+        self.0.fetch_and(!(PERMIT | TOKEN | TIMED_OUT), Ordering::Acquire);
+        true
     }
 
     /// As [`take`](Self::take), for the task that was resumed from a park.
@@ -485,6 +505,29 @@ mod tests {
         assert_eq!(state.cancel(), Wake::Nothing);
         assert_eq!(state.commit_park(false), Commit::Runnable);
         assert_eq!(state.resumed(), Wakeup::Cancelled);
+    }
+
+    #[test]
+    fn waits_consume_tokens_and_leave_the_permit() {
+        let state = TaskState::new();
+        assert!(!state.take_permit());
+        assert_eq!(state.permit(), Wake::Nothing);
+        assert_eq!(state.take(), Wakeup::Token);
+        assert_eq!(state.take(), Wakeup::Nothing);
+        assert_eq!(state.commit_park(false), Commit::Parked);
+        assert_eq!(state.unpark(), Wake::Enqueue);
+        assert_eq!(state.resumed(), Wakeup::Token);
+        assert!(state.take_permit());
+        assert!(!state.take_permit());
+
+        assert_eq!(state.commit_park(false), Commit::Parked);
+        assert_eq!(state.permit(), Wake::Enqueue);
+        assert_eq!(state.resumed(), Wakeup::Token);
+        assert_eq!(state.commit_park(false), Commit::Parked, "a permit alone keeps no wait awake");
+        assert_eq!(state.unpark(), Wake::Enqueue);
+        assert_eq!(state.permit(), Wake::Nothing);
+        assert!(state.take_permit(), "and is one for both times");
+        assert_eq!(state.take(), Wakeup::Nothing, "its token went with it");
     }
 
     #[test]

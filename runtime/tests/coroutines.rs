@@ -1,5 +1,8 @@
 //! Coroutines by their public interface: spawn, join, park, sleep, panics, pinning, stealing, hooks.
 
+#[path = "coroutines/park.rs"]
+mod park_tests;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;

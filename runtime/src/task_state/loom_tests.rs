@@ -146,6 +146,49 @@ fn loom_late_commit_against_a_wake_from_elsewhere() {
     });
 }
 
+/// A task waits, and then parks for the permit, while the wakes of both come: whichever tokens the wait consumes, the permit is there.
+#[test]
+fn loom_permit_outlives_a_wait() {
+    model(|| {
+        let shared = Arc::new((TaskState::new(), Queue::new(), [AtomicUsize::new(0), AtomicUsize::new(0)]));
+        let wakers: Vec<_> = [TaskState::unpark as fn(&TaskState) -> Wake, TaskState::permit]
+            .into_iter()
+            .enumerate()
+            .map(|(number, wake)| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let (state, queue, news) = &*shared;
+                    news[number].store(1, Ordering::Relaxed);
+                    if wake(state) == Wake::Enqueue {
+                        queue.push();
+                    }
+                })
+            })
+            .collect();
+        let (state, queue, news) = &*shared;
+        let park = || {
+            if state.take() == Wakeup::Token {
+                return;
+            }
+            if state.commit_park(false) == Commit::Parked {
+                queue.pop();
+            }
+            assert_eq!(state.resumed(), Wakeup::Token);
+        };
+        while news[0].load(Ordering::Relaxed) == 0 {
+            park();
+        }
+        while !state.take_permit() {
+            park();
+        }
+        assert_eq!(news[1].load(Ordering::Relaxed), 1, "the permit came with its news");
+        for waker in wakers {
+            waker.join().expect("wakers do not panic");
+        }
+        assert!(!state.take_permit(), "it was one");
+    });
+}
+
 /// A shutdown's cancellation and its unwinding against a shielded park: the first wakes it at most, the second ends it.
 #[test]
 fn loom_cancel_and_unwind_against_a_shielded_park() {
