@@ -9,7 +9,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{Direction, Source};
@@ -24,15 +24,17 @@ const BELL: u64 = u64::MAX;
 
 /// Polls for one worker. Only that worker calls [`poll`](Self::poll); anyone may register by a [`ReactorHandle`].
 pub(crate) struct Reactor {
-    handle: ReactorHandle,
+    shared: Arc<Shared>,
     events: Events,
     ready: Vec<(Arc<Source>, Event)>,
 }
 
 /// Registers with a reactor, from any thread.
+///
+/// It does not keep the reactor: a socket that is used in one runtime after another would keep the descriptors of them all.
 #[derive(Clone)]
 pub(crate) struct ReactorHandle {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
 }
 
 /// Ends the sleep of a reactor, from any thread.
@@ -65,14 +67,13 @@ impl Reactor {
     pub(crate) fn new() -> io::Result<Reactor> {
         let shared = Shared { epoll: Epoll::new()?, bell: EventFd::new()?, table: Mutex::new(Table::default()) };
         shared.epoll.add(&shared.bell, BELL, Interest::Read)?;
-        let handle = ReactorHandle { shared: Arc::new(shared) };
-        Ok(Reactor { handle, events: Events::with_capacity(EVENTS), ready: Vec::with_capacity(EVENTS) })
+        Ok(Reactor { shared: Arc::new(shared), events: Events::with_capacity(EVENTS), ready: Vec::with_capacity(EVENTS) })
     }
 
     /// Waits at most `timeout` (zero polls, `None` waits without end), marks what became ready and unparks who waits for it.
     /// Returns the number of sources that had news; a ring of the waker ends the wait and counts as none.
     pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        let shared = &*self.handle.shared;
+        let shared = &*self.shared;
         shared.epoll.wait(&mut self.events, timeout)?;
         {
             let table = shared.table.lock();
@@ -100,7 +101,7 @@ impl Reactor {
     /// The last poll is over: whoever waits for a source of this reactor, now or later, is cancelled.
     pub(crate) fn close(&self) {
         let sources: Vec<_> = {
-            let mut table = self.handle.shared.table.lock();
+            let mut table = self.shared.table.lock();
             table.closed = true;
             table.slots.iter().filter_map(|slot| slot.source.clone()).collect()
         };
@@ -109,20 +110,26 @@ impl Reactor {
 
     /// Registers with this reactor.
     pub(crate) fn handle(&self) -> ReactorHandle {
-        self.handle.clone()
+        ReactorHandle { shared: Arc::downgrade(&self.shared) }
     }
 
     /// Ends a sleep in [`poll`](Self::poll).
     pub(crate) fn waker(&self) -> ReactorWaker {
-        ReactorWaker { shared: Arc::clone(&self.handle.shared) }
+        ReactorWaker { shared: Arc::clone(&self.shared) }
     }
 }
 
 impl ReactorHandle {
-    /// Watches a descriptor, which must be non-blocking and stay open until [`deregister`](Self::deregister), for reading.
+    /// Watches a descriptor, which must be non-blocking and stay open until [`deregister`](Self::deregister), for reading. With a reactor
+    /// that is gone the source is closed from the start.
     pub(crate) fn register(&self, descriptor: impl AsFd) -> io::Result<Arc<Source>> {
+        let Some(shared) = self.shared.upgrade() else {
+            let source = Source::new(0);
+            source.close();
+            return Ok(Arc::new(source));
+        };
         let source = {
-            let mut table = self.shared.table.lock();
+            let mut table = shared.table.lock();
             let source = table.insert();
             if table.closed {
                 source.close();
@@ -130,8 +137,8 @@ impl ReactorHandle {
             source
         };
         // After the table: an edge may come at once.
-        if let Err(error) = self.shared.epoll.add(descriptor, source.token(), Interest::Read) {
-            self.shared.table.lock().remove(source.token());
+        if let Err(error) = shared.epoll.add(descriptor, source.token(), Interest::Read) {
+            shared.table.lock().remove(source.token());
             return Err(error);
         }
         Ok(source)
@@ -142,30 +149,32 @@ impl ReactorHandle {
     /// Not from the start: each datagram that leaves a UDP socket is an edge of writing (1,000 of 1,000 sends over loopback were), and would end a
     /// sleep of the worker.
     pub(crate) fn watch_writing(&self, descriptor: impl AsFd, source: &Source) -> io::Result<()> {
-        self.shared.epoll.modify(descriptor, source.token(), Interest::ReadWrite)
+        self.shared.upgrade().map_or(Ok(()), |shared| shared.epoll.modify(descriptor, source.token(), Interest::ReadWrite))
     }
 
     /// Whether anybody waits for one of its descriptors.
     pub(crate) fn has_waiters(&self) -> bool {
-        let sources: Vec<_> = self.shared.table.lock().slots.iter().filter_map(|slot| slot.source.clone()).collect();
+        let Some(shared) = self.shared.upgrade() else { return false };
+        let sources: Vec<_> = shared.table.lock().slots.iter().filter_map(|slot| slot.source.clone()).collect();
         sources.iter().any(|source| source.has_waiters(Direction::Read) || source.has_waiters(Direction::Write))
     }
 
     /// Whether both register with the same reactor.
     pub(crate) fn is(&self, other: &ReactorHandle) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
+        Weak::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Whether nobody polls any more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.shared.table.lock().closed
+        self.shared.upgrade().is_none_or(|shared| shared.table.lock().closed)
     }
 
     /// Stops watching, and unparks whoever still waits (their next try meets the closed descriptor's owner).
     pub(crate) fn deregister(&self, descriptor: impl AsFd, source: &Source) -> io::Result<()> {
-        let removed = self.shared.table.lock().remove(source.token());
-        if removed.is_some() {
-            self.shared.epoll.remove(descriptor)?;
+        if let Some(shared) = self.shared.upgrade()
+            && shared.table.lock().remove(source.token()).is_some()
+        {
+            shared.epoll.remove(descriptor)?;
         }
         source.set_ready(Direction::Read);
         source.set_ready(Direction::Write);

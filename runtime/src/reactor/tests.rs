@@ -138,3 +138,18 @@ fn a_reused_slot_does_not_hear_of_its_predecessor() {
     reactor.poll(Some(Duration::ZERO)).expect("poll");
     assert!(!new.is_ready(Direction::Read));
 }
+
+/// A socket has a handle, and may outlive the runtime.
+#[test]
+fn a_handle_does_not_keep_the_reactor() {
+    let reactor = Reactor::new().expect("reactor");
+    let handle = reactor.handle();
+    let (near, _far) = pair();
+    let source = handle.register(&near).expect("register");
+    assert!(!handle.is_closed() && !source.is_closed());
+    let table = std::sync::Arc::downgrade(&source);
+    drop((reactor, source));
+    assert!(handle.is_closed() && table.upgrade().is_none(), "neither the descriptors nor the table are left");
+    assert!(handle.register(&near).expect("a source").is_closed());
+    assert!(!handle.has_waiters());
+}
