@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Result};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use weald_runtime::net::UdpSocket;
+use weald_runtime::net::{RecvBatch, UdpSocket};
 use weald_runtime::time::Instant;
 use weald_runtime::{run, sim, sleep};
 
@@ -176,4 +176,10 @@ fn a_simulation_says_what_it_does_not_have() {
         let other_version = SocketAddr::from((Ipv6Addr::LOCALHOST, 9));
         assert_eq!(socket.connect(other_version).expect_err("an IPv4 socket").kind(), ErrorKind::InvalidInput);
     });
+}
+
+#[test]
+#[should_panic(expected = "a batch fits into memory")]
+fn a_batch_larger_than_memory_is_refused() {
+    let _ = RecvBatch::with_slots(1 << 33, 1 << 31);
 }

@@ -41,7 +41,7 @@ mod error;
 pub mod oneshot;
 mod segments;
 
-use std::{fmt, iter::FusedIterator, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use crate::{
     lent_waiter::Woken,
@@ -322,8 +322,6 @@ impl<T> Iterator for Iter<'_, T> {
     }
 }
 
-impl<T> FusedIterator for Iter<'_, T> {}
-
 impl<T> Iterator for TryIter<'_, T> {
     type Item = T;
 
@@ -340,8 +338,6 @@ impl<T> Iterator for IntoIter<T> {
         self.receiver.recv().ok()
     }
 }
-
-impl<T> FusedIterator for IntoIter<T> {}
 
 impl<'a, T> IntoIterator for &'a Receiver<T> {
     type Item = T;

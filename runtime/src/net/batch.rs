@@ -105,16 +105,12 @@ impl RecvBatch {
     /// needs slots of 64 KiB.
     ///
     /// # Panics
-    /// If either is zero.
+    /// If either is zero, or their product is more than memory can be.
     #[must_use]
     pub fn with_slots(slots: usize, slot_len: usize) -> RecvBatch {
         assert!(slots > 0 && slot_len > 0, "a batch needs room for a datagram");
-        RecvBatch {
-            buffer: vec![0; slots * slot_len].into_boxed_slice(),
-            slot_len,
-            received: Vec::with_capacity(slots),
-            messages: Messages::new(slots),
-        }
+        let len = slots.checked_mul(slot_len).filter(|len| isize::try_from(*len).is_ok()).expect("a batch fits into memory");
+        RecvBatch { buffer: vec![0; len].into_boxed_slice(), slot_len, received: Vec::with_capacity(slots), messages: Messages::new(slots) }
     }
 
     /// What the last receive brought, in order of arrival.

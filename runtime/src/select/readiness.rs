@@ -87,7 +87,7 @@ pub trait Readiness {
     /// operation that follows say so.
     fn cancelled(&mut self) -> Self::Output;
 
-    /// A time at which a try is worth while without an unpark. Asked after registering.
+    /// A time at which a try is worth while without an unpark. Asked after registering. Does not park.
     fn deadline(&self) -> Option<Instant> {
         None
     }

@@ -608,3 +608,43 @@ fn an_abandoned_message_is_passed_on() {
     arm.abandon(node, true);
     assert_eq!(receiver.try_recv(), Ok(5));
 }
+
+/// An arm parks although it must not, when the arm before it can be claimed: the claim is found.
+#[test]
+fn an_arm_that_parks_for_its_time_loses_no_message() {
+    struct Slow(Option<oneshot::Sender<()>>);
+    impl Readiness for &std::cell::RefCell<Slow> {
+        type Output = ();
+        type Registration = ();
+        fn attempt(&mut self) -> Option<()> {
+            None
+        }
+        fn register(&mut self, _waiter: &crate::Coroutine) {}
+        fn unregister(&mut self, (): ()) {}
+        fn cancelled(&mut self) {}
+        fn deadline(&self) -> Option<Instant> {
+            let asked = self.borrow_mut().0.take();
+            if let Some(asked) = asked {
+                asked.send(()).unwrap();
+                crate::sleep(5 * MS);
+            }
+            None
+        }
+    }
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let selected = runtime.handle().spawn(|| {
+        let (asked, is_asked) = oneshot::channel();
+        let (sender, receiver) = bounded(0);
+        crate::spawn(move || {
+            is_asked.recv().unwrap();
+            sender.send(7).unwrap();
+        });
+        let slow = std::cell::RefCell::new(Slow(Some(asked)));
+        select! {
+            recv(receiver) -> message => message,
+            wait(&slow) -> _ => unreachable!("it is never ready"),
+        }
+    });
+    let selected = selected.join_timeout(LONG).expect("the select ends");
+    assert_eq!(selected.unwrap(), Ok(7));
+}

@@ -126,6 +126,11 @@ impl<A: Arms> Enlisted<'_, A> {
             Look::Waiting(due) => due.into_iter().chain(deadline).min(),
             Look::Absent => deadline,
         };
+        // The arms of others have been asked for their times since the first of ours could be claimed. Should one have parked for its
+        // answer, against the rules, then that has consumed the claim's token.
+        if A::UNPARKED && self.wait.phase() != Phase::Waiting {
+            return (None, None);
+        }
         loop {
             let unparked = park::park_until(deadline);
             // A token may be stale, or somebody else's. It may also be that of an arm which has no claims.

@@ -17,6 +17,9 @@ use crate::primitive::spin_loop;
 use crate::task_state::{Memory, Registration};
 use crate::time::Instant;
 
+/// Pauses of the processor for which a leaving joiner waits for the finisher; then it gives up its time slice for each look.
+const SPIN_ROUNDS: u32 = 128;
+
 /// The right to wait for a coroutine's result. Dropping it lets the coroutine run on; at its end the coroutine then drops its result
 /// itself, where that may block. Of one that a shutdown refuses, the function is dropped by a worker or by the one that spawns, where
 /// that may not block.
@@ -229,9 +232,16 @@ impl Drop for Registered {
             header.joiner.store(lent_waiter::none(), Ordering::Relaxed);
             return;
         }
-        // Ordering: Acquire pairs with the Release in `TaskPtr::finish`. The finisher is a few instructions from there.
+        // The finisher is a few instructions from there, unless its thread has lost its processor.
+        let mut rounds = 0;
+        // Ordering: Acquire pairs with the Release in `TaskPtr::finish`.
         while !header.joiner.load(Ordering::Acquire).is_null() {
-            spin_loop();
+            if rounds < SPIN_ROUNDS {
+                rounds += 1;
+                spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
         }
     }
 }
