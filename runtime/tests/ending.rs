@@ -126,6 +126,36 @@ fn a_leaked_stack_is_never_used_again() {
 }
 
 #[test]
+fn a_leaked_coroutines_worker_never_ends_its_thread() {
+    thread_local!(static LAST: RefCell<Option<AtEnd>> = const { RefCell::new(None) });
+    struct AtEnd(mpsc::Sender<()>);
+    impl Drop for AtEnd {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    let runtime = runtime(2);
+    let (ended, ends) = mpsc::channel();
+    let stubborn = AtEnd(ended.clone());
+    runtime.run(|| {
+        let (begins, begun) = channel::bounded(1);
+        drop(spawn_on(0, move || {
+            LAST.set(Some(stubborn));
+            begins.send(()).expect("there is room");
+            loop {
+                let _ = catch_unwind(park);
+            }
+        }));
+        begun.recv().expect("it begins");
+        // The other worker's thread ends as ever.
+        spawn_on(1, move || LAST.set(Some(AtEnd(ended)))).join().expect("no panic");
+    });
+    assert_eq!(runtime.shutdown(Duration::ZERO).leaked.len(), 1);
+    ends.recv_timeout(LONG).expect("the other worker's thread has ended");
+    assert_eq!(ends.recv_timeout(Duration::from_millis(100)), Err(mpsc::RecvTimeoutError::Timeout), "its thread-locals stay");
+}
+
+#[test]
 fn a_workers_thread_locals_are_dropped_when_it_has_no_coroutine() {
     thread_local!(static LAST: RefCell<Option<AtEnd>> = const { RefCell::new(None) });
     struct AtEnd(Arc<AtomicUsize>, mpsc::Sender<usize>);
