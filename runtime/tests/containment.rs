@@ -162,13 +162,22 @@ fn payloads_that_panic_in_their_drop_spare_the_worker() {
 
 #[test]
 fn a_blocking_job_ends_whatever_its_unwanted_result_panics_with() {
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    static LEFT: AtomicBool = AtomicBool::new(false);
     let runtime = runtime();
     runtime.run(|| {
         let job = || {
-            sleep(Duration::from_millis(50));
+            BEGUN.store(true, Ordering::Relaxed);
+            while !LEFT.load(Ordering::Relaxed) {
+                sleep(Duration::from_millis(1));
+            }
             Fuse
         };
-        assert!(unblock_timeout(Duration::from_millis(1), job).is_err());
+        // Until it is not withdrawn before it begins.
+        while !BEGUN.load(Ordering::Relaxed) {
+            assert!(unblock_timeout(Duration::from_millis(50), job).is_err());
+        }
+        LEFT.store(true, Ordering::Relaxed);
     });
     let begun = Instant::now();
     assert!(runtime.shutdown(LONG).is_clean());
