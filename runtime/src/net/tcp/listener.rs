@@ -17,7 +17,7 @@ use crate::net::resolve::{self, ToSocketAddrs};
 use crate::net::{Operation, blocking};
 use crate::reactor::Direction;
 use crate::select::Selectable;
-use crate::spawn::sleep_until;
+use crate::spawn::try_sleep_until;
 use crate::sys::socket;
 use crate::time::Instant;
 use crate::wait_list::Limit;
@@ -105,8 +105,8 @@ impl TcpListener {
     /// Connections that ended before they were accepted are passed over.
     ///
     /// # Errors
-    /// Cancelled. When descriptors (`EMFILE`, `ENFILE`) or memory have run out, the system's error, after a pause of 10 ms: the
-    /// connection goes on waiting in the queue, and a loop that logs the error and accepts again neither spins nor loses it.
+    /// Cancelled. When descriptors (`EMFILE`, `ENFILE`) or memory have run out, the system's error, after a pause of 10 ms, or of what is
+    /// left until the deadline: the connection goes on waiting in the queue, and a loop that logs the error and accepts again neither spins nor loses it.
     #[track_caller]
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.accept_limited(Limit::Never)
@@ -175,11 +175,13 @@ impl TcpListener {
 
     #[track_caller]
     fn accept_limited(&self, limit: Limit) -> io::Result<(TcpStream, SocketAddr)> {
+        let limit = limit.resolve();
         let accepted = blocking(limit, || self.try_accept(), &*self.shared, Direction::Read);
         if let Err(error) = &accepted
             && socket::is_exhausted(error)
         {
-            sleep_until(Instant::now() + EXHAUSTION_PAUSE);
+            let end = Instant::now() + EXHAUSTION_PAUSE;
+            try_sleep_until(limit.deadline().map_or(end, |deadline| deadline.min(end)))?;
         }
         accepted
     }
