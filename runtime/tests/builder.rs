@@ -29,6 +29,7 @@ fn processors() -> String {
 }
 
 #[test]
+#[cfg_attr(any(miri, weald_baton), ignore = "a coroutine has a thread of its own in the baton backend")]
 fn workers_are_so_many_and_named() {
     let names = on_each_worker(Runtime::builder().workers(3).name("miller"), || thread::current().name().map(str::to_owned));
     assert_eq!(names.into_iter().flatten().collect::<Vec<_>>(), ["miller-0", "miller-1", "miller-2"]);

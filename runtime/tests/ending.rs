@@ -156,6 +156,7 @@ fn a_leaked_coroutines_worker_never_ends_its_thread() {
 }
 
 #[test]
+#[cfg_attr(any(miri, weald_baton), ignore = "a coroutine has a thread of its own in the baton backend")]
 fn a_workers_thread_locals_are_dropped_when_it_has_no_coroutine() {
     thread_local!(static LAST: RefCell<Option<AtEnd>> = const { RefCell::new(None) });
     struct AtEnd(Arc<AtomicUsize>, mpsc::Sender<usize>);

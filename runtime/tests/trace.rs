@@ -29,6 +29,10 @@ fn runtime(traces: bool) -> Runtime {
 }
 
 #[test]
+#[cfg_attr(
+    any(miri, weald_baton),
+    ignore = "spans are the worker's thread's, and a coroutine has a thread of its own in the baton backend"
+)]
 fn what_a_coroutine_logs_is_under_its_span_and_nobody_elses() {
     let runtime = runtime(true);
     runtime.run(|| {
@@ -60,6 +64,10 @@ fn what_a_coroutine_logs_is_under_its_span_and_nobody_elses() {
 }
 
 #[test]
+#[cfg_attr(
+    any(miri, weald_baton),
+    ignore = "spans are the worker's thread's, and a coroutine has a thread of its own in the baton backend"
+)]
 fn spawns_parks_and_panics_are_events() {
     let runtime = runtime(true);
     let (sender, receiver) = channel::bounded::<u32>(1);
@@ -96,6 +104,10 @@ fn without_it_nothing_is_told() {
 }
 
 #[test]
+#[cfg_attr(
+    any(miri, weald_baton),
+    ignore = "spans are the worker's thread's, and a coroutine has a thread of its own in the baton backend"
+)]
 fn a_coroutine_that_holds_its_worker_is_told_by_the_number_of_its_span() {
     log();
     let hold = Duration::from_millis(5);

@@ -288,7 +288,7 @@ fn a_simulation_runs_it_in_place_and_in_no_time() {
         })
     };
     let (threads, elapsed) = run();
-    assert!(threads.iter().all(|(thread, _)| *thread == Some(here())));
+    assert!(cfg!(any(miri, weald_baton)) || threads.iter().all(|(thread, _)| *thread == Some(here())));
     assert_eq!(elapsed, Duration::ZERO);
     assert_eq!(run().0, threads);
 }

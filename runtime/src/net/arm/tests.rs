@@ -136,14 +136,17 @@ fn a_full_stream_is_written_to_when_it_has_room_and_not_before() {
             default(SHORT) => {}
         }
         let mut drain = far.try_clone().expect("clone");
-        later(move || drain.read_exact(&mut vec![0; filled]).expect("read"));
+        let (drains, drained) = channel::bounded(1);
+        later(move || {
+            drain.read_exact(&mut vec![0; filled]).expect("read");
+            drains.send(()).expect("there is room");
+        });
         let written = select! {
             wait(full.writing(&[1; 8])) -> written => written.expect("write"),
             default(LONG) => panic!("it takes too long"),
         };
         drop(full);
-        // The other handle may still be at it.
-        sleep(4 * SHORT);
+        drained.recv().expect("it drains");
         let mut rest = Vec::new();
         far.read_to_end(&mut rest).expect("read");
         assert!(rest.ends_with(&vec![1; written]) && rest.iter().filter(|&&byte| byte == 1).count() == written);
