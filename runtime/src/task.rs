@@ -39,8 +39,8 @@ use std::sync::Arc;
 use crate::contained::{Payload, contained, discard};
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::overflow::Running;
-use crate::coroutine::stack::TOP_SIZE;
-use crate::coroutine::{Coroutine, Resumed, Suspend, Yielder, stack_pointer};
+use crate::coroutine::stack::{Stack, TOP_SIZE};
+use crate::coroutine::{Coroutine, Suspend, Yielder, stack_pointer};
 use crate::fatal::{FatalDrop, fatal};
 use crate::lent_waiter::{self, LentWaiter};
 use crate::local::Locals;
@@ -562,11 +562,17 @@ impl TaskPtr {
         Ok(())
     }
 
-    /// Runs the started task until it suspends or ends.
+    /// Runs the started task until it suspends, or ends: then there is its stack to take.
     #[inline]
-    pub(crate) fn resume(self) -> Resumed {
+    pub(crate) fn resume(self) -> Option<Suspend> {
         // SAFETY: on the home worker; while the coroutine runs nobody else reaches this cell.
         unsafe { &mut *self.owner().coroutine.get() }.resume()
+    }
+
+    /// The stack of a task that has ended, on which its owner's part lies.
+    pub(crate) fn take_stack(self) -> Stack {
+        // SAFETY: as in `resume`.
+        unsafe { &mut *self.owner().coroutine.get() }.take_stack()
     }
 
     /// What the overflow handler prints of a started task.

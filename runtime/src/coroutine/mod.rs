@@ -31,9 +31,6 @@ pub(crate) use self::memory::{Pages, give_back};
 #[cfg(not(any(miri, weald_baton, loom)))]
 pub(crate) use self::switched::{Coroutine, Yielder, worker_thread};
 
-#[cfg(not(loom))]
-use self::stack::Stack;
-
 /// Why a coroutine gives up its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suspend {
@@ -41,15 +38,6 @@ pub(crate) enum Suspend {
     Park,
     /// To let others run.
     Yield,
-}
-
-/// How a resume ended.
-#[cfg(not(loom))]
-pub(crate) enum Resumed {
-    /// It suspended, and can be resumed.
-    Suspended(Suspend),
-    /// Its function returned; nothing runs on the stack any more.
-    Finished(Stack),
 }
 
 /// The caller's stack pointer: what its frame holds, and those of its callers, lies above. It costs an instruction.
@@ -88,10 +76,10 @@ mod tests {
             yielder.suspend(Suspend::Park);
             said.send(2).expect("the test listens");
         });
-        assert!(matches!(coroutine.resume(), Resumed::Suspended(Suspend::Park)));
+        assert!(matches!(coroutine.resume(), Some(Suspend::Park)));
         assert_eq!(heard.try_iter().collect::<Vec<_>>(), [1]);
-        let Resumed::Finished(stack) = coroutine.resume() else { panic!("it should have returned") };
-        stacks.give(stack);
+        assert!(coroutine.resume().is_none(), "it should have returned");
+        stacks.give(coroutine.take_stack());
         assert_eq!(heard.iter().collect::<Vec<_>>(), [2]);
     }
 
@@ -108,7 +96,7 @@ mod tests {
             assert_eq!(calls, 1);
             assert_eq!(worker_thread(), thread);
         });
-        assert!(matches!(coroutine.resume(), Resumed::Finished(_)));
+        assert!(coroutine.resume().is_none());
     }
 
     /// What trimming relies on: below what it takes for the end of the live stack nothing is kept.
@@ -126,14 +114,14 @@ mod tests {
                 yielder.suspend(Suspend::Park);
             }
         });
-        assert!(matches!(coroutine.resume(), Resumed::Suspended(Suspend::Park)));
+        assert!(matches!(coroutine.resume(), Some(Suspend::Park)));
         // Room for `TaskPtr::suspend`, which a build without optimisation calls in between.
         let unused = noted.get() - low.addr() - stack::SWITCH_FRAMES / 2;
         // SAFETY: the lowest part of a stack that nothing runs on, where nothing is kept, which is what the test is about.
         let below = unsafe { std::slice::from_raw_parts_mut(low, unused) };
         below.fill(0xa5);
-        assert!(matches!(coroutine.resume(), Resumed::Suspended(Suspend::Park)));
+        assert!(matches!(coroutine.resume(), Some(Suspend::Park)));
         assert!(below.iter().all(|&octet| octet == 0xa5), "the switch reaches deeper than {} bytes", stack::SWITCH_FRAMES / 2);
-        assert!(matches!(coroutine.resume(), Resumed::Finished(_)));
+        assert!(coroutine.resume().is_none());
     }
 }

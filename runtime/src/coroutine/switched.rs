@@ -5,8 +5,8 @@ use std::thread::{self, ThreadId};
 
 use corosensei::CoroutineResult;
 
+use super::Suspend;
 use super::stack::{Base, Stack};
-use super::{Resumed, Suspend};
 
 /// The way from a coroutine's stack back to its worker. It lies on the coroutine's stack.
 pub(crate) type Yielder = corosensei::Yielder<(), Suspend>;
@@ -27,7 +27,7 @@ impl Coroutine {
         Self { inner: ManuallyDrop::new(inner), stack: Some(stack) }
     }
 
-    /// Runs it until it suspends or returns, and hands its stack back then.
+    /// Runs it until it suspends, or returns: then there is its stack to take.
     ///
     /// # Panics
     ///
@@ -35,11 +35,21 @@ impl Coroutine {
     // Inlined, as all between a switch and the worker's loop: a return that the processor did not see the call of costs as much as the
     // switch.
     #[inline(always)]
-    pub(crate) fn resume(&mut self) -> Resumed {
+    pub(crate) fn resume(&mut self) -> Option<Suspend> {
         match self.inner.resume(()) {
-            CoroutineResult::Yield(suspend) => Resumed::Suspended(suspend),
-            CoroutineResult::Return(()) => Resumed::Finished(self.stack.take().expect("it returns once")),
+            CoroutineResult::Yield(suspend) => Some(suspend),
+            CoroutineResult::Return(()) => None,
         }
+    }
+
+    /// The stack of a function that has returned.
+    ///
+    /// # Panics
+    ///
+    /// If it was taken, or the function has not returned.
+    pub(crate) fn take_stack(&mut self) -> Stack {
+        assert!(self.inner.done(), "only a function that has returned is off its stack");
+        self.stack.take().expect("it is taken once")
     }
 }
 

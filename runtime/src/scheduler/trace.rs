@@ -12,7 +12,7 @@ use tracing::Span;
 use tracing::field::display;
 
 use super::current;
-use crate::coroutine::{Resumed, Suspend};
+use crate::coroutine::Suspend;
 use crate::task::{Inspection, TaskPtr, panic_message};
 
 /// The spans of a worker's started coroutines, by their numbers.
@@ -24,18 +24,18 @@ pub(crate) struct Trace {
 impl Trace {
     /// Runs the task inside of its span until it suspends or ends. Not inlined: beside it stands the switch that must be.
     #[inline(never)]
-    pub(crate) fn resume(&mut self, task: TaskPtr) -> Resumed {
+    pub(crate) fn resume(&mut self, task: TaskPtr) -> Option<Suspend> {
         let id = task.id();
         let resumed = {
             let _entered = self.spans.entry(id).or_insert_with(|| span(&task.inspect())).enter();
             let resumed = task.resume();
-            if let Resumed::Suspended(Suspend::Park) = resumed {
+            if let Some(Suspend::Park) = resumed {
                 let at = task.inspect().parked_at.map(|(location, _)| display(location));
                 tracing::trace!(at, "parks");
             }
             resumed
         };
-        if let Resumed::Finished(_) = resumed {
+        if resumed.is_none() {
             self.spans.remove(&id);
         }
         resumed

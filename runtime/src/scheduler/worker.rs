@@ -23,8 +23,8 @@ use super::spin::{SPIN_TIME, Spinning};
 use super::trace::Trace;
 use super::trimmer::Trimmer;
 use crate::contained::contained;
+use crate::coroutine::Suspend;
 use crate::coroutine::arena::StackCache;
-use crate::coroutine::{Resumed, Suspend};
 #[cfg(not(any(miri, weald_baton)))]
 use crate::debugger;
 use crate::hook::{Hook, HookHandle, HookId, Progress, RoundContext};
@@ -266,11 +266,11 @@ impl Worker {
             } else {
                 self.next(&local)
             };
-            if next.is_none() && local.parking.get().is_some() {
+            let next = next.or_else(|| {
                 // Which may find it woken.
                 local.commit_last();
-                continue;
-            }
+                local.queue.pop()
+            });
             let Some(task) = next.or_else(|| self.search(&local, round.ran == 0)) else { break };
             self.run_one(&local, task, round);
             if !simulated && round.ran.is_multiple_of(CLOCK_EVERY) {
@@ -289,22 +289,19 @@ impl Worker {
 
     /// The next coroutine of this worker's own: in turn those of the started that are due, and some of the unstarted.
     fn next(&mut self, local: &Local) -> Option<TaskPtr> {
-        let unstarted = if self.due > 0 {
+        let spawned = || local.spawned.pop().map(|task| task.into_ptr());
+        if self.due > 0 {
             self.due -= 1;
-            self.due % START_EVERY == START_EVERY - 1
-        } else {
-            self.starts += 1;
-            if self.starts == STARTS {
-                self.starts = 0;
-                self.due = local.queue.len();
-            }
-            true
-        };
-        if unstarted {
-            local.spawned.pop().map(|task| task.into_ptr()).or_else(|| local.queue.pop())
-        } else {
-            local.queue.pop().or_else(|| local.spawned.pop().map(|task| task.into_ptr()))
+            let unstarted = if self.due % START_EVERY == START_EVERY - 1 { spawned() } else { None };
+            return unstarted.or_else(|| local.queue.pop()).or_else(spawned);
         }
+        let unstarted = spawned();
+        self.starts += 1;
+        if unstarted.is_none() || self.starts == STARTS {
+            self.starts = 0;
+            self.due = local.queue.len();
+        }
+        unstarted.or_else(|| local.queue.pop())
     }
 
     /// Takes what was spawned from outside and, when it has nothing else in this round, what others cannot get to.
@@ -356,20 +353,20 @@ impl Worker {
         counters.switches.bump();
         local.running.set(None);
         match resumed {
-            Resumed::Suspended(Suspend::Yield) => {
+            Some(Suspend::Yield) => {
                 round.yielded += 1;
                 local.queue.push(task);
             }
-            Resumed::Suspended(Suspend::Park) => {
+            Some(Suspend::Park) => {
                 // The commit waits for the next park, or the end: in between it may be woken for less. See `Local::parking`.
                 if let Some(former) = local.parking.replace(Some(task)) {
                     local.commit(former);
                 }
             }
-            Resumed::Finished(stack) => {
+            None => {
                 self.forget(task);
                 local.started.remove(task);
-                self.stacks.give(stack);
+                self.stacks.give(task.take_stack());
                 counters.finished.bump();
                 task.finish();
             }

@@ -25,7 +25,7 @@ use self::stack::Stack;
 pub(crate) use self::stack::{Pages, give_back};
 use self::worker_state::WorkerState;
 pub(crate) use self::worker_state::worker_thread;
-use super::{Resumed, Suspend};
+use super::Suspend;
 use crate::fatal::fatal;
 use crate::primitive::{Condvar, Mutex, MutexGuard};
 
@@ -171,28 +171,34 @@ impl Coroutine {
         Self { stack: Some(ManuallyDrop::new(stack)), entry: Some(Box::new(entry)) }
     }
 
-    /// Runs it until it suspends or returns, and hands its stack back then.
+    /// Runs it until it suspends, or returns: then there is its stack to take.
     ///
     /// # Panics
     ///
     /// If it has returned before.
-    pub(crate) fn resume(&mut self) -> Resumed {
+    pub(crate) fn resume(&mut self) -> Option<Suspend> {
         let mut message = Message::Run(WorkerState::of_this_thread(), self.entry.take());
         loop {
             let stack = self.stack.as_ref().expect("it has not returned");
             match stack.baton.pass(Side::Worker, message) {
-                Message::Suspended(suspend) => return Resumed::Suspended(suspend),
+                Message::Suspended(suspend) => return Some(suspend),
                 Message::Call(call) => {
                     // SAFETY: the coroutine waits for the answer, and keeps the closure alive until then.
                     unsafe { (*call)() };
                     message = Message::Returned;
                 }
-                Message::Finished => {
-                    let stack = self.stack.take().expect("it returns once");
-                    return Resumed::Finished(ManuallyDrop::into_inner(stack));
-                }
+                Message::Finished => return None,
                 Message::Run(..) | Message::Returned | Message::End | Message::None => unreachable!("for the coroutine"),
             }
         }
+    }
+
+    /// The stack of a function that has returned.
+    ///
+    /// # Panics
+    ///
+    /// If it was taken.
+    pub(crate) fn take_stack(&mut self) -> Stack {
+        ManuallyDrop::into_inner(self.stack.take().expect("it is taken once"))
     }
 }
