@@ -35,7 +35,8 @@ pub(crate) struct Watch {
     pub(crate) deadlock: bool,
 }
 
-/// The thread. Dropped, it has ended.
+/// The thread. Dropped, it has ended; or it ends after the look that it is at, for to resolve a stack's symbols may take it seconds, in
+/// which nobody is to wait.
 pub(crate) struct Watchdog {
     stop: Arc<Stop>,
     thread: Option<thread::JoinHandle<()>>,
@@ -43,8 +44,15 @@ pub(crate) struct Watchdog {
 
 #[derive(Default)]
 struct Stop {
-    stopped: Mutex<bool>,
+    state: Mutex<State>,
     news: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    stopped: bool,
+    /// It does not wait, and so does not hear that it is to stop.
+    looking: bool,
 }
 
 impl Watchdog {
@@ -62,9 +70,13 @@ impl Watchdog {
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        *self.stop.stopped.lock() = true;
+        let looking = {
+            let mut state = self.stop.state.lock();
+            state.stopped = true;
+            state.looking
+        };
         self.stop.news.notify_one();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.take().filter(|_| !looking) {
             // Its panic was printed when it happened.
             let _ = thread.join();
         }
@@ -73,16 +85,18 @@ impl Drop for Watchdog {
 
 fn run(shared: &Arc<Shared>, stop: &Stop, watch: Watch) {
     let busy_look = watch.hold.map_or(IDLE_LOOK, |hold| (hold / 2).max(Duration::from_micros(500)));
+    let busy_look = if watch.deadlock { busy_look.min(IDLE_LOOK) } else { busy_look };
     let mut workers: Vec<_> = shared.workers.iter().map(|worker| Held::new(worker)).collect();
     let mut stillness = Stillness::default();
-    let mut stopped = stop.stopped.lock();
-    while !*stopped {
+    let mut state = stop.state.lock();
+    while !state.stopped {
         let look = if shared.idle.sleeping() == shared.workers.len() { IDLE_LOOK.max(busy_look) } else { busy_look };
-        stopped = stop.news.wait_timeout(stopped, look);
-        if *stopped {
+        state = stop.news.wait_timeout(state, look);
+        if state.stopped {
             break;
         }
-        drop(stopped);
+        state.looking = true;
+        drop(state);
         let now = Instant::now();
         if let Some(hold) = watch.hold {
             workers.iter_mut().for_each(|held| held.look(now, hold));
@@ -90,7 +104,8 @@ fn run(shared: &Arc<Shared>, stop: &Stop, watch: Watch) {
         if watch.deadlock {
             stillness.look(shared, now);
         }
-        stopped = stop.stopped.lock();
+        state = stop.state.lock();
+        state.looking = false;
     }
 }
 

@@ -215,3 +215,39 @@ fn what_a_stuck_worker_has_not_started_is_refused() {
     over.store(true, Ordering::Release);
     assert!(pinned.join().expect_err("never started").is_cancelled());
 }
+
+#[test]
+#[cfg_attr(any(miri, weald_baton), ignore = "the interrupted thread is not the coroutine's in the baton backend")]
+fn who_holds_a_worker_is_named_with_the_number_of_its_neighbours() {
+    for (watchdog, expected) in [(Some(Duration::from_secs(60)), "coroutine 'spinner' that holds worker 0"), (None, " that holds worker 0")]
+    {
+        let runtime = Runtime::builder().workers(1).watchdog(watchdog).build().expect("a runtime");
+        let over = Arc::new(AtomicBool::new(false));
+        let (started, starts) = std::sync::mpsc::channel();
+        let stuck = Arc::clone(&over);
+        let _ = runtime.handle().spawn(move || {
+            let sleeps = Arc::new(AtomicBool::new(false));
+            let begun = Arc::clone(&sleeps);
+            let _waiter = spawn(move || {
+                begun.store(true, Ordering::Release);
+                sleep(Duration::from_secs(3600));
+            });
+            while !sleeps.load(Ordering::Acquire) {
+                yield_now();
+            }
+            let _spinner = Builder::new().name("spinner").spawn(move || {
+                started.send(()).expect("the test listens");
+                while !stuck.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+            });
+        });
+        starts.recv().expect("it starts");
+        let report = runtime.shutdown(Duration::ZERO);
+        over.store(true, Ordering::Release);
+        assert_eq!(report.stuck_workers, [0], "{report}");
+        assert_eq!(report.leaked.len(), 2, "{report}");
+        assert!(report.leaked[0].contains(expected), "{report}");
+        assert_eq!(report.leaked[1], "1 more coroutine of worker 0");
+    }
+}

@@ -119,6 +119,33 @@ fn a_dead_lock_is_told_once_with_everybody_in_it() {
     assert_eq!(log.to_string().matches("every coroutine is parked").count(), 1);
 }
 
+/// The watchdog looks at least as often as that takes, however long a coroutine may hold its worker.
+#[test]
+fn a_dead_lock_is_told_in_time_beside_a_patient_watchdog() {
+    let (log, _guard) = log();
+    let runtime = Runtime::builder().workers(1).watchdog(Some(Duration::from_secs(3600))).detect_deadlock(true).build().expect("a runtime");
+    let parked = runtime.handle().spawn(park);
+    log.wait_for("every coroutine is parked");
+    parked.coroutine().unpark();
+    parked.join().expect("no panic");
+}
+
+/// The log stands in for a stack with many symbols to resolve.
+#[test]
+#[cfg_attr(any(miri, weald_baton), ignore = "the interrupted thread is not the coroutine's in the baton backend")]
+fn a_shutdown_does_not_wait_for_a_warning_to_be_told() {
+    let (log, _guard) = log();
+    let runtime = Runtime::builder().workers(1).watchdog(Some(Duration::from_millis(2))).build().expect("a runtime");
+    let held = log.0.lock().expect("no panic");
+    runtime.run(|| spins_for_ever(Instant::now() + Duration::from_millis(300)));
+    let (ended, ends) = std::sync::mpsc::channel();
+    #[expect(clippy::disallowed_methods, reason = "a coroutine cannot end its own runtime")]
+    let ending = std::thread::spawn(move || ended.send(runtime.shutdown(Duration::ZERO).is_clean()));
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok(true));
+    drop(held);
+    ending.join().expect("no panic").expect("it was received");
+}
+
 #[test]
 fn who_waits_for_a_timer_a_socket_or_a_blocking_job_is_in_no_dead_lock() {
     let (log, _guard) = log();

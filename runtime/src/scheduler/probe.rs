@@ -7,7 +7,8 @@
 //! - The handler is async-signal-safe: it takes no lock and allocates nothing. The walk up the stack follows unwind tables, which the C
 //!   library finds without a lock since glibc 2.35. Not while the thread itself unwinds: no table describes a stack that the unwinder
 //!   is about to leave.
-//! - There is one answer's room in the process, and one question at a time. The room is the asker's, but from the handler's exchange of
+//! - There is one answer's room in the process, and one question at a time; it is over before symbols are looked up, which may take
+//!   seconds. The room is the asker's, but from the handler's exchange of
 //!   [`ASKED`] for [`WRITING`] until it stores [`DONE`].
 //! - A thread is signalled only while it is enlisted, and so alive.
 
@@ -58,6 +59,16 @@ struct Raw {
 
 impl Raw {
     const EMPTY: Self = Self { coroutine: None, name: [0; NAME], name_len: 0, spawned_at: None, frames: [0; FRAMES], frames_len: 0 };
+
+    /// The coroutine, if one ran, without its trace.
+    fn identity(&self) -> Option<Probed> {
+        Some(Probed {
+            id: self.coroutine?,
+            name: (self.name_len > 0).then(|| String::from_utf8_lossy(&self.name[..self.name_len]).into_owned()),
+            spawned_at: self.spawned_at,
+            trace: Vec::new(),
+        })
+    }
 }
 
 /// What a worker was doing when it was interrupted.
@@ -97,6 +108,18 @@ impl Drop for Enlisted<'_> {
 
 /// Interrupts the worker, and says which coroutine it was in. `None` if it was in none, is not enlisted, or did not answer.
 pub(crate) fn probe(worker: &WorkerShared) -> Option<Probed> {
+    let raw = ask(worker)?;
+    let mut probed = raw.identity()?;
+    probed.trace = describe(&raw.frames[..raw.frames_len]);
+    Some(probed)
+}
+
+/// As [`probe`], without the trace: it takes no longer than the interruption.
+pub(crate) fn probe_identity(worker: &WorkerShared) -> Option<Probed> {
+    ask(worker)?.identity()
+}
+
+fn ask(worker: &WorkerShared) -> Option<Raw> {
     let _one_at_a_time = ASKING.lock();
     {
         let thread = worker.thread.lock();
@@ -119,12 +142,7 @@ pub(crate) fn probe(worker: &WorkerShared) -> Option<Probed> {
     // SAFETY: done, so the room is ours.
     let raw = unsafe { *ROOM.0.get() };
     STATE.store(IDLE, Ordering::Relaxed);
-    Some(Probed {
-        id: raw.coroutine?,
-        name: (raw.name_len > 0).then(|| String::from_utf8_lossy(&raw.name[..raw.name_len]).into_owned()),
-        spawned_at: raw.spawned_at,
-        trace: describe(&raw.frames[..raw.frames_len]),
-    })
+    Some(raw)
 }
 
 extern "C" fn on_probe(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {

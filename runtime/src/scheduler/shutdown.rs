@@ -7,7 +7,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Phase, Shared};
+use super::counters::NOBODY;
+use super::probe::probe_identity;
+use super::{Phase, Shared, WorkerShared};
 use crate::primitive::atomic::Ordering;
 use crate::primitive::{Condvar, Mutex};
 use crate::time::Instant;
@@ -28,9 +30,11 @@ const SHOWN: usize = 20;
 #[must_use]
 pub struct ShutdownReport {
     /// The coroutines that did not end, by name or number and where they are parked. Their stacks are leaked, and their
-    /// workers' threads never end.
+    /// workers' threads never end. Of a stuck worker: the coroutine that holds it, by name in a runtime that has a
+    /// [watchdog](crate::RuntimeBuilder::watchdog) and by number in others, and how many more the worker has.
     pub leaked: Vec<String>,
-    /// The workers that did not come back from a coroutine which never blocks.
+    /// The workers that did not come back, from a coroutine which neither parks nor yields or from a hook. Such a worker ends its
+    /// coroutines when it comes back, if ever.
     pub stuck_workers: Vec<usize>,
     /// The [blocking jobs](crate::unblock) that still ran when the grace was over, by their owners and where those started them. Each
     /// holds a thread until it ends.
@@ -129,6 +133,23 @@ fn remaining(shared: &Shared) -> usize {
     shared.workers.iter().map(|worker| worker.remaining.load(Ordering::Acquire)).fold(0, usize::saturating_add)
 }
 
+/// What a worker that did not come back keeps from its end: the coroutine that runs, and how many others.
+fn kept_by(worker: &WorkerShared) -> Vec<String> {
+    let (index, running) = (worker.index, worker.counters.running.get());
+    let holder = (running != NOBODY).then(|| {
+        let name = probe_identity(worker).filter(|probed| probed.id == running).and_then(|probed| probed.name);
+        let holder = name.map_or_else(|| format!("coroutine {running}"), |name| format!("coroutine '{name}'"));
+        format!("{holder} that holds worker {index}")
+    });
+    let started = worker.counters.started.get().wrapping_sub(worker.counters.finished.get());
+    let others = match started.saturating_sub(u64::from(holder.is_some())) {
+        0 => None,
+        1 => Some(format!("1 more coroutine of worker {index}")),
+        others => Some(format!("{others} more coroutines of worker {index}")),
+    };
+    holder.into_iter().chain(others).collect()
+}
+
 /// Ends a runtime whose workers run on their own threads: cancels, waits for `grace`, unwinds, leaks the rest.
 pub(crate) fn shut_down(shared: &Arc<Shared>, grace: Duration) -> ShutdownReport {
     let end = Instant::now() + grace;
@@ -153,6 +174,9 @@ pub(crate) fn shut_down(shared: &Arc<Shared>, grace: Duration) -> ShutdownReport
     shared.spawns.clear();
     shared.workers.iter().for_each(|worker| worker.refuse_unstarted());
     let mut report = shared.exits.report(workers);
+    for &stuck in &report.stuck_workers {
+        report.leaked.extend(kept_by(&shared.workers[stuck]));
+    }
     // Last: until now a coroutine's clean-up could need a thread.
     if let Some(pool) = &shared.blocking {
         report.unfinished_jobs = pool.close(end);
