@@ -34,10 +34,10 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    current::with(|local| match local {
-        Some(local) => local.shared.spawn(f, Attributes::default()),
+    match current::with(|local| Some(local?.shared.spawn(f, Attributes::default()))) {
+        Some(handle) => handle,
         None => outside(),
-    })
+    }
 }
 
 /// Starts a coroutine on one worker, counted from zero.
@@ -115,7 +115,8 @@ impl Builder {
         Self::default()
     }
 
-    /// The name in messages: panics at shutdown, overflows, dead-locks of a simulation.
+    /// The name in messages: panics, what a shutdown leaks, overflows, dead-locks of a simulation. An uncaught panic is followed by a line
+    /// on standard error with the name, or the number, and the line of this call.
     pub fn name(mut self, name: impl Into<Box<str>>) -> Self {
         self.attributes.name = Some(name.into());
         self
@@ -146,10 +147,10 @@ impl Builder {
         T: Send + 'static,
     {
         let attributes = self.attributes.spawned_here();
-        current::with(|local| match local {
-            Some(local) => local.shared.spawn(under(self.cancellation, f), attributes),
+        match current::with(|local| Some(local?.shared.spawn(under(self.cancellation, f), attributes))) {
+            Some(handle) => handle,
             None => outside(),
-        })
+        }
     }
 
     /// See [`spawn_on`].
@@ -164,10 +165,11 @@ impl Builder {
         T: Send + 'static,
     {
         let attributes = self.attributes.spawned_here();
-        current::with(|local| match local {
-            Some(local) => local.shared.spawn_on(worker, under(self.cancellation, f), attributes),
+        match current::with(|local| Some(local?.shared.try_spawn_on(worker, under(self.cancellation, f), attributes))) {
+            Some(Ok(handle)) => handle,
+            Some(Err(missing)) => missing.refuse(),
             None => outside(),
-        })
+        }
     }
 
     /// Spawns into a scope; see [`Scope::spawn`](crate::Scope::spawn).
@@ -202,8 +204,8 @@ impl Builder {
         T: 'static,
     {
         let attributes = self.attributes.spawned_here();
-        current::with(|local| {
-            let Some(local) = local else { outside() };
+        let spawned = current::with(|local| {
+            let local = local?;
             let (task, handle) = task::new(under(self.cancellation, f), local.next_id(), attributes);
             local.shared.trace_spawn(&task);
             // Nothing starts in a shutdown; the dropped task is published as cancelled.
@@ -211,12 +213,20 @@ impl Builder {
                 task.pin_to(&local.worker);
                 local.queue.push(task.into_ptr());
             }
-            handle
-        })
+            Some(handle)
+        });
+        match spawned {
+            Some(handle) => handle,
+            None => outside(),
+        }
     }
 }
 
 /// Lets the other coroutines of the worker run before the caller goes on.
+///
+/// # Panics
+///
+/// Inside of a [`no_park`](crate::no_park).
 // See `switched::Coroutine::resume`.
 #[inline(always)]
 pub fn yield_now() {

@@ -454,6 +454,15 @@ impl TaskPtr {
         self.header().id
     }
 
+    /// Says which coroutine has panicked: the panic's message names the thread, which runs many.
+    #[cold]
+    fn tell_panic(self) {
+        let (id, name, spawned_at) = self.identity();
+        let coroutine = name.map_or_else(|| format!("coroutine {id}"), |name| format!("coroutine '{name}'"));
+        let spawned_at = spawned_at.map_or_else(String::new, |location| format!(", spawned at {location}"));
+        eprintln!("  in {coroutine}{}{spawned_at}", crate::sim::node::place_of(id).unwrap_or_default());
+    }
+
     /// Whether the name was given, and where the task is parked: for messages.
     pub(crate) fn describe(self) -> String {
         let header = self.header();
@@ -661,9 +670,9 @@ impl TaskPtr {
         if payload.is::<ShutdownUnwind>() {
             return JoinError::Cancelled;
         }
-        crate::sim::node::on_panic(self);
+        self.tell_panic();
         trace::panicked(payload.get());
-        JoinError::panicked(payload.into_inner())
+        JoinError::panicked_in(self.header().name(), payload.into_inner())
     }
 
     /// Publishes an error for a task that never ran.

@@ -52,8 +52,16 @@ fn a_panic_tells_coroutine_node_time_and_seed() {
     let stderr = stderr(&output);
     assert!(!output.status.success(), "{stderr}");
     assert!(stderr.contains("deliberate\n"), "{stderr}");
-    assert!(stderr.contains("in coroutine 'echo' on node 'server', at 3605.000000000s of simulated time\n"), "{stderr}");
-    assert!(stderr.contains("in coroutine 'main', at 3607.000000000s of simulated time\n"), "{stderr}");
+    assert!(
+        stderr.contains(
+            "in coroutine 'echo' on node 'server', at 3605.000000000s of simulated time, spawned at runtime/tests/simulation.rs:"
+        ),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("in coroutine 'main', at 3607.000000000s of simulated time, spawned at runtime/tests/simulation.rs:"),
+        "{stderr}"
+    );
     assert!(stderr.contains("simulation with seed 41: its program panicked\n"), "{stderr}");
 }
 

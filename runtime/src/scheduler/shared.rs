@@ -172,6 +172,20 @@ impl Drop for WorkerShared {
     }
 }
 
+/// There is no worker of that number.
+pub(crate) struct NoWorker {
+    worker: usize,
+    workers: usize,
+}
+
+impl NoWorker {
+    #[cold]
+    #[track_caller]
+    pub(crate) fn refuse(self) -> ! {
+        panic!("no worker {}: this runtime has {}", self.worker, self.workers);
+    }
+}
+
 /// What the workers of one runtime share.
 pub(crate) struct Shared {
     pub(crate) workers: Vec<Arc<WorkerShared>>,
@@ -261,13 +275,27 @@ impl Shared {
     /// # Panics
     ///
     /// If there is no such worker.
+    #[track_caller]
     pub(crate) fn spawn_on<F, T>(self: &Arc<Self>, worker: usize, f: F, attributes: Attributes) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        match self.try_spawn_on(worker, f, attributes) {
+            Ok(handle) => handle,
+            Err(missing) => missing.refuse(),
+        }
+    }
+
+    /// Spawns a coroutine on one worker, if there is that worker. Apart, so that a panic can name the caller's line, which it cannot from
+    /// inside of a closure.
+    pub(crate) fn try_spawn_on<F, T>(self: &Arc<Self>, worker: usize, f: F, attributes: Attributes) -> Result<JoinHandle<T>, NoWorker>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
         let Some(home) = self.workers.get(worker) else {
-            panic!("no worker {worker}: this runtime has {}", self.workers.len());
+            return Err(NoWorker { worker, workers: self.workers.len() });
         };
         let id = current::with(|local| match local.filter(|local| Arc::ptr_eq(&local.shared, self)) {
             Some(local) => local.next_id(),
@@ -282,7 +310,7 @@ impl Shared {
             // The worker may have looked for the last time already.
             home.refuse_unstarted();
         }
-        handle
+        Ok(handle)
     }
 
     /// Tells of a spawn, if anybody wants to hear of it.

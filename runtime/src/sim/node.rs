@@ -111,12 +111,11 @@ pub(crate) fn on_end(coroutine: u64) {
     with(|nodes| nodes.coroutines.remove(&coroutine));
 }
 
-/// A coroutine has panicked. The panic's message names the thread, which here says nothing.
-pub(crate) fn on_panic(task: TaskPtr) {
-    if Network::current().is_some() {
-        let node = name_of(task.id()).map_or(String::new(), |name| format!(" on node '{name}'"));
-        eprintln!("  in {}{node}, at {:?} of simulated time", task.describe(), Instant::now());
-    }
+/// In a simulation, for messages: on which node a coroutine is, and when.
+pub(crate) fn place_of(coroutine: u64) -> Option<String> {
+    Network::current()?;
+    let node = name_of(coroutine).map_or_else(String::new, |name| format!(" on node '{name}'"));
+    Some(format!("{node}, at {:?} of simulated time", Instant::now()))
 }
 
 /// Whether a coroutine must not start, because its node has crashed.

@@ -21,11 +21,21 @@ pub enum JoinError {
 /// What a coroutine panicked with.
 ///
 /// A payload need not be `Sync` but an error should be, to go wherever errors go with `?`. So there is a lock around it.
-pub struct PanicPayload(Box<Mutex<Box<dyn Any + Send + 'static>>>);
+pub struct PanicPayload(Box<Panicked>);
+
+struct Panicked {
+    coroutine: Option<Box<str>>,
+    payload: Mutex<Box<dyn Any + Send + 'static>>,
+}
 
 impl JoinError {
     pub(crate) fn panicked(payload: Box<dyn Any + Send + 'static>) -> Self {
-        Self::Panicked(PanicPayload(Box::new(Mutex::new(payload))))
+        Self::panicked_in(None, payload)
+    }
+
+    /// A panic of the coroutine of that name.
+    pub(crate) fn panicked_in(coroutine: Option<&str>, payload: Box<dyn Any + Send + 'static>) -> Self {
+        Self::Panicked(PanicPayload(Box::new(Panicked { coroutine: coroutine.map(Box::from), payload: Mutex::new(payload) })))
     }
 
     /// Whether the coroutine panicked.
@@ -54,13 +64,19 @@ impl PanicPayload {
     /// The payload, for `std::panic::resume_unwind`.
     #[must_use]
     pub fn into_inner(self) -> Box<dyn Any + Send + 'static> {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.0.payload.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name of the coroutine that panicked, if it has one.
+    #[must_use]
+    pub fn coroutine(&self) -> Option<&str> {
+        self.0.coroutine.as_deref()
     }
 
     /// What was panicked with, if it is text, as that of `panic!` is.
     #[must_use]
     pub fn message(&self) -> Option<String> {
-        panic_message(&**self.0.lock().unwrap_or_else(PoisonError::into_inner)).map(str::to_owned)
+        panic_message(&**self.0.payload.lock().unwrap_or_else(PoisonError::into_inner)).map(str::to_owned)
     }
 }
 
@@ -84,10 +100,13 @@ impl fmt::Debug for JoinError {
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Panicked(payload) => match payload.message() {
-                Some(message) => write!(f, "the coroutine panicked: {message}"),
-                None => f.write_str("the coroutine panicked"),
-            },
+            Self::Panicked(payload) => {
+                match payload.coroutine() {
+                    Some(name) => write!(f, "the coroutine '{name}' panicked")?,
+                    None => f.write_str("the coroutine panicked")?,
+                }
+                payload.message().map_or(Ok(()), |message| write!(f, ": {message}"))
+            }
             Self::Cancelled => f.write_str("the coroutine, or its join, was cancelled"),
             Self::NoStack(error) => write!(f, "no stack for the coroutine: {error}"),
         }
