@@ -27,21 +27,30 @@ pub(crate) use imp::MutexGuard;
 
 use std::time::Duration;
 
+/// A constructor for statics, which cannot be one in the models: loom's types have none.
+macro_rules! const_unless_loom {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) -> Self $body:block) => {
+        $(#[$attribute])*
+        #[cfg(not(loom))]
+        $visibility const fn $name($($argument: $type),*) -> Self $body
+
+        $(#[$attribute])*
+        #[cfg(loom)]
+        $visibility fn $name($($argument: $type),*) -> Self $body
+    };
+}
+pub(crate) use const_unless_loom;
+
 /// A mutual exclusion lock of the operating system, for critical sections of a few instructions that never park.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(imp::Mutex<T>);
 
 impl<T> Mutex<T> {
-    /// Makes an unlocked mutex.
-    #[cfg(not(loom))]
-    pub(crate) const fn new(value: T) -> Self {
-        Self(imp::Mutex::new(value))
-    }
-
-    /// Makes an unlocked mutex.
-    #[cfg(loom)]
-    pub(crate) fn new(value: T) -> Self {
-        Self(imp::Mutex::new(value))
+    const_unless_loom! {
+        /// Makes an unlocked mutex.
+        pub(crate) fn new(value: T) -> Self {
+            Self(imp::Mutex::new(value))
+        }
     }
 
     /// Locks, whatever happened to an earlier holder.

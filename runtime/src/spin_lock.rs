@@ -8,9 +8,9 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::primitive::UnsafeCell;
 #[cfg(loom)]
 use crate::primitive::{Mutex, MutexGuard};
+use crate::primitive::{UnsafeCell, const_unless_loom};
 
 /// A spinning lock around `T`.
 ///
@@ -30,13 +30,15 @@ unsafe impl<T: Send> Send for SpinLock<T> {}
 unsafe impl<T: Send> Sync for SpinLock<T> {}
 
 impl<T> SpinLock<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Self {
-            #[cfg(not(loom))]
-            exclusion: spin::Exclusion::new(),
-            #[cfg(loom)]
-            exclusion: Mutex::new(()),
-            value: UnsafeCell::new(value),
+    const_unless_loom! {
+        pub(crate) fn new(value: T) -> Self {
+            Self {
+                #[cfg(not(loom))]
+                exclusion: spin::Exclusion::new(),
+                #[cfg(loom)]
+                exclusion: Mutex::new(()),
+                value: UnsafeCell::new(value),
+            }
         }
     }
 
@@ -107,7 +109,7 @@ impl<T> Drop for SpinGuard<'_, T> {
 mod spin {
     use crate::primitive::{
         atomic::{AtomicBool, Ordering},
-        spin_loop,
+        const_unless_loom, spin_loop,
     };
 
     /// Rounds of waiting in the processor before a contender yields its time slice: 2^6 pauses are about 2 us, well above
@@ -120,8 +122,10 @@ mod spin {
     }
 
     impl Exclusion {
-        pub(super) fn new() -> Self {
-            Self { locked: AtomicBool::new(false) }
+        const_unless_loom! {
+            pub(super) fn new() -> Self {
+                Self { locked: AtomicBool::new(false) }
+            }
         }
 
         #[inline]

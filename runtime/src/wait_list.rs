@@ -247,7 +247,7 @@ pub(crate) struct WaitList<P> {
 unsafe impl<P: Send> Send for WaitList<P> {}
 
 impl<P> WaitList<P> {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { head: None, tail: None, next_ticket: 0 }
     }
 

@@ -121,7 +121,7 @@ impl From<RecvError> for RecvTimeoutError {
 
 const DISCONNECTED_RECEIVERS: &str = "all receivers of the channel are gone";
 const DISCONNECTED_SENDERS: &str = "the channel is empty and all its senders are gone";
-const CANCELLED: &str = "the coroutine was cancelled while it waited for the channel";
+const CANCELLED: &str = "the caller was cancelled while it waited for the channel";
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

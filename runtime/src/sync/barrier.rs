@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 
 use super::{Cancelled, WaitError};
 use crate::{
+    primitive::const_unless_loom,
     spin_lock::SpinLock,
     time::Instant,
     wait_list::{self, Limit, Outcome, Source, WaitList},
@@ -55,10 +56,12 @@ impl BarrierWaitResult {
 }
 
 impl Barrier {
-    /// A barrier for `needed` who wait. Zero is as one: nobody is waited for.
-    #[must_use]
-    pub fn new(needed: usize) -> Self {
-        Self { needed, state: SpinLock::new(State { come: 0, generation: 0, waiters: WaitList::new() }) }
+    const_unless_loom! {
+        /// A barrier for `needed` who wait. Zero is as one: nobody is waited for.
+        #[must_use]
+        pub fn new(needed: usize) -> Self {
+            Self { needed, state: SpinLock::new(State { come: 0, generation: 0, waiters: WaitList::new() }) }
+        }
     }
 
     /// Waits until as many have come as the barrier is for; then it is ready for the next generation.

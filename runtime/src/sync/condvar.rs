@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 
 use super::{Cancelled, MutexGuard};
 use crate::{
+    primitive::const_unless_loom,
     spin_lock::SpinLock,
     time::Instant,
     wait_list::{self, Limit, Outcome, Source, WaitList},
@@ -46,10 +47,12 @@ impl WaitTimeoutResult {
 }
 
 impl Condvar {
-    /// Makes a condition variable that nobody waits for.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { waiters: SpinLock::new(WaitList::new()) }
+    const_unless_loom! {
+        /// Makes a condition variable that nobody waits for.
+        #[must_use]
+        pub fn new() -> Self {
+            Self { waiters: SpinLock::new(WaitList::new()) }
+        }
     }
 
     /// Unlocks the mutex, waits for a notification, and locks it again.

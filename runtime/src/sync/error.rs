@@ -2,8 +2,8 @@
 
 use std::{error::Error, fmt};
 
-/// The calling coroutine was cancelled while it waited, by the runtime's shutdown for example. Carries what the caller had given up for the
-/// wait, if anything: a [`Condvar`](super::Condvar) gives the mutex's guard back, as std's `PoisonError` does.
+/// The calling coroutine, or thread, was cancelled while it waited, by the runtime's shutdown for example. Carries what the caller had given
+/// up for the wait, if anything: a [`Condvar`](super::Condvar) gives the mutex's guard back, as std's `PoisonError` does.
 ///
 /// A call of I/O that was cancelled has it inside of its `io::Error`, as `error.get_ref()`. Converted into an `io::Error` it is the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl<G> fmt::Display for Cancelled<G> {
 
 impl<G> Error for Cancelled<G> {}
 
-const CANCELLED: &str = "the coroutine was cancelled while it waited";
+const CANCELLED: &str = "the caller was cancelled while it waited";
 
 /// Why a wait with a deadline failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! Locks and signals that park the waiting coroutine and never block its worker. All work from coroutines and from plain
 //! threads, in any mix.
 //!
-//! Names are std's where std has the thing. Two differences: nothing is poisoned by a panic, since a panic in a coroutine is
-//! that coroutine's join error and not the process's; and waits can be cancelled when the runtime shuts down, which is an
-//! error of its own kind. Only locks ([`Mutex::lock`], [`RwLock::read`],
-//! [`RwLock::write`]) are not cancelled: a critical section ends by itself, and its callers have nothing better to do.
+//! Names are std's where std has the thing. Three differences: nothing is poisoned by a panic, since a panic in a coroutine is
+//! that coroutine's join error and not the process's, so that [`Mutex::try_lock`] and its like give an `Option`; a lock has forms with a time
+//! limit; and waits can be cancelled, as when the runtime shuts down, which is an error of its own kind. Only locks
+//! ([`Mutex::lock`], [`RwLock::read`], [`RwLock::write`]) are not cancelled: a critical section ends by itself, and its callers have nothing better to do.
 //!
 //! Owns what these types share: how the outcome of a wait reads to its caller.
 

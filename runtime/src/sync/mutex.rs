@@ -24,6 +24,7 @@ use crate::{
     primitive::{
         UnsafeCell,
         atomic::{AtomicU32, Ordering},
+        const_unless_loom,
     },
     spin_lock::SpinLock,
     time::Instant,
@@ -63,9 +64,11 @@ pub struct MutexGuard<'a, T: ?Sized> {
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T> Mutex<T> {
-    /// Makes an unlocked mutex.
-    pub fn new(value: T) -> Self {
-        Self { raw: RawMutex::new(), value: UnsafeCell::new(value) }
+    const_unless_loom! {
+        /// Makes an unlocked mutex.
+        pub fn new(value: T) -> Self {
+            Self { raw: RawMutex::new(), value: UnsafeCell::new(value) }
+        }
     }
 
     /// The value, without locking: nobody else can have it.
@@ -228,8 +231,10 @@ enum Turn {
 }
 
 impl RawMutex {
-    fn new() -> Self {
-        Self { word: AtomicU32::new(FREE), waiters: SpinLock::new(WaitList::new()) }
+    const_unless_loom! {
+        fn new() -> Self {
+            Self { word: AtomicU32::new(FREE), waiters: SpinLock::new(WaitList::new()) }
+        }
     }
 
     #[inline]

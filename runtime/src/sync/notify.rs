@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 
 use super::{Cancelled, WaitError, waited, waited_for_ever};
 use crate::{
+    primitive::const_unless_loom,
     spin_lock::SpinLock,
     time::Instant,
     wait_list::{self, Limit, Source, WaitList},
@@ -35,10 +36,12 @@ pub(crate) struct State {
 }
 
 impl Notify {
-    /// Makes a signal that has not been given.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { state: SpinLock::new(State { permit: false, waiters: WaitList::new() }) }
+    const_unless_loom! {
+        /// Makes a signal that has not been given.
+        #[must_use]
+        pub fn new() -> Self {
+            Self { state: SpinLock::new(State { permit: false, waiters: WaitList::new() }) }
+        }
     }
 
     /// Wakes the one who has waited longest, or lets the next one pass.

@@ -27,6 +27,7 @@ use crate::{
     primitive::{
         UnsafeCell,
         atomic::{AtomicUsize, Ordering},
+        const_unless_loom,
     },
     spin_lock::{SpinGuard, SpinLock},
     time::Instant,
@@ -82,9 +83,11 @@ unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
 unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
 
 impl<T> RwLock<T> {
-    /// Makes a lock that nobody holds.
-    pub fn new(value: T) -> Self {
-        Self { raw: RawRwLock::new(), value: UnsafeCell::new(value) }
+    const_unless_loom! {
+        /// Makes a lock that nobody holds.
+        pub fn new(value: T) -> Self {
+            Self { raw: RawRwLock::new(), value: UnsafeCell::new(value) }
+        }
     }
 
     /// The value, without locking: nobody else can have it.
@@ -338,8 +341,10 @@ struct RawRwLock {
 }
 
 impl RawRwLock {
-    fn new() -> Self {
-        Self { word: AtomicUsize::new(0), waiters: SpinLock::new(WaitList::new()) }
+    const_unless_loom! {
+        fn new() -> Self {
+            Self { word: AtomicUsize::new(0), waiters: SpinLock::new(WaitList::new()) }
+        }
     }
 
     #[inline]

@@ -9,6 +9,7 @@ use std::{fmt, time::Duration};
 use super::{Cancelled, WaitError, waited, waited_for_ever};
 use crate::{
     lent_waiter::Woken,
+    primitive::const_unless_loom,
     spin_lock::{SpinGuard, SpinLock},
     time::Instant,
     wait_list::{self, Limit, Outcome, Source, WaitList},
@@ -37,10 +38,12 @@ pub(crate) struct State {
 }
 
 impl Semaphore {
-    /// Makes a semaphore with that many permits.
-    #[must_use]
-    pub fn new(permits: usize) -> Self {
-        Self { state: SpinLock::new(State { permits, waiters: WaitList::new() }) }
+    const_unless_loom! {
+        /// Makes a semaphore with that many permits.
+        #[must_use]
+        pub fn new(permits: usize) -> Self {
+            Self { state: SpinLock::new(State { permits, waiters: WaitList::new() }) }
+        }
     }
 
     /// Takes `permits` at once, waiting in line for them.

@@ -47,6 +47,29 @@ fn mutex_excludes_under_contention() {
 }
 
 #[test]
+fn locks_and_signals_may_be_static() {
+    static COUNT: Mutex<u32> = Mutex::new(0);
+    static NAMES: RwLock<Vec<&str>> = RwLock::new(Vec::new());
+    static CHANGED: Condvar = Condvar::new();
+    static PERMITS: Semaphore = Semaphore::new(2);
+    static NOTIFY: Notify = Notify::new();
+    static BARRIER: Barrier = Barrier::new(1);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            *COUNT.lock() += 1;
+            CHANGED.notify_all();
+        });
+        drop(CHANGED.wait_while(COUNT.lock(), |count| *count == 0).expect("nobody cancels"));
+    });
+    NAMES.write().push("static");
+    NOTIFY.notify_one();
+    NOTIFY.wait().expect("nobody cancels");
+    PERMITS.acquire(2).expect("nobody cancels");
+    assert!(BARRIER.wait().expect("nobody cancels").is_leader());
+    assert_eq!((*COUNT.lock(), NAMES.read().len(), PERMITS.available()), (1, 1, 0));
+}
+
+#[test]
 fn mutex_deadlines_and_try() {
     let mutex = Mutex::new(1);
     let guard = mutex.lock();
@@ -208,7 +231,7 @@ fn semaphore_serves_in_order_and_a_leaver_makes_way() {
 #[test]
 fn cancelled_gives_back_and_explains() {
     assert_eq!(Cancelled::new(7).into_inner(), 7);
-    assert_eq!(Cancelled::new(()).to_string(), "the coroutine was cancelled while it waited");
+    assert_eq!(Cancelled::new(()).to_string(), "the caller was cancelled while it waited");
     assert_eq!(waited_for_ever(waited(Outcome::Cancelled)), Err(Cancelled::new(())));
     assert_eq!(waited(Outcome::TimedOut), Err(WaitError::Timeout));
 }
