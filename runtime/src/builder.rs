@@ -29,6 +29,8 @@ use crate::watchdog::{DEFAULT_HOLD, Watch, Watchdog};
 
 /// Bytes that a coroutine can use of its stack by default: a slot of 128 KiB less its guard of 32 KiB.
 pub(crate) const DEFAULT_STACK_SIZE: usize = SLOT_SIZE - GUARD_SIZE;
+/// That of a thread of std's, whatever `RUST_MIN_STACK` says.
+const DEFAULT_WORKER_STACK_SIZE: usize = 2 << 20;
 /// A million stacks are 128 GiB of address space, of 128 TiB, and cost nothing until they are touched.
 const DEFAULT_MAX_COROUTINES: usize = 1 << 20;
 /// Long enough that faulting the pages in again, at 2 us each, does not matter to whoever was parked.
@@ -63,7 +65,7 @@ where
 
 /// Workers, their coroutines and their sockets.
 ///
-/// Dropping it shuts it down: blocking calls return errors, then what still runs is unwound; see
+/// Dropping it shuts it down with a grace of 200 ms: blocking calls return errors, then what still runs is unwound; see
 /// [`shutdown`](Self::shutdown).
 ///
 /// ```
@@ -134,6 +136,12 @@ impl Runtime {
     /// that do not end even so are leaked, and named in the report; in a program built with `panic = "abort"` nothing can be unwound, and
     /// all of them are. [Blocking jobs](crate::unblock) have `grace` to end, too; none is
     /// stopped, and those that still run are named.
+    ///
+    /// The grace is the time that coroutines have to end by themselves, not that of the whole call. Unwinding goes on beyond it for as long as
+    /// in each second some coroutine ends, and workers have another second to stop: who swallows the unwinding, or never
+    /// parks, makes the call last some 2 s longer.
+    ///
+    /// Call it, and drop the runtime, outside of it: a worker that waits for its own end is reported as stuck.
     pub fn shutdown(mut self, grace: Duration) -> ShutdownReport {
         self.end(grace)
     }
@@ -264,6 +272,7 @@ impl fmt::Debug for Handle {
 pub struct RuntimeBuilder {
     workers: Option<usize>,
     stack_size: usize,
+    worker_stack_size: usize,
     max_coroutines: usize,
     name: String,
     seed: Option<u64>,
@@ -292,6 +301,7 @@ impl Default for RuntimeBuilder {
         Self {
             workers: None,
             stack_size: DEFAULT_STACK_SIZE,
+            worker_stack_size: DEFAULT_WORKER_STACK_SIZE,
             max_coroutines: DEFAULT_MAX_COROUTINES,
             name: "weald".to_owned(),
             seed: None,
@@ -321,13 +331,32 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Coroutines that can have started and not ended at once. Default: 1,048,576. It costs address space only.
-    pub fn max_coroutines(mut self, count: usize) -> Self {
-        self.max_coroutines = count;
+    /// Bytes of a worker's own stack, on which hooks and [`on_worker_stack`](crate::on_worker_stack) run. Default: 2 MiB.
+    ///
+    /// ```
+    /// let runtime = weald_runtime::Runtime::builder().workers(1).worker_stack_size(16 << 20).build()?;
+    /// let zeros = runtime.run(|| {
+    ///     weald_runtime::on_worker_stack(|| std::hint::black_box([0_u8; 4 << 20]).iter().filter(|&&octet| octet == 0).count())
+    /// });
+    /// assert_eq!(zeros, 4 << 20);
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    pub fn worker_stack_size(mut self, bytes: usize) -> Self {
+        self.worker_stack_size = bytes;
         self
     }
 
-    /// Names the worker threads: `name-0`, `name-1`, ... Default: `weald`.
+    /// Coroutines that can have started and not ended at once, at least one. Default: 1,048,576. It costs address space only.
+    ///
+    /// Where the system bounds that (`ulimit -v`), or stacks of that size do not fit into it, there are fewer; the error of a spawn that finds
+    /// none says how many.
+    pub fn max_coroutines(mut self, count: usize) -> Self {
+        self.max_coroutines = count.max(1);
+        self
+    }
+
+    /// Names the worker threads: `name-0`, `name-1`, ... Default: `weald`. Linux shows 15 octets of a thread's name, so that `top` and `perf`
+    /// tell the workers of a long name apart no more.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -496,7 +525,7 @@ impl RuntimeBuilder {
             let shared = Arc::clone(&shared);
             let name = format!("{}-{index}", self.name);
             let probed = self.watch.hold.is_some();
-            let thread = thread::Builder::new().name(name).spawn(move || {
+            let thread = thread::Builder::new().name(name).stack_size(self.worker_stack_size).spawn(move || {
                 if let Some((number, confined)) = processor {
                     // Not received by a builder that has failed already.
                     let _ = confined.send((index, number, Processors::only(number).confine()));

@@ -138,6 +138,22 @@ fn cancelled() -> io::Error {
     io::Error::other(Cancelled::new(()))
 }
 
-fn is_cancelled(error: &io::Error) -> bool {
+/// Whether a call ended because the caller was cancelled: the error holds a [`Cancelled`].
+///
+/// ```
+/// use weald_runtime::net::{self, UdpSocket};
+///
+/// weald_runtime::run(|| {
+///     let receiving = weald_runtime::spawn(|| {
+///         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+///         socket.recv_from(&mut [0; 1500]).unwrap_err()
+///     });
+///     receiving.cancel();
+///     let error = receiving.join().expect("no panic");
+///     assert!(net::is_cancelled(&error), "{error}");
+/// });
+/// ```
+#[must_use]
+pub fn is_cancelled(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Cancelled>())
 }
