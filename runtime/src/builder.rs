@@ -496,12 +496,16 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     ///
-    /// What the system says when it refuses address space, descriptors or threads, or a worker its
-    /// [processor](Self::pin_workers).
+    /// What the system says when it refuses address space, descriptors (three a worker) or threads, or a worker its
+    /// [processor](Self::pin_workers); and a [name](Self::name) with a NUL in it.
     pub fn build(self) -> io::Result<Runtime> {
         let count = self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
         let seed = self.seed.unwrap_or_else(|| fastrand::Rng::new().u64(..));
-        let reactors = (0..count).map(|_| Reactor::new()).collect::<io::Result<Vec<_>>>()?;
+        if self.name.contains('\0') {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name of a runtime cannot have a NUL in it"));
+        }
+        let reactor = |worker| Reactor::new().map_err(|error| for_worker(worker, count, "descriptors", &error));
+        let reactors = (0..count).map(reactor).collect::<io::Result<Vec<_>>>()?;
         let workers = reactors
             .iter()
             .enumerate()
@@ -551,7 +555,7 @@ impl RuntimeBuilder {
                 }
             });
             // A runtime of which some workers are missing is shut down by its drop.
-            runtime.threads.push(thread?);
+            runtime.threads.push(thread.map_err(|error| for_worker(index, count, "a thread", &error))?);
         }
         drop(confined);
         for (worker, processor, confined) in confinements {
@@ -561,6 +565,11 @@ impl RuntimeBuilder {
         runtime.watchdog = Watchdog::start(&self.name, &shared, self.watch)?;
         Ok(runtime)
     }
+}
+
+/// What the system refuses to one of the workers, after as many as its number.
+fn for_worker(worker: usize, workers: usize, what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot get {what} for worker {worker} of {workers}: {error}"))
 }
 
 fn call(hook: Option<WorkerHook>, worker: usize) {

@@ -48,6 +48,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Dump {
+    /// The runtime has ended: its workers have nothing to answer any more.
+    pub ended: bool,
     /// One for each worker, in their order.
     pub workers: Vec<WorkerDump>,
     /// Coroutines that no worker has taken yet: they were spawned, and are counted only.
@@ -212,7 +214,8 @@ fn take(shared: &Arc<Shared>) -> Dump {
         Some(local.worker.index)
     });
     // A stopped runtime has no worker that could answer.
-    if shared.phase() != Phase::Stopped {
+    let ended = shared.phase() == Phase::Stopped;
+    if !ended {
         for worker in shared.workers.iter().filter(|worker| Some(worker.index) != own) {
             let request = Arc::clone(&request);
             worker.command(Command::Inspect(number, Box::new(move |local| request.answer(local))));
@@ -224,6 +227,7 @@ fn take(shared: &Arc<Shared>) -> Dump {
         silent.withdraw(number);
     }
     let mut dump = Dump::merge(sections, shared.spawns.len());
+    dump.ended = ended;
     if let Some(pool) = &shared.blocking {
         dump.add_jobs(pool);
     }
@@ -438,7 +442,7 @@ impl Dump {
         groups.sort_by_key(|group| std::cmp::Reverse(group.count));
         let mut coroutines = individuals.concat();
         coroutines.sort_by_key(|coroutine| (coroutine.state, coroutine.id));
-        Self { workers, not_taken, groups, coroutines, jobs: Vec::new() }
+        Self { workers, not_taken, groups, coroutines, jobs: Vec::new(), ended: false }
     }
 
     /// How many coroutines there are, less those of workers that did not answer.
@@ -450,6 +454,14 @@ impl Dump {
 
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.ended {
+            writeln!(f, "the runtime has ended")?;
+            let held = self.workers.iter().filter_map(|worker| Some((worker.index, worker.held_by.as_ref()?)));
+            for (worker, held_by) in held {
+                write!(f, "worker {worker} has not\n{held_by}")?;
+            }
+            return Ok(());
+        }
         writeln!(f, "{} coroutines on {} workers", self.count(), self.workers.len())?;
         for worker in self.workers.iter().filter(|worker| !worker.answered) {
             writeln!(f, "worker {} did not answer, and its coroutines are missing", worker.index)?;

@@ -123,3 +123,10 @@ fn a_hook_that_panics_ends_the_process() {
         assert!(stderr.contains("deliberate") && stderr.contains("worker 0"), "{which}: {stderr}");
     }
 }
+
+#[test]
+fn what_cannot_be_built_says_why() {
+    let error = Runtime::builder().name("a\0b").build().expect_err("no thread has such a name");
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("NUL"), "{error}");
+}

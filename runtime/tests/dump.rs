@@ -274,3 +274,14 @@ fn a_runtime_that_was_shut_down_has_nothing_to_say() {
     assert_eq!(handle.dump().count(), 0);
     assert!(start.elapsed() < PATIENCE);
 }
+
+#[test]
+fn a_runtime_that_has_ended_is_said_to_have() {
+    let runtime = Runtime::builder().workers(1).build().expect("a runtime");
+    let handle = runtime.handle();
+    assert!(!handle.dump().ended);
+    drop(runtime);
+    let dump = handle.dump();
+    assert!(dump.ended);
+    assert_eq!(dump.to_string(), "the runtime has ended\n");
+}
