@@ -205,7 +205,11 @@ impl<F: FnOnce() -> T, T> Task<F, T> {
 
     unsafe fn drop_stage(header: NonNull<Header>) {
         // SAFETY: the vtable's contract.
-        drop(unsafe { Self::replace(header, Stage::Empty) });
+        let stage = unsafe { Self::replace(header, Stage::Empty) };
+        if let Stage::Finished(Err(JoinError::Panicked(payload))) = &stage {
+            crate::sim::node::on_lost_panic(TaskPtr(header), payload);
+        }
+        drop(stage);
     }
 
     unsafe fn free(header: NonNull<Header>) {

@@ -43,8 +43,8 @@ const PASSES_AN_INSTANT: u32 = 10_000;
 const GRACE: Duration = Duration::from_secs(1);
 /// Two, so that what crosses workers does so in every simulation.
 const DEFAULT_WORKERS: usize = 2;
-/// Stacks reserved for one simulation; a thousand simulations one after the other should not cost page tables.
-const MAX_COROUTINES: usize = 1 << 17;
+/// Stacks reserved for one simulation by default; a thousand simulations one after the other should not cost page tables.
+const DEFAULT_MAX_COROUTINES: usize = 1 << 17;
 
 /// Runs `f` in a simulation with the default configuration, and returns its result.
 ///
@@ -100,13 +100,20 @@ pub struct Simulation {
     seed: u64,
     workers: usize,
     stack_size: usize,
+    max_coroutines: usize,
     network: NetworkConfig,
 }
 
 impl Simulation {
     /// Two workers and the default network.
     pub fn new(seed: u64) -> Self {
-        Self { seed, workers: DEFAULT_WORKERS, stack_size: DEFAULT_STACK_SIZE, network: NetworkConfig::default() }
+        Self {
+            seed,
+            workers: DEFAULT_WORKERS,
+            stack_size: DEFAULT_STACK_SIZE,
+            max_coroutines: DEFAULT_MAX_COROUTINES,
+            network: NetworkConfig::default(),
+        }
     }
 
     /// Virtual workers, at least one. They run in turn on the calling thread.
@@ -121,6 +128,12 @@ impl Simulation {
         self
     }
 
+    /// Coroutines that can have started and not ended at once, at least one. Default: 131,072.
+    pub fn max_coroutines(mut self, count: usize) -> Self {
+        self.max_coroutines = count.max(1);
+        self
+    }
+
     /// What the network does to datagrams.
     pub fn network(mut self, network: NetworkConfig) -> Self {
         self.network = network;
@@ -131,8 +144,9 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// With `f`'s panic (its seed is printed); when every coroutine is parked and nothing can wake one; when one does not end at the end; inside of
-    /// a runtime; and if the system refuses memory. The message carries the seed where the simulation found the fault.
+    /// With `f`'s panic (its seed is printed); when every coroutine is parked and nothing can wake one; when one does not end at the end;
+    /// when one panicked that nobody joined; inside of a runtime; with a link that has a probability outside of 0 to 1 or a rate of zero;
+    /// and if the system refuses memory. The message carries the seed where the simulation found the fault.
     #[track_caller]
     pub fn run<F, T>(self, f: F) -> T
     where
@@ -140,6 +154,7 @@ impl Simulation {
     {
         assert!(current::place() == Place::Thread, "a simulation is a runtime of its own: run it outside of one");
         assert!(Network::current().is_none(), "this thread runs a simulation already");
+        self.network.link.check();
         let seed = self.seed;
         let spawned_at = Location::caller();
         let driver = match Driver::new(&self) {
@@ -202,7 +217,7 @@ impl Driver {
         let thread = std::thread::current().id();
         let count = simulation.workers;
         let shared_workers = (0..count).map(|index| Arc::new(WorkerShared::new(index, None, Some(thread)))).collect();
-        let arena = Arc::new(Arena::new(simulation.stack_size, MAX_COROUTINES)?);
+        let arena = Arc::new(Arena::new(simulation.stack_size, simulation.max_coroutines)?);
         let (spawns, own) = spawn_queue::new(count);
         let shared = Arc::new(Shared::new(shared_workers, spawns, arena, None, false));
         let seed = |number| worker_seed(simulation.seed, number);
@@ -241,7 +256,8 @@ impl Driver {
         shared.spawns.clear();
         self.network.forget_events();
         let report = shared.exits.report(shared.workers.len());
-        fault.or_else(|| (!report.is_clean()).then(|| report.to_string()))
+        let fault = fault.or_else(|| (!report.is_clean()).then(|| report.to_string()));
+        fault.or_else(|| self.network.nodes.lock().take_lost_panic())
     }
 
     fn drive(&mut self, end: Option<Instant>, done: &dyn Fn() -> bool) -> Driven {

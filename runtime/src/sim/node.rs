@@ -19,7 +19,7 @@ use super::network::{HostId, Network};
 use crate::hook::HookId;
 use crate::primitive::Mutex;
 use crate::scheduler::current::{self, Place};
-use crate::task::{JoinHandle, TaskPtr};
+use crate::task::{JoinHandle, PanicPayload, TaskPtr};
 use crate::time::Instant;
 use crate::{spawn, yield_now};
 
@@ -48,6 +48,8 @@ pub(super) struct Nodes {
     acting: Option<LifeId>,
     /// Lives that have ended since the driver looked.
     ended: Vec<LifeId>,
+    /// The first panic that nobody asks for, of which the simulation's end tells.
+    lost_panic: Option<String>,
 }
 
 /// Lends the nodes of the simulation that the thread runs, if it does.
@@ -69,6 +71,10 @@ impl Nodes {
         let id = LifeId(self.next);
         self.lives.insert(id, Life { name, host, over: false });
         id
+    }
+
+    pub(super) fn take_lost_panic(&mut self) -> Option<String> {
+        self.lost_panic.take()
     }
 
     /// The hosts of that name.
@@ -116,6 +122,16 @@ pub(crate) fn place_of(coroutine: u64) -> Option<String> {
     Network::current()?;
     let node = name_of(coroutine).map_or_else(String::new, |name| format!(" on node '{name}'"));
     Some(format!("{node}, at {:?} of simulated time", Instant::now()))
+}
+
+/// The panic of a coroutine is dropped with its result, which nobody has joined.
+pub(crate) fn on_lost_panic(task: TaskPtr, payload: &PanicPayload) {
+    with(|nodes| {
+        nodes.lost_panic.get_or_insert_with(|| {
+            let message = payload.message().map_or_else(String::new, |message| format!(": {message}"));
+            format!("{} panicked, and nobody joined it{message}", task.describe())
+        });
+    });
 }
 
 /// Whether a coroutine must not start, because its node has crashed.

@@ -259,3 +259,48 @@ fn the_seed_decides_who_of_one_worker_runs() {
     assert!(orders.len() >= if seeds == 10 { 3 } else { 60 }, "{} orders", orders.len());
     assert_eq!(turns(7), turns(7));
 }
+
+#[test]
+fn a_panic_that_nobody_joins_fails_the_simulation() {
+    let lost = |joined: bool| {
+        std::panic::catch_unwind(move || {
+            run(6, || {
+                let kid = Builder::new().name("kid").spawn(|| panic!("oops"));
+                if joined {
+                    assert!(kid.join().map(|never: ()| never).is_err());
+                } else {
+                    drop(kid);
+                    sleep(Duration::from_millis(1));
+                }
+            });
+        })
+    };
+    assert!(lost(true).is_ok());
+    let payload = lost(false).expect_err("it fails");
+    let message = payload.downcast_ref::<String>().expect("text");
+    assert_eq!(message, "simulation with seed 6: coroutine 'kid' panicked, and nobody joined it: oops");
+}
+
+#[test]
+fn a_simulation_has_as_many_coroutines_as_it_is_told() {
+    let started = Simulation::new(1).max_coroutines(2).run(|| {
+        let handles: Vec<_> = (0..3).map(|_| spawn(|| sleep(Duration::from_secs(1)))).collect();
+        handles.into_iter().filter_map(|handle| handle.join().ok()).count()
+    });
+    assert_eq!(started, 1);
+}
+
+#[test]
+fn a_link_without_sense_is_refused() {
+    let refused = |change: fn(&mut LinkConfig)| {
+        let mut link = LinkConfig::default();
+        change(&mut link);
+        let network = NetworkConfig { link, ..NetworkConfig::default() };
+        std::panic::catch_unwind(|| Simulation::new(1).network(network).run(|| ())).is_err()
+    };
+    assert!(refused(|link| link.loss = 7.0));
+    assert!(refused(|link| link.corrupt = f64::NAN));
+    assert!(refused(|link| link.duplicate = -1.0));
+    assert!(refused(|link| link.rate = Some(0)));
+    assert!(!refused(|link| link.loss = 1.0));
+}

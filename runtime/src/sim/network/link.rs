@@ -51,6 +51,31 @@ pub struct LinkConfig {
     pub mtu: Option<usize>,
 }
 
+impl LinkConfig {
+    /// # Panics
+    ///
+    /// If one of the probabilities is none, or the rate lets nothing pass.
+    #[track_caller]
+    pub(in crate::sim) fn check(&self) {
+        let burst = self.burst.map_or([0.0; 3], |burst| [burst.enter, burst.leave, burst.loss]);
+        let [enter, leave, bad] = burst;
+        let probabilities = [
+            ("loss", self.loss),
+            ("reorder", self.reorder),
+            ("duplicate", self.duplicate),
+            ("corrupt", self.corrupt),
+            ("mark", self.mark),
+            ("burst.enter", enter),
+            ("burst.leave", leave),
+            ("burst.loss", bad),
+        ];
+        for (name, probability) in probabilities {
+            assert!((0.0..=1.0).contains(&probability), "the probability {name} of a link is {probability}, not of 0 to 1");
+        }
+        assert!(self.rate != Some(0), "a link's rate of 0 lets nothing pass: use loss, or Network::partition");
+    }
+}
+
 impl Default for LinkConfig {
     fn default() -> LinkConfig {
         LinkConfig {

@@ -194,12 +194,24 @@ impl Network {
     }
 
     /// From now on what goes from one address to the other (this direction only) meets `config`.
+    ///
+    /// # Panics
+    ///
+    /// If one of its probabilities is not of 0 to 1, or its rate is zero.
+    #[track_caller]
     pub fn set_link(&self, from: IpAddr, to: IpAddr, config: LinkConfig) {
+        config.check();
         self.lock().links.entry((from, to)).or_default().config = Some(config);
     }
 
     /// From now on all directions without a configuration of their own meet `config`.
+    ///
+    /// # Panics
+    ///
+    /// As [`set_link`](Self::set_link).
+    #[track_caller]
     pub fn set_default_link(&self, config: LinkConfig) {
+        config.check();
         self.lock().config.link = config;
     }
 
