@@ -170,7 +170,7 @@ pub use self::hook::{Hook, HookHandle, HookId, Progress, RoundContext};
 #[cfg(not(loom))]
 pub use self::local::CoroutineLocal;
 #[cfg(not(loom))]
-pub use self::park::{Coroutine, current, no_park, park, park_timeout, shield};
+pub use self::park::{Coroutine, current, no_park, park, park_timeout, shield, try_park, try_park_timeout};
 #[cfg(not(loom))]
 pub use self::scheduler::shutdown::ShutdownReport;
 #[cfg(not(loom))]

@@ -22,6 +22,8 @@ use crate::primitive::{Arc, Condvar, Mutex, thread_local};
 #[cfg(not(loom))]
 use crate::scheduler::current::{self, Parking, Place};
 #[cfg(not(loom))]
+use crate::sync::Cancelled;
+#[cfg(not(loom))]
 use crate::task::TaskRef;
 #[cfg(not(loom))]
 use crate::task_state::Wake;
@@ -309,6 +311,7 @@ pub fn no_park<R>(f: impl FnOnce() -> R) -> R {
 ///
 /// No other call consumes it, so the condition waited for may be looked at with locks, channels and all else that waits. It
 /// may return without an [`unpark`](Coroutine::unpark) that was meant for it, so call it in a loop around that condition.
+/// Cancellation does not end it ([`try_park`] is for that); the last phase of a shutdown unwinds who is parked.
 ///
 /// ```
 /// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
@@ -347,6 +350,19 @@ fn park_for_permit(deadline: Option<Instant>) {
     while !take_permit() && park_shielded_until(deadline) != Unparked::TimedOut {}
 }
 
+#[cfg(not(loom))]
+#[track_caller]
+fn try_park_for_permit(deadline: Option<Instant>) -> Result<(), Cancelled> {
+    while !take_permit() {
+        match park_until(deadline) {
+            Unparked::Token => {}
+            Unparked::TimedOut => return Ok(()),
+            Unparked::Cancelled => return Err(Cancelled::new(())),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(any(not(loom), test))]
 fn take_permit() -> bool {
     #[cfg(not(loom))]
@@ -357,6 +373,48 @@ fn take_permit() -> bool {
         Place::Thread => {}
     }
     THREAD.with(|thread| thread.parker.take_permit())
+}
+
+/// As [`park`], but ended by cancellation, at once if the caller is cancelled and has no token.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
+/// use weald_runtime::{run, spawn, try_park};
+///
+/// run(|| {
+///     let ready = Arc::new(AtomicBool::new(false));
+///     let seen = Arc::clone(&ready);
+///     let waiting = spawn(move || {
+///         while !seen.load(Ordering::Acquire) {
+///             if try_park().is_err() {
+///                 return "cancelled";
+///             }
+///         }
+///         "ready"
+///     });
+///     waiting.cancel();
+///     assert_eq!(waiting.join().expect("no panic"), "cancelled");
+/// });
+/// ```
+///
+/// # Errors
+///
+/// [`Cancelled`] if the caller is cancelled.
+#[cfg(not(loom))]
+#[track_caller]
+pub fn try_park() -> Result<(), Cancelled> {
+    try_park_for_permit(None)
+}
+
+/// As [`try_park`], but not longer than `timeout`.
+///
+/// # Errors
+///
+/// [`Cancelled`] if the caller is cancelled.
+#[cfg(not(loom))]
+#[track_caller]
+pub fn try_park_timeout(timeout: Duration) -> Result<(), Cancelled> {
+    try_park_for_permit(Some(Instant::now() + timeout))
 }
 
 /// The calling coroutine; outside of a runtime, the calling thread.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::Handle;
 use crate::cancel::CancellationToken;
 use crate::park::{self, Unparked};
 use crate::scheduler::Phase;
@@ -139,7 +140,7 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// Outside of a runtime.
+    /// Outside of a runtime ([`spawn_in`](Self::spawn_in) is for there).
     #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> JoinHandle<T>
     where
@@ -151,6 +152,25 @@ impl Builder {
             Some(handle) => handle,
             None => outside(),
         }
+    }
+
+    /// As [`Handle::spawn`]: from a plain thread, or into a runtime other than the caller's.
+    ///
+    /// ```
+    /// let runtime = weald_runtime::Runtime::builder().workers(1).build()?;
+    /// let child = weald_runtime::Builder::new()
+    ///     .name("parser")
+    ///     .spawn_in(&runtime.handle(), || weald_runtime::current().name().map(str::to_owned));
+    /// assert_eq!(child.join().expect("no panic").as_deref(), Some("parser"));
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_in<F, T>(self, handle: &Handle, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        handle.shared.spawn(under(self.cancellation, f), self.attributes.spawned_here())
     }
 
     /// See [`spawn_on`].

@@ -106,6 +106,26 @@ pub fn park() {
     thread::park();
 }
 
+/// As [`park`]; nothing is cancelled.
+///
+/// # Errors
+///
+/// None in a model.
+pub fn try_park() -> Result<(), sync::Cancelled> {
+    park();
+    Ok(())
+}
+
+/// As [`park_timeout`]; nothing is cancelled.
+///
+/// # Errors
+///
+/// None in a model.
+pub fn try_park_timeout(timeout: Duration) -> Result<(), sync::Cancelled> {
+    park_timeout(timeout);
+    Ok(())
+}
+
 /// Lets the others go on.
 pub fn park_timeout(_timeout: Duration) {
     thread::yield_now();

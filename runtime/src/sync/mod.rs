@@ -25,7 +25,7 @@ pub use error::{Cancelled, LockTimeoutError, WaitError};
 pub use mutex::{Mutex, MutexGuard};
 pub use notify::Notify;
 pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-pub use semaphore::Semaphore;
+pub use semaphore::{Semaphore, SemaphoreGuard};
 pub use wait_group::WaitGroup;
 
 use crate::wait_list::Outcome;

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use super::LockTimeoutError;
+use super::{Cancelled, LockTimeoutError};
 use crate::{
     primitive::{
         UnsafeCell,
@@ -81,7 +81,7 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Locks, waiting for whoever holds it. Not ended by cancellation.
+    /// Locks, waiting for whoever holds it. Not ended by cancellation ([`lock_cancellable`](Self::lock_cancellable) is).
     ///
     /// # Panics
     /// If it would have to wait on a worker's own stack, as in a hook; use [`try_lock`](Self::try_lock) there.
@@ -92,10 +92,41 @@ impl<T: ?Sized> Mutex<T> {
     #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         if !self.raw.try_lock_uncontended() {
-            let locked = self.raw.lock_contended(Limit::Never);
+            let locked = self.raw.lock_contended(&self.raw, Limit::Never);
             debug_assert!(locked, "without a deadline and uncancelled, the wait ends with the lock");
         }
         self.guard()
+    }
+
+    /// As [`lock`](Self::lock), but ended by cancellation. A free mutex is locked even so.
+    ///
+    /// ```
+    /// use weald_runtime::{run, spawn, sync::Mutex};
+    /// use std::sync::Arc;
+    ///
+    /// run(|| {
+    ///     let mutex = Arc::new(Mutex::new(()));
+    ///     let held = mutex.lock();
+    ///     let wanted = Arc::clone(&mutex);
+    ///     let waiting = spawn(move || wanted.lock_cancellable().is_err());
+    ///     waiting.cancel();
+    ///     assert!(waiting.join().expect("no panic"));
+    ///     drop(held);
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    /// [`Cancelled`] if the caller is cancelled while it waits.
+    ///
+    /// # Panics
+    /// As [`lock`](Self::lock).
+    #[track_caller]
+    pub fn lock_cancellable(&self) -> Result<MutexGuard<'_, T>, Cancelled> {
+        if self.raw.try_lock_uncontended() || self.raw.lock_contended(&Cancellable(&self.raw), Limit::Never) {
+            Ok(self.guard())
+        } else {
+            Err(Cancelled::new(()))
+        }
     }
 
     /// Locks if nobody holds it.
@@ -130,7 +161,11 @@ impl<T: ?Sized> Mutex<T> {
 
     #[track_caller]
     fn lock_limited(&self, limit: Limit) -> Result<MutexGuard<'_, T>, LockTimeoutError> {
-        if self.raw.try_lock_uncontended() || self.raw.lock_contended(limit.resolve()) { Ok(self.guard()) } else { Err(LockTimeoutError) }
+        if self.raw.try_lock_uncontended() || self.raw.lock_contended(&self.raw, limit.resolve()) {
+            Ok(self.guard())
+        } else {
+            Err(LockTimeoutError)
+        }
     }
 
     /// The value, without locking: nobody else can have it.
@@ -270,17 +305,17 @@ impl RawMutex {
         }
     }
 
-    /// Whether the lock was got before the limit.
+    /// Whether the lock was got before the limit. `source` is this mutex, as one whose waits a cancellation ends or does not.
     #[cold]
     #[track_caller]
-    fn lock_contended(&self, limit: Limit) -> bool {
+    fn lock_contended(&self, source: &impl Source<State = WaitList<Turn>, Payload = Turn>, limit: Limit) -> bool {
         let mut turn = Turn::Compete;
         loop {
             let waiters = self.waiters.lock();
             if self.try_lock_or_mark() {
                 return true;
             }
-            match wait_list::wait(self, turn, waiters, limit) {
+            match wait_list::wait(source, turn, waiters, limit) {
                 // The previous holder's writes come with the delivery's Release and Acquire.
                 (Turn::Granted, Outcome::Claimed) => return true,
                 (_, Outcome::Claimed) => turn = Turn::Insist,
@@ -336,5 +371,21 @@ impl Source for RawMutex {
         if *turn == Turn::Granted || (claimed && self.try_lock()) {
             self.unlock();
         }
+    }
+}
+
+/// A mutex whose waits a cancellation ends.
+struct Cancellable<'a>(&'a RawMutex);
+
+impl Source for Cancellable<'_> {
+    type State = WaitList<Turn>;
+    type Payload = Turn;
+
+    fn waiters(state: &mut WaitList<Turn>) -> &mut WaitList<Turn> {
+        state
+    }
+
+    fn abandon(&self, turn: &mut Turn, claimed: bool) {
+        self.0.abandon(turn, claimed);
     }
 }

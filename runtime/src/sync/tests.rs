@@ -70,6 +70,18 @@ fn locks_and_signals_may_be_static() {
 }
 
 #[test]
+fn permits_under_a_guard_go_back_in_a_panic() {
+    let permits = Semaphore::new(2);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _guard = permits.acquire_guard(2).expect("nobody cancels");
+        assert!(permits.try_acquire_guard(1).is_none(), "both are taken");
+        panic!("while the guard lives");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(permits.available(), 2);
+}
+
+#[test]
 fn mutex_deadlines_and_try() {
     let mutex = Mutex::new(1);
     let guard = mutex.lock();
