@@ -656,11 +656,20 @@ impl TaskPtr {
             Ok(Ok(())) => {}
             Ok(Err(payload)) if payload.is::<ShutdownUnwind>() => {}
             Ok(Err(_)) => self.result_panicked(),
-            Err(payload) => discard(self.failed(payload)),
+            Err(payload) => self.lose(self.failed(payload)),
         }
         if let Err(payload) = self.locals().end() {
-            discard(self.failed(payload));
+            self.lose(self.failed(payload));
         }
+    }
+
+    /// An error that nobody asks for.
+    #[cold]
+    fn lose(self, error: JoinError) {
+        if let JoinError::Panicked(payload) = &error {
+            crate::sim::node::on_lost_panic(self, payload);
+        }
+        discard(error);
     }
 
     #[cold]
