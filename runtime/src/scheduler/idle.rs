@@ -310,18 +310,17 @@ mod loom_tests {
             // The sleeper has number 0, which the spawner need not ring.
             shared.idle.sleeps();
             shared.workers[0].0.prepare();
+            // What the searcher sees from afar, and its worker takes back while the search is on.
+            first.push(1);
             let searcher = {
                 let shared = Arc::clone(&shared);
-                thread::spawn(move || {
-                    shared.search(1, &second).inspect(|_| {
-                        shared.left.store(0, Ordering::Relaxed);
-                    });
-                })
+                thread::spawn(move || shared.search(1, &second))
             };
+            let back = first.pop();
             first.push(7);
             shared.call_help(0);
-            searcher.join().expect("the searcher does not panic");
-            let taken = shared.left.load(Ordering::Relaxed) == 0;
+            let found = searcher.join().expect("the searcher does not panic");
+            let taken = back.is_some() && found.is_some();
             assert!(taken || *shared.workers[0].1.lock(), "the task waits, and a worker sleeps");
         });
     }
