@@ -19,7 +19,7 @@
 //!
 //! Receivers take the buffer's oldest messages as a batch, under a lock of its own (`batch`), and so do not disturb senders at each
 //! message. They do that only while no sender waits, and whoever must see the channel as a whole puts what is left of it back
-//! first ([`Channel::whole`]). Invariants, under the channel's lock, while the batch is empty:
+//! first (`Channel::whole`). Invariants, under the channel's lock, while the batch is empty:
 //! - A receiver waits only while the buffer is empty and no sender waits; a sender waits only while the buffer is full. (A
 //!   message put back by an unwound receiver goes to a waiting receiver first.)
 //! - Messages are handed over: a sender that finds a waiting receiver writes into its payload; a receiver that makes room
