@@ -203,7 +203,7 @@ fn a_response_keeps_its_promised_length() {
 
 #[test]
 fn an_unfinished_answer_is_a_reset_and_the_connection_goes_on() {
-    sim::run(7, || {
+    sim::Simulation::new(7).allow_lost_panics(true).run(|| {
         let _server = serve(Config::default(), |request, responder| match request.uri().path() {
             "/responder" => {
                 drop(responder);

@@ -101,6 +101,7 @@ pub struct Simulation {
     workers: usize,
     stack_size: usize,
     max_coroutines: usize,
+    lost_panics: bool,
     network: NetworkConfig,
 }
 
@@ -112,6 +113,7 @@ impl Simulation {
             workers: DEFAULT_WORKERS,
             stack_size: DEFAULT_STACK_SIZE,
             max_coroutines: DEFAULT_MAX_COROUTINES,
+            lost_panics: false,
             network: NetworkConfig::default(),
         }
     }
@@ -134,6 +136,13 @@ impl Simulation {
         self
     }
 
+    /// Whether coroutines may panic that nobody joins, as handlers of a server that goes on. Default: no, and the simulation fails at its
+    /// end.
+    pub fn allow_lost_panics(mut self, allow: bool) -> Self {
+        self.lost_panics = allow;
+        self
+    }
+
     /// What the network does to datagrams.
     pub fn network(mut self, network: NetworkConfig) -> Self {
         self.network = network;
@@ -145,7 +154,7 @@ impl Simulation {
     /// # Panics
     ///
     /// With `f`'s panic (its seed is printed); when every coroutine is parked and nothing can wake one; when one does not end at the end;
-    /// when one panicked that nobody joined; inside of a runtime; with a link that has a probability outside of 0 to 1 or a rate of zero;
+    /// when one panicked that nobody joined, unless [that is allowed](Self::allow_lost_panics); inside of a runtime; with a link that has a probability outside of 0 to 1 or a rate of zero;
     /// and if the system refuses memory. The message carries the seed where the simulation found the fault.
     #[track_caller]
     pub fn run<F, T>(self, f: F) -> T
@@ -174,7 +183,7 @@ impl Simulation {
                 home.enqueue(main.into_ptr());
                 handle
             },
-            |main| fault = driver.run_to_end(|| main.is_finished()),
+            |main| fault = driver.run_to_end(|| main.is_finished(), self.lost_panics),
         );
         match (result, fault) {
             (Err(JoinError::Panicked(payload)), fault) => {
@@ -233,7 +242,7 @@ impl Driver {
     }
 
     /// Runs until `done`, then shuts down. Says what was wrong, if something was.
-    fn run_to_end(mut self, done: impl Fn() -> bool) -> Option<String> {
+    fn run_to_end(mut self, done: impl Fn() -> bool, lost_panics: bool) -> Option<String> {
         let fault = match self.drive(None, &done) {
             Driven::Done | Driven::TimeOut => None,
             Driven::Stuck => Some(self.describe_dead_lock()),
@@ -257,7 +266,8 @@ impl Driver {
         self.network.forget_events();
         let report = shared.exits.report(shared.workers.len());
         let fault = fault.or_else(|| (!report.is_clean()).then(|| report.to_string()));
-        fault.or_else(|| self.network.nodes.lock().take_lost_panic())
+        let lost_panic = self.network.nodes.lock().take_lost_panic();
+        fault.or_else(|| lost_panic.filter(|_| !lost_panics))
     }
 
     fn drive(&mut self, end: Option<Instant>, done: &dyn Fn() -> bool) -> Driven {

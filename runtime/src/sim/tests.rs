@@ -262,9 +262,9 @@ fn the_seed_decides_who_of_one_worker_runs() {
 
 #[test]
 fn a_panic_that_nobody_joins_fails_the_simulation() {
-    let lost = |joined: bool| {
+    let lost = |joined: bool, allowed: bool| {
         std::panic::catch_unwind(move || {
-            run(6, || {
+            Simulation::new(6).allow_lost_panics(allowed).run(|| {
                 let kid = Builder::new().name("kid").spawn(|| panic!("oops"));
                 if joined {
                     assert!(kid.join().map(|never: ()| never).is_err());
@@ -275,8 +275,9 @@ fn a_panic_that_nobody_joins_fails_the_simulation() {
             });
         })
     };
-    assert!(lost(true).is_ok());
-    let payload = lost(false).expect_err("it fails");
+    assert!(lost(true, false).is_ok());
+    assert!(lost(false, true).is_ok());
+    let payload = lost(false, false).expect_err("it fails");
     let message = payload.downcast_ref::<String>().expect("text");
     assert_eq!(message, "simulation with seed 6: coroutine 'kid' panicked, and nobody joined it: oops");
 }
