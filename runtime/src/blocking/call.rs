@@ -78,11 +78,12 @@ where
 ///
 /// ```
 /// use std::{thread, time::Duration};
-/// use weald_runtime::{UnblockError, unblock_timeout};
+/// use weald_runtime::unblock_timeout;
 ///
 /// weald_runtime::run(|| {
 ///     let late = unblock_timeout(Duration::from_millis(1), || thread::park_timeout(Duration::from_millis(50)));
-///     assert!(matches!(late, Err(UnblockError::Timeout(None))), "it has begun, and runs on");
+///     // `Timeout(None)`: it has begun, and runs on. `Timeout(Some(job))`: no thread was free in time.
+///     assert!(late.is_err_and(|error| error.is_timeout()));
 /// });
 /// ```
 ///
