@@ -12,13 +12,17 @@
 //! - A return says nothing about the caller's condition; callers loop.
 //! - Waking allocates nothing and takes no lock of the waiter's choosing.
 
+mod thread_parker;
+
 use std::cell::Cell;
 use std::fmt;
 #[cfg(not(loom))]
 use std::panic::Location;
+#[cfg(not(loom))]
 use std::time::Duration;
 
-use crate::primitive::{Arc, Condvar, Mutex, thread_local};
+pub(crate) use self::thread_parker::ThreadParker;
+use crate::primitive::{Arc, thread_local};
 #[cfg(not(loom))]
 use crate::scheduler::current::{self, Parking, Place};
 #[cfg(not(loom))]
@@ -141,7 +145,7 @@ impl Waiter {
     fn name(&self) -> Option<&str> {
         match &self.0 {
             Kind::Coroutine(task) => task.name(),
-            Kind::Thread(parker) => parker.thread.name(),
+            Kind::Thread(parker) => parker.name(),
         }
     }
 }
@@ -220,7 +224,7 @@ fn begin_park(deadline: Option<Instant>, cancellation: Cancellation) -> Result<P
 /// Whether the caller's blocking calls return their error of cancellation. The runtime's shutdown is asked for elsewhere.
 #[cfg(not(loom))]
 pub(crate) fn is_interrupted_thread() -> bool {
-    current::place() == Place::Thread && THREAD.with(|thread| thread.parker.state.lock().interrupted)
+    current::place() == Place::Thread && THREAD.with(|thread| thread.parker.is_interrupted())
 }
 
 /// Whether the caller is inside of a [`shield`].
@@ -556,88 +560,6 @@ impl PlainThread {
         }
         let cancellation = if self.shielded.get() { Cancellation::Shielded } else { cancellation };
         self.parker.park_until(deadline, cancellation)
-    }
-}
-
-/// A plain thread's token and permit, and whether it is cancelled.
-pub(crate) struct ThreadParker {
-    state: Mutex<ThreadState>,
-    changed: Condvar,
-    #[cfg(not(loom))]
-    thread: std::thread::Thread,
-}
-
-#[derive(Default)]
-struct ThreadState {
-    token: bool,
-    #[cfg(any(not(loom), test))]
-    permit: bool,
-    /// A token that the thread is inside of was cancelled.
-    interrupted: bool,
-}
-
-impl ThreadParker {
-    fn new() -> Self {
-        Self {
-            state: Mutex::new(ThreadState::default()),
-            changed: Condvar::new(),
-            #[cfg(not(loom))]
-            thread: std::thread::current(),
-        }
-    }
-
-    pub(crate) fn unpark(&self) {
-        self.state.lock().token = true;
-        self.changed.notify_one();
-    }
-
-    #[cfg(any(not(loom), test))]
-    fn permit(&self) {
-        let mut state = self.state.lock();
-        (state.token, state.permit) = (true, true);
-        drop(state);
-        self.changed.notify_one();
-    }
-
-    /// The permit, with which its token goes.
-    #[cfg(any(not(loom), test))]
-    fn take_permit(&self) -> bool {
-        let mut state = self.state.lock();
-        if state.permit {
-            state.token = false;
-        }
-        std::mem::take(&mut state.permit)
-    }
-
-    fn interrupt(&self) {
-        self.state.lock().interrupted = true;
-        self.changed.notify_one();
-    }
-
-    fn end_interrupt(&self) {
-        self.state.lock().interrupted = false;
-    }
-
-    fn park_until(&self, deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
-        let mut state = self.state.lock();
-        loop {
-            if std::mem::take(&mut state.token) {
-                return Unparked::Token;
-            }
-            if state.interrupted && cancellation == Cancellation::Returns {
-                return Unparked::Cancelled;
-            }
-            match deadline {
-                None => state = self.changed.wait(state),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left == Duration::ZERO {
-                        return Unparked::TimedOut;
-                    }
-                    state = self.changed.wait_timeout(state, left);
-                }
-            }
-        }
     }
 }
 

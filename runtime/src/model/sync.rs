@@ -4,6 +4,8 @@
 
 #[path = "../sync/error.rs"]
 mod error;
+#[path = "../sync/semaphore_guard.rs"]
+mod semaphore_guard;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::error::{Cancelled, LockTimeoutError, WaitError};
+pub use self::semaphore_guard::SemaphoreGuard;
 use super::monitor::Monitor;
 use super::{before_deadline, cancel};
 use crate::time::Instant;
@@ -259,20 +262,6 @@ impl Semaphore {
         before_deadline(|| self.try_acquire(permits).then_some(())).ok_or_else(cancel::wait_error)
     }
 
-    /// As [`acquire`](Self::acquire), but the permits go back when the guard is dropped.
-    ///
-    /// # Errors
-    /// None in a model.
-    pub fn acquire_guard(&self, permits: usize) -> Result<SemaphoreGuard<'_>, Cancelled> {
-        self.acquire(permits)?;
-        Ok(SemaphoreGuard { semaphore: self, permits })
-    }
-
-    /// As [`try_acquire`](Self::try_acquire), with a guard.
-    pub fn try_acquire_guard(&self, permits: usize) -> Option<SemaphoreGuard<'_>> {
-        self.try_acquire(permits).then(|| SemaphoreGuard { semaphore: self, permits })
-    }
-
     /// Gives `permits` back, or adds new ones.
     ///
     /// # Panics
@@ -284,19 +273,6 @@ impl Semaphore {
     /// Permits that nobody holds.
     pub fn available(&self) -> usize {
         self.0.look(|left| *left)
-    }
-}
-
-/// Permits that go back when this is dropped; see [`Semaphore::acquire_guard`].
-#[must_use = "the permits go back as soon as the guard is dropped"]
-pub struct SemaphoreGuard<'a> {
-    semaphore: &'a Semaphore,
-    permits: usize,
-}
-
-impl Drop for SemaphoreGuard<'_> {
-    fn drop(&mut self) {
-        self.semaphore.release(self.permits);
     }
 }
 

@@ -17,6 +17,7 @@ mod notify;
 #[allow(unsafe_code)]
 mod rw_lock;
 mod semaphore;
+mod semaphore_guard;
 mod wait_group;
 
 pub use barrier::{Barrier, BarrierWaitResult};
@@ -25,7 +26,8 @@ pub use error::{Cancelled, LockTimeoutError, WaitError};
 pub use mutex::{Mutex, MutexGuard};
 pub use notify::Notify;
 pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-pub use semaphore::{Semaphore, SemaphoreGuard};
+pub use semaphore::Semaphore;
+pub use semaphore_guard::SemaphoreGuard;
 pub use wait_group::WaitGroup;
 
 use crate::wait_list::Outcome;
