@@ -17,14 +17,16 @@ use std::time::Duration;
 
 use crate::builder::Handle;
 use crate::cancel::{self, CancellationToken};
-use crate::channel::{RecvTimeoutError, TryRecvError, oneshot};
+use crate::channel::{RecvError, TryRecvError, oneshot};
 use crate::contained::discard;
 use crate::fatal::{FatalDrop, fatal};
 use crate::park::{self, Unparked};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::scheduler::current;
+use crate::select::Selectable;
 use crate::spawn::Builder;
+use crate::sync::{Cancelled, WaitError};
 use crate::task::{Attributes, JoinError, JoinHandle, ShutdownUnwind, refusal};
 use crate::time::Instant;
 use crate::wait_list::Limit;
@@ -273,35 +275,63 @@ impl<'scope, 'env> Scope<'scope, 'env> {
 impl<T> ScopedJoinHandle<'_, T> {
     /// Waits for the coroutine's result.
     ///
+    /// A caller who is cancelled while it waits has given the handle away, and with it the result; [`wait`](Self::wait) keeps both.
+    ///
     /// # Errors
     ///
-    /// [`JoinError`]: it panicked, it did not begin, the caller is cancelled, or the runtime is shutting down.
+    /// [`JoinError`], as of [`JoinHandle::join`](crate::JoinHandle::join).
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
-        match self.wait(Limit::Never) {
-            Some(result) => result,
-            None => unreachable!("a wait without a deadline has no time-out"),
+        match self.result.recv() {
+            Ok(result) => self.ended(result),
+            Err(RecvError::Disconnected) => Err(JoinError::ShutDown),
+            Err(RecvError::Cancelled) => Err(JoinError::Cancelled),
         }
     }
 
-    /// As [`join`](Self::join), but gives the handle back if the coroutine has not ended after `timeout`.
+    /// Waits until the result is there, and keeps the handle: after `Ok` a [`join`](Self::join) does not wait.
+    ///
+    /// ```
+    /// use weald_runtime::{CancellationToken, run, scope};
+    ///
+    /// run(|| {
+    ///     let (stop, numbers) = (CancellationToken::new(), [1, 2, 3]);
+    ///     scope(|s| {
+    ///         let mut sum = s.spawn(|| numbers.iter().sum::<u32>());
+    ///         stop.cancel();
+    ///         let _cancelled = stop.run(|| sum.wait());
+    ///         assert_eq!(sum.join().expect("no panic"), 6);
+    ///     });
+    /// });
+    /// ```
     ///
     /// # Errors
     ///
-    /// The handle, when the time is over.
+    /// [`Cancelled`] if the caller is cancelled while it waits.
     #[track_caller]
-    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
-        self.wait(Limit::After(timeout)).ok_or(self)
+    pub fn wait(&mut self) -> Result<(), Cancelled> {
+        // Without a limit there is no time-out, so whatever error there is, is the cancellation.
+        self.result.wait_settled(Limit::Never).map_err(|_| Cancelled::new(()))
     }
 
-    /// As [`join_timeout`](Self::join_timeout), until `deadline`.
+    /// As [`wait`](Self::wait), at most for `timeout`.
     ///
     /// # Errors
     ///
-    /// The handle, when the time is over.
+    /// [`WaitError`] if the result did not come in time, or the caller is cancelled.
     #[track_caller]
-    pub fn join_deadline(self, deadline: Instant) -> Result<Result<T, JoinError>, Self> {
-        self.wait(Limit::At(deadline)).ok_or(self)
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitError> {
+        self.result.wait_settled(Limit::After(timeout))
+    }
+
+    /// As [`wait`](Self::wait), until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    #[track_caller]
+    pub fn wait_deadline(&mut self, deadline: Instant) -> Result<(), WaitError> {
+        self.result.wait_settled(Limit::At(deadline))
     }
 
     /// As [`join`](Self::join), but gives the handle back instead of waiting.
@@ -312,7 +342,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     pub fn try_join(self) -> Result<Result<T, JoinError>, Self> {
         match self.result.try_recv() {
             Ok(result) => Ok(self.ended(result)),
-            Err(TryRecvError::Disconnected) => Ok(Err(JoinError::Cancelled)),
+            Err(TryRecvError::Disconnected) => Ok(Err(JoinError::ShutDown)),
             Err(TryRecvError::Empty) => Err(self),
         }
     }
@@ -334,21 +364,21 @@ impl<T> ScopedJoinHandle<'_, T> {
         &self.coroutine
     }
 
-    /// `None`: the time is over.
-    #[track_caller]
-    fn wait(&self, limit: Limit) -> Option<Result<T, JoinError>> {
-        match self.result.recv_limited(limit) {
-            Ok(result) => Some(self.ended(result)),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Cancelled) => Some(Err(JoinError::Cancelled)),
-        }
-    }
-
     fn ended(&self, result: Result<T, JoinError>) -> Result<T, JoinError> {
         result.inspect_err(|_| {
             // Ordering: Relaxed; counted before the error was sent.
             self.failed.fetch_sub(1, Ordering::Relaxed);
         })
+    }
+}
+
+/// The result is there, so that [`join`](ScopedJoinHandle::join) does not wait; as for a [`JoinHandle`].
+impl<'a, 'scope, T> Selectable for &'a mut ScopedJoinHandle<'scope, T> {
+    type Output = ();
+    type Arm = oneshot::Settled<'a, Result<T, JoinError>>;
+
+    fn into_arm(self) -> Self::Arm {
+        self.result.settled()
     }
 }
 

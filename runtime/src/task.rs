@@ -292,7 +292,7 @@ pub(crate) fn run_borrowed<'a, T: Send + 'a>(
     let joined = handle.join_shielded();
     mem::forget(unwound);
     joined?;
-    result.ok_or(JoinError::Cancelled)
+    result.ok_or(JoinError::ShutDown)
 }
 
 /// As [`run_borrowed`] for a simulation, whose task runs on the calling thread while `drive` does.
@@ -317,7 +317,7 @@ pub(crate) fn run_borrowed_here<'a, T: 'a>(
     }
     driven.map_err(JoinError::panicked)?;
     handle.join()?;
-    result.ok_or(JoinError::Cancelled)
+    result.ok_or(JoinError::ShutDown)
 }
 
 impl Unstarted {
@@ -344,7 +344,7 @@ impl Unstarted {
 
 impl Drop for Unstarted {
     fn drop(&mut self) {
-        self.0.refuse(JoinError::Cancelled);
+        self.0.refuse(JoinError::ShutDown);
     }
 }
 
@@ -681,7 +681,7 @@ impl TaskPtr {
     #[cold]
     fn failed(self, payload: Payload) -> JoinError {
         if payload.is::<ShutdownUnwind>() {
-            return JoinError::Cancelled;
+            return JoinError::ShutDown;
         }
         self.tell_panic();
         trace::panicked(payload.get());

@@ -152,10 +152,11 @@ fn deadlines_pass_and_ends_come_before_them() {
         let soon = || Instant::now() + Duration::from_millis(2);
         let far = Instant::now() + Duration::from_secs(60);
         let (sender, receiver) = channel::bounded::<u8>(1);
-        let child = spawn(move || receiver.recv());
-        let child = child.join_deadline(soon()).expect_err("it waits");
+        let mut child = spawn(move || receiver.recv());
+        assert_eq!(child.wait_deadline(soon()), Err(sync::WaitError::Timeout));
         sender.send(1).expect("room");
-        assert_eq!(child.join_deadline(far).expect("in time").expect("no panic"), Ok(1));
+        assert_eq!(child.wait_deadline(far), Ok(()));
+        assert_eq!(child.join().expect("no panic"), Ok(1));
 
         let token = CancellationToken::new();
         assert_eq!(token.wait_deadline(soon()), Err(sync::WaitError::Timeout));

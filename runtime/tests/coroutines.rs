@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use weald_runtime::sync::Notify;
+use weald_runtime::sync::{Notify, WaitError};
 use weald_runtime::time::Instant;
 use weald_runtime::{
-    Builder, Handle, Hook, HookHandle, JoinError, Progress, RoundContext, Runtime, current, on_worker_stack, park, park_timeout, run,
-    sleep, spawn, spawn_local, spawn_on, worker_index, yield_now,
+    Builder, CancellationToken, Handle, Hook, HookHandle, JoinError, Progress, RoundContext, Runtime, current, on_worker_stack, park,
+    park_timeout, run, sleep, spawn, spawn_local, spawn_on, worker_index, yield_now,
 };
 
 fn one_worker() -> Runtime {
@@ -446,17 +446,27 @@ fn a_wait_that_was_over_early_leaves_no_deadline_for_the_next() {
 }
 
 #[test]
-fn joins_with_a_limit_give_the_handle_back() {
+fn waits_for_the_end_keep_the_handle() {
     one_worker().run(|| {
         let child = spawn(|| {
             park();
             3
         });
-        let child = child.join_timeout(Duration::from_millis(2)).expect_err("it is parked");
-        let child = child.join_deadline(Instant::now()).expect_err("it is parked");
-        let child = child.try_join().expect_err("it is parked");
+        let mut child = child.try_join().expect_err("it is parked");
+        assert_eq!(child.wait_timeout(Duration::from_millis(2)), Err(WaitError::Timeout));
+        assert_eq!(child.wait_deadline(Instant::now()), Err(WaitError::Timeout));
+        let (stop, long) = (CancellationToken::new(), Duration::from_secs(10));
+        stop.cancel();
+        assert!(stop.run(|| child.wait()).is_err());
+        assert_eq!(stop.run(|| child.wait_timeout(long)), Err(WaitError::Cancelled));
         child.coroutine().unpark();
-        assert_eq!(child.join_timeout(Duration::from_secs(10)).expect("in time").expect("no panic"), 3);
+        assert_eq!(child.wait_timeout(long), Ok(()));
+        assert_eq!(stop.run(|| child.wait()), Ok(()));
+        assert_eq!(child.join().expect("no panic"), 3);
+        let parked = spawn(park);
+        let runner = parked.coroutine();
+        assert!(matches!(stop.run(|| parked.join()), Err(JoinError::Cancelled)));
+        runner.unpark();
         let ended = spawn(|| 4);
         while !ended.is_finished() {
             yield_now();

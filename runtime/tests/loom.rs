@@ -244,3 +244,19 @@ fn inside_of_a_cancelled_token_waits_return_and_a_shield_waits() {
         other.join().unwrap();
     });
 }
+
+/// A handle outlives a wait that was cancelled, and so does the result.
+#[test]
+fn loom_a_cancelled_wait_keeps_the_handle() {
+    loom::model(|| {
+        let stop = CancellationToken::new();
+        let mut child = spawn(|| 7);
+        let stopper = stop.clone();
+        let other = spawn(move || stopper.cancel());
+        let ended = stop.run(|| child.wait()).is_ok();
+        assert!(!ended || child.is_finished());
+        let child = child.try_join().map_or_else(|child| child.join(), |joined| joined);
+        assert_eq!(child.unwrap(), 7);
+        other.join().unwrap();
+    });
+}

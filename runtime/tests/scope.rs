@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use weald_runtime::sync::{Semaphore, WaitError};
 use weald_runtime::time::Instant;
 use weald_runtime::{
-    Builder, CancellationToken, JoinError, Runtime, is_cancelled, no_park, park, scope, sleep, spawn, try_sleep, worker_index, yield_now,
+    Builder, CancellationToken, JoinError, Runtime, is_cancelled, no_park, park, scope, select, sleep, spawn, try_sleep, worker_index,
+    yield_now,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -46,17 +48,83 @@ fn children_borrow_and_have_ended_when_the_scope_returns() {
 }
 
 #[test]
+fn a_cancelled_wait_for_a_scoped_coroutine_keeps_its_result() {
+    runtime().run(|| {
+        let (stop, go) = (CancellationToken::new(), Semaphore::new(0));
+        stop.cancel();
+        scope(|s| {
+            let mut child = s.spawn(|| go.acquire(1).map(|()| "kept"));
+            assert!(stop.run(|| child.wait()).is_err());
+            assert_eq!(stop.run(|| child.wait_timeout(LONG)), Err(WaitError::Cancelled));
+            let lost = s.spawn(|| ());
+            assert!(matches!(stop.run(|| lost.join()), Ok(()) | Err(JoinError::Cancelled)));
+            go.release(1);
+            assert_eq!(child.join().expect("no panic"), Ok("kept"));
+        });
+    });
+}
+
+#[test]
+fn a_scoped_coroutine_is_an_arm_of_a_select() {
+    runtime().run(|| {
+        let (stop, go) = (CancellationToken::new(), Semaphore::new(0));
+        scope(|s| {
+            let mut slow = s.spawn(|| go.acquire(1).map(|()| "slow"));
+            let mut quick = s.spawn(|| "quick");
+            select! {
+                wait(&mut slow) -> () => panic!("it waits"),
+                wait(&mut quick) -> () => assert_eq!(quick.join().expect("no panic"), "quick"),
+            }
+            select! {
+                wait(&mut slow) -> () => panic!("it waits"),
+                default(Duration::from_millis(2)) => go.release(1),
+            }
+            select! {
+                wait(&mut slow) -> () => (),
+                wait(&stop) -> _ => panic!("nobody cancels"),
+            }
+            // Chosen, and not taken: the result is still there.
+            assert_eq!(slow.wait(), Ok(()));
+            assert_eq!(slow.join().expect("no panic"), Ok("slow"));
+            let mut panicked = s.spawn(|| std::panic::resume_unwind(Box::new(())));
+            select! {
+                wait(&mut panicked) -> () => assert!(panicked.join().map(|never: ()| never).expect_err("it panicked").is_panic()),
+                default(LONG) => panic!("it has ended"),
+            }
+        });
+    });
+}
+
+#[test]
+fn a_panic_that_was_waited_for_and_not_taken_goes_through_the_scope() {
+    runtime().run(|| {
+        let outcome = std::panic::catch_unwind(|| {
+            scope(|s| {
+                let mut child = s.spawn(|| std::panic::resume_unwind(Box::new(())));
+                child.wait().expect("not cancelled");
+                select! {
+                    wait(&mut child) -> () => (),
+                }
+            });
+        });
+        assert!(outcome.is_err());
+    });
+}
+
+#[test]
 fn a_handle_cancels_asks_and_waits_as_long_as_it_is_told() {
     runtime().run(|| {
         let borrowed = AtomicUsize::new(7);
         scope(|s| {
             let child = s.spawn(|| (try_sleep(LONG).is_err(), borrowed.load(Ordering::Relaxed)));
             assert!(!child.is_finished());
-            let child = child.try_join().expect_err("it sleeps");
-            let child = child.join_timeout(Duration::from_millis(2)).expect_err("it sleeps");
-            let child = child.join_deadline(Instant::now()).expect_err("it sleeps");
+            let mut child = child.try_join().expect_err("it sleeps");
+            assert_eq!(child.wait_timeout(Duration::from_millis(2)), Err(WaitError::Timeout));
+            assert_eq!(child.wait_deadline(Instant::now()), Err(WaitError::Timeout));
             child.cancel();
-            assert_eq!(child.join_timeout(LONG).expect("in time").expect("no panic"), (true, 7));
+            assert_eq!(child.wait_timeout(LONG), Ok(()));
+            assert_eq!(child.wait(), Ok(()));
+            assert_eq!(child.join().expect("no panic"), (true, 7));
             let ended = s.spawn(|| 3);
             while !ended.is_finished() {
                 yield_now();
@@ -284,7 +352,7 @@ fn nested_scopes_are_unwound_in_their_order_by_a_shutdown() {
     sleep(Duration::from_millis(20));
     let report = runtime.shutdown(Duration::from_millis(5));
     assert!(report.is_clean(), "{report}");
-    assert!(owner.join().expect_err("unwound").is_cancelled());
+    assert!(owner.join().expect_err("unwound").is_shut_down());
     assert_eq!(notes.try_iter().collect::<Vec<_>>(), ["grandchild", "child", "owner"]);
 }
 

@@ -53,7 +53,7 @@ fn joins_are_cancelled_and_parked_coroutines_unwound() {
     assert!(report.is_clean(), "{report}");
     assert!(unwound.load(Ordering::Acquire));
     assert!(joiner.join().expect("it returned"));
-    assert!(parked.join().map(|never: ()| never).expect_err("unwound").is_cancelled());
+    assert!(parked.join().map(|never: ()| never).expect_err("unwound").is_shut_down());
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_coroutine_that_only_yields_is_unwound() {
     });
     starts.recv().expect("it starts");
     assert!(runtime.shutdown(Duration::from_millis(10)).is_clean());
-    assert!(spinning.join().map(|never: ()| never).expect_err("unwound").is_cancelled());
+    assert!(spinning.join().map(|never: ()| never).expect_err("unwound").is_shut_down());
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn nothing_starts_after_the_end() {
             None => handle.spawn(f),
             Some(worker) => handle.spawn_on(worker, f),
         };
-        assert!(late.join().expect_err("too late").is_cancelled());
+        assert!(late.join().expect_err("too late").is_shut_down());
     }
     assert_eq!(ran.load(Ordering::Relaxed), 0);
     assert!(handle.add_hook(0, |_| unreachable!()).is_err());
@@ -133,7 +133,7 @@ fn a_destructor_that_blocks_during_the_unwinding_gets_an_answer() {
     impl Drop for Joins {
         fn drop(&mut self) {
             // Cannot start, and so is an error at once.
-            assert!(spawn(|| ()).join().expect_err("shutting down").is_cancelled());
+            assert!(spawn(|| ()).join().expect_err("shutting down").is_shut_down());
         }
     }
     let runtime = runtime();
@@ -148,7 +148,7 @@ fn a_destructor_that_blocks_during_the_unwinding_gets_an_answer() {
         child
     });
     assert!(runtime.shutdown(Duration::from_millis(5)).is_clean());
-    assert!(unwound.join().map(|never: ()| never).expect_err("unwound").is_cancelled());
+    assert!(unwound.join().map(|never: ()| never).expect_err("unwound").is_shut_down());
 }
 
 #[test]
@@ -207,13 +207,13 @@ fn what_a_stuck_worker_has_not_started_is_refused() {
     let from_outside = handle.spawn_on(0, || 3);
     let report = runtime.shutdown(Duration::ZERO);
     assert_eq!(report.stuck_workers, [0], "{report}");
-    assert!(from_outside.join().expect_err("never started").is_cancelled());
+    assert!(from_outside.join().expect_err("never started").is_shut_down());
     let [stealable, pinned] = <[_; 2]>::try_from(children).expect("two");
-    assert!(stealable.join().expect_err("never started").is_cancelled());
+    assert!(stealable.join().expect_err("never started").is_shut_down());
     // In the stuck worker's own queue, which nobody else may touch: when it comes back.
     assert!(!pinned.is_finished());
     over.store(true, Ordering::Release);
-    assert!(pinned.join().expect_err("never started").is_cancelled());
+    assert!(pinned.join().expect_err("never started").is_shut_down());
 }
 
 #[test]

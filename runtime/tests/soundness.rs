@@ -156,7 +156,7 @@ fn a_shield_ends_with_the_last_phase_of_a_shutdown() {
     let shielded = runtime.handle().spawn(|| shield(|| Notify::new().wait()));
     sleep(Duration::from_millis(10));
     assert!(runtime.shutdown(Duration::from_millis(10)).is_clean());
-    assert!(shielded.join().expect_err("unwound").is_cancelled());
+    assert!(shielded.join().expect_err("unwound").is_shut_down());
 }
 
 #[test]

@@ -13,7 +13,11 @@
 //! Owns the one message and who still wants it. Invariant: the receiver waits only while there is no message and the sender
 //! is there; a claimed receiver whose payload is empty was disconnected.
 
+mod settled;
+
 use std::{fmt, time::Duration};
+
+pub(crate) use settled::Settled;
 
 use super::{RecvError, RecvTimeoutError, SendError, TryRecvError, wake};
 use crate::{
@@ -176,6 +180,13 @@ impl<T> fmt::Debug for Receiver<T> {
 
 struct Oneshot<T>(SpinLock<State<T>>);
 
+impl<T> Oneshot<T> {
+    /// For a receiver that was handed the message and does not take it: whoever asks next does.
+    fn put_back(&self, message: T) {
+        self.0.lock().message = Some(message);
+    }
+}
+
 pub(crate) struct State<T> {
     message: Option<T>,
     sender: bool,
@@ -185,6 +196,11 @@ pub(crate) struct State<T> {
 }
 
 impl<T> State<T> {
+    /// Whether receiving would not wait.
+    fn is_settled(&self) -> bool {
+        self.message.is_some() || !self.sender
+    }
+
     fn take(&mut self) -> Result<T, TryRecvError> {
         match self.message.take() {
             Some(message) => Ok(message),
@@ -205,7 +221,7 @@ impl<T> Source for Oneshot<T> {
     /// The receiver is unwinding but may be shared, so its message is kept for whoever asks next.
     fn abandon(&self, message: &mut Option<T>, _claimed: bool) {
         if let Some(message) = message.take() {
-            self.0.lock().message = Some(message);
+            self.put_back(message);
         }
     }
 }
@@ -236,7 +252,7 @@ impl<T> ListArm for Receiving<'_, T> {
     }
 
     fn look(&self, state: &State<T>, _message: &Option<T>, _own: &Wait) -> Look {
-        if state.message.is_some() || !state.sender { Look::Ready } else { Look::Waiting(None) }
+        if state.is_settled() { Look::Ready } else { Look::Waiting(None) }
     }
 
     fn payload(&mut self) -> Option<T> {

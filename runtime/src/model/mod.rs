@@ -28,7 +28,7 @@ use loom::thread;
 pub use self::cancel::{CancellationToken, DropGuard, is_cancelled, shield};
 pub use self::join_error::{JoinError, PanicPayload};
 use self::monitor::Monitor;
-use self::sync::Cancelled;
+use self::sync::{Cancelled, WaitError};
 use crate::time::Instant;
 
 /// Runs `f`, on the calling thread of the model.
@@ -172,6 +172,48 @@ impl<T> JoinHandle<T> {
             self.done.wait(|done| done.then_some(())).ok_or(JoinError::Cancelled)?;
         }
         self.thread.join().map_err(JoinError::panicked)
+    }
+
+    /// Waits until the coroutine has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] if the caller was cancelled.
+    pub fn wait(&mut self) -> Result<(), Cancelled> {
+        self.done.wait(|done| done.then_some(())).ok_or(Cancelled::new(()))
+    }
+
+    /// As [`wait`](Self::wait); the time-out passes at the first chance.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError`].
+    pub fn wait_timeout(&mut self, _timeout: Duration) -> Result<(), WaitError> {
+        before_deadline(|| self.is_finished().then_some(())).ok_or_else(cancel::wait_error)
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout).
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError`].
+    pub fn wait_deadline(&mut self, _deadline: Instant) -> Result<(), WaitError> {
+        self.wait_timeout(Duration::ZERO)
+    }
+
+    /// As [`join`](Self::join), but gives the handle back instead of waiting.
+    ///
+    /// # Errors
+    ///
+    /// The handle, if the coroutine has not ended.
+    pub fn try_join(self) -> Result<Result<T, JoinError>, Self> {
+        if self.is_finished() { Ok(self.join()) } else { Err(self) }
+    }
+
+    /// The coroutine, to unpark it.
+    #[must_use]
+    pub fn coroutine(&self) -> Coroutine {
+        Coroutine(self.thread.thread().clone())
     }
 
     /// Whether the coroutine has ended.

@@ -128,7 +128,7 @@ impl From<JoinError> for io::Error {
         match error {
             JoinError::Cancelled => cancelled(),
             JoinError::NoStack(error) => error,
-            panicked => Self::other(panicked),
+            error @ (JoinError::Panicked(_) | JoinError::ShutDown) => Self::other(error),
         }
     }
 }

@@ -144,7 +144,7 @@ impl WorkerShared {
         let mut started = Vec::new();
         self.inbox.drain(|node| {
             let task = TaskPtr::from_node(node);
-            if task.is_started() { started.push(node) } else { task.refuse(JoinError::Cancelled) }
+            if task.is_started() { started.push(node) } else { task.refuse(JoinError::ShutDown) }
         });
         for node in started {
             // SAFETY: just taken out, so it is in no queue; a task that was not run to its end is alive.

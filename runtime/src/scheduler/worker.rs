@@ -232,12 +232,12 @@ impl Worker {
         });
         std::mem::take(&mut self.hooks).into_iter().for_each(discard);
         while let Some(task) = local.spawned.pop() {
-            task.refuse(JoinError::Cancelled);
+            task.refuse(JoinError::ShutDown);
         }
         local.worker.inbox.drain(|node| local.queue.push(TaskPtr::from_node(node)));
         while let Some(task) = local.queue.pop() {
             if !task.is_started() {
-                task.refuse(JoinError::Cancelled);
+                task.refuse(JoinError::ShutDown);
             }
         }
         if let Some(reactor) = &self.reactor {
@@ -377,7 +377,7 @@ impl Worker {
     fn start(&mut self, local: &Local, task: TaskPtr) -> bool {
         // The runtime's phase, which may be ahead of this round's: a coroutine may have kept the worker over a whole shutdown.
         if local.shared.phase() != Phase::Running || (self.is_simulated() && sim::node::is_over(task.id())) {
-            self.refuse(task, JoinError::Cancelled);
+            self.refuse(task, JoinError::ShutDown);
             return false;
         }
         task.pin_to(&local.worker);

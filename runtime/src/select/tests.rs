@@ -632,7 +632,7 @@ fn an_arm_that_parks_for_its_time_loses_no_message() {
         }
     }
     let runtime = Runtime::builder().workers(1).build().unwrap();
-    let selected = runtime.handle().spawn(|| {
+    let mut selected = runtime.handle().spawn(|| {
         let (asked, is_asked) = oneshot::channel();
         let (sender, receiver) = bounded(0);
         crate::spawn(move || {
@@ -645,6 +645,6 @@ fn an_arm_that_parks_for_its_time_loses_no_message() {
             wait(&slow) -> _ => unreachable!("it is never ready"),
         }
     });
-    let selected = selected.join_timeout(LONG).expect("the select ends");
-    assert_eq!(selected.unwrap(), Ok(7));
+    selected.wait_timeout(LONG).expect("the select ends");
+    assert_eq!(selected.join().unwrap(), Ok(7));
 }

@@ -14,6 +14,7 @@ use crate::lent_waiter::{self, LentWaiter};
 use crate::park::{self, Cancellation, Unparked};
 use crate::primitive::atomic::Ordering;
 use crate::primitive::spin_loop;
+use crate::sync::{Cancelled, WaitError};
 use crate::task_state::{Memory, Registration};
 use crate::time::Instant;
 
@@ -50,9 +51,16 @@ unsafe impl<T: Sync> Sync for JoinHandle<T> {}
 impl<T> JoinHandle<T> {
     /// Waits until the coroutine has ended and returns its result.
     ///
+    /// A caller who is cancelled while it waits has given the handle away, and with it the result; [`wait`](Self::wait) keeps both.
+    ///
     /// # Errors
     ///
-    /// [`JoinError`]: it panicked, there was no stack for it, the caller is cancelled, or the runtime is shutting down.
+    /// [`JoinError`]: the coroutine panicked, there was no stack for it, or its runtime was shut down before it had ended; or the caller is
+    /// cancelled, and the coroutine runs on.
+    ///
+    /// # Panics
+    ///
+    /// If it would have to wait on a worker's own stack, as in a hook; use [`try_join`](Self::try_join) there.
     #[inline(always)]
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
@@ -62,27 +70,81 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// As [`join`](Self::join), but gives the handle back if the coroutine has not ended after `timeout`.
+    /// Waits until the coroutine has ended, and keeps the handle: after `Ok` a [`join`](Self::join) does not wait.
+    ///
+    /// ```
+    /// use weald_runtime::{CancellationToken, channel, run, spawn};
+    ///
+    /// run(|| {
+    ///     let stop = CancellationToken::new();
+    ///     stop.cancel();
+    ///     let (question, asked) = channel::bounded::<u32>(1);
+    ///     let mut child = spawn(move || asked.recv().map(|number| number + 1));
+    ///     if stop.run(|| child.wait()).is_err() {
+    ///         // The caller has to end; the child need not, and its result is not lost.
+    ///         question.send(41).expect("the child waits");
+    ///     }
+    ///     assert_eq!(child.join().expect("no panic"), Ok(42));
+    /// });
+    /// ```
     ///
     /// # Errors
     ///
-    /// The handle, when the time is over.
+    /// [`Cancelled`] if the caller is cancelled while it waits. How the coroutine ended is for `join` to say.
+    ///
+    /// # Panics
+    ///
+    /// As [`join`](Self::join).
     #[track_caller]
-    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
-        self.join_deadline(Instant::now() + timeout)
+    pub fn wait(&mut self) -> Result<(), Cancelled> {
+        match self.task.wait(None, Cancellation::Returns, true) {
+            Unparked::Token => Ok(()),
+            Unparked::TimedOut | Unparked::Cancelled => Err(Cancelled::new(())),
+        }
     }
 
-    /// As [`join`](Self::join), but gives the handle back if the coroutine has not ended at `deadline`.
+    /// As [`wait`](Self::wait), at most for `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use weald_runtime::{run, spawn, try_sleep};
+    ///
+    /// run(|| {
+    ///     let mut child = spawn(|| try_sleep(Duration::from_secs(60)).is_err());
+    ///     if child.wait_timeout(Duration::from_millis(5)).is_err() {
+    ///         child.cancel();
+    ///     }
+    ///     assert!(child.join().expect("no panic"));
+    /// });
+    /// ```
     ///
     /// # Errors
     ///
-    /// The handle, when the time is over.
+    /// [`WaitError`] if the coroutine has not ended in time, or the caller is cancelled.
+    ///
+    /// # Panics
+    ///
+    /// As [`join`](Self::join).
     #[track_caller]
-    pub fn join_deadline(self, deadline: Instant) -> Result<Result<T, JoinError>, Self> {
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitError> {
+        self.wait_deadline(Instant::now() + timeout)
+    }
+
+    /// As [`wait`](Self::wait), until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_timeout`](Self::wait_timeout).
+    ///
+    /// # Panics
+    ///
+    /// As [`join`](Self::join).
+    #[track_caller]
+    pub fn wait_deadline(&mut self, deadline: Instant) -> Result<(), WaitError> {
         match self.task.wait(Some(deadline), Cancellation::Returns, true) {
-            Unparked::Token => Ok(self.into_result()),
-            Unparked::TimedOut => Err(self),
-            Unparked::Cancelled => Ok(Err(JoinError::Cancelled)),
+            Unparked::Token => Ok(()),
+            Unparked::TimedOut => Err(WaitError::Timeout),
+            Unparked::Cancelled => Err(WaitError::Cancelled),
         }
     }
 

@@ -12,8 +12,10 @@ use std::sync::{Mutex, PoisonError};
 pub enum JoinError {
     /// It panicked.
     Panicked(PanicPayload),
-    /// The one that joins was cancelled; or the runtime was shut down, and the coroutine was not run or did not end in time.
+    /// The caller was cancelled while it waited. The coroutine runs on, and nobody has its handle any more; `wait` in place of `join` keeps it.
     Cancelled,
+    /// Its runtime was shut down, or its node of a simulation crashed, before it had ended: it never began, or was unwound.
+    ShutDown,
     /// There was no stack for it: the arena is full, or the system out of memory.
     NoStack(io::Error),
 }
@@ -44,10 +46,16 @@ impl JoinError {
         matches!(self, Self::Panicked(_))
     }
 
-    /// Whether the one that joins was cancelled, or the runtime shut down.
+    /// Whether it was the caller that was cancelled. (A coroutine that is cancelled ends with a result, or panics, as any other.)
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled)
+    }
+
+    /// Whether its runtime was shut down before the coroutine had ended.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        matches!(self, Self::ShutDown)
     }
 
     /// The panic's payload, for `std::panic::resume_unwind`.
@@ -55,7 +63,7 @@ impl JoinError {
     pub fn into_panic(self) -> Option<Box<dyn Any + Send + 'static>> {
         match self {
             Self::Panicked(payload) => Some(payload.into_inner()),
-            Self::Cancelled | Self::NoStack(_) => None,
+            Self::Cancelled | Self::ShutDown | Self::NoStack(_) => None,
         }
     }
 }
@@ -107,7 +115,8 @@ impl fmt::Display for JoinError {
                 }
                 payload.message().map_or(Ok(()), |message| write!(f, ": {message}"))
             }
-            Self::Cancelled => f.write_str("the coroutine, or its join, was cancelled"),
+            Self::Cancelled => f.write_str("the caller was cancelled while it waited for the coroutine"),
+            Self::ShutDown => f.write_str("the runtime was shut down before the coroutine had ended"),
             Self::NoStack(error) => write!(f, "no stack for the coroutine: {error}"),
         }
     }
@@ -117,7 +126,7 @@ impl std::error::Error for JoinError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::NoStack(error) => Some(error),
-            Self::Panicked(_) | Self::Cancelled => None,
+            Self::Panicked(_) | Self::Cancelled | Self::ShutDown => None,
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn drop_for<F>(error: &JoinError, closure: F) {
     }
     let reason = match error {
         JoinError::NoStack(error) => Some(io::Error::new(error.kind(), error.to_string())),
-        JoinError::Cancelled | JoinError::Panicked(_) => None,
+        JoinError::Cancelled | JoinError::ShutDown | JoinError::Panicked(_) => None,
     };
     // A destructor in the closure may have another task refused.
     let _restore = Restore(REASON.replace(reason));

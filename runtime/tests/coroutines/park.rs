@@ -23,7 +23,7 @@ fn is_left_alone_by(prepare: fn() -> Wait) {
             let (wait, end) = prepare();
             let (waits, set) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
             let (entered, flag) = (Arc::clone(&waits), Arc::clone(&set));
-            let parked = spawn(move || {
+            let mut parked = spawn(move || {
                 let mut wait = Some(wait);
                 while !flag.load(Ordering::Relaxed) {
                     entered.store(true, Ordering::Relaxed);
@@ -47,7 +47,7 @@ fn is_left_alone_by(prepare: fn() -> Wait) {
                 sleep(Duration::from_millis(1));
             }
             end();
-            parked.join_timeout(LONG).is_err()
+            parked.wait_timeout(LONG).is_err()
         });
         assert!(!stuck, "the wait has eaten what `unpark` gave; resumed: {resumed}, by a thread: {thread}");
     }

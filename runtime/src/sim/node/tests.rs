@@ -107,8 +107,8 @@ fn a_crash_unwinds_what_the_node_has_spawned_and_nothing_else() {
         assert!(server.is_up() && dropped.load(Ordering::Relaxed) == 0);
         server.crash();
         assert_eq!(dropped.load(Ordering::Relaxed), 3, "crash returns when all have ended");
-        assert!(!server.is_up() && running.join().expect_err("unwound").is_cancelled());
-        assert!(server.spawn(|| ()).join().expect_err("it is down").is_cancelled());
+        assert!(!server.is_up() && running.join().expect_err("unwound").is_shut_down());
+        assert!(server.spawn(|| ()).join().expect_err("it is down").is_shut_down());
         server.crash();
         bystander.join().expect("another node's goes on");
         let again = server.restart(|| UdpSocket::bind(address("0.0.0.0:7")).map(drop));
@@ -204,7 +204,7 @@ fn a_scheduled_crash_and_one_from_within() {
         let crashing = server.clone();
         network().expect("a simulation").schedule(Instant::now() + SECOND, move |_: &Network| crashing.crash());
         let start = Instant::now();
-        assert!(victim.join().expect_err("unwound").is_cancelled());
+        assert!(victim.join().expect_err("unwound").is_shut_down());
         assert!(start.elapsed() >= SECOND && start.elapsed() < SECOND + SECOND / 10, "{:?}", start.elapsed());
 
         let own = server.clone();
@@ -213,7 +213,7 @@ fn a_scheduled_crash_and_one_from_within() {
             sleep(SECOND);
             unreachable!("it ends where it waits");
         });
-        assert!(suicide.join().expect_err("unwound").is_cancelled());
+        assert!(suicide.join().expect_err("unwound").is_shut_down());
     });
 }
 
