@@ -144,7 +144,8 @@ fn spawn_all<B: Blocking>(count: u64) -> Result<Answer> {
     Ok(Answer::timed(count, elapsed))
 }
 
-fn ping_pong<B: Blocking>(count: u64, receive: fn(&B::Receiver) -> Option<u64>) -> Result<Option<Answer>> {
+/// `receive` is a type of its own for each call, for a pointer would be called and not inlined.
+fn ping_pong<B: Blocking>(count: u64, receive: impl Fn(&B::Receiver) -> Option<u64>) -> Result<Option<Answer>> {
     let (Some((ping, pinged)), Some((pong, ponged))) = (B::channel(None, false), B::channel(None, false)) else { return Ok(None) };
     let partner = B::spawn(move || {
         while let Some(number) = pinged.receive() {

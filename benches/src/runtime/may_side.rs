@@ -123,6 +123,7 @@ impl Receiving for MayReceiver {
         }
     }
 
+    #[inline(always)]
     fn receive_in_time(&self) -> Option<u64> {
         match self {
             Self::Single(receiver) => receiver.recv_timeout(FAR).ok(),

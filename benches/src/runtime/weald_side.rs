@@ -86,6 +86,7 @@ impl Receiving for Receiver<u64> {
         self.recv().ok()
     }
 
+    #[inline(always)]
     fn receive_in_time(&self) -> Option<u64> {
         self.recv_timeout(FAR).ok()
     }

@@ -88,6 +88,12 @@ impl Local {
         id
     }
 
+    /// Whether other coroutines of the worker can run than one that stands in none of its queues.
+    #[inline]
+    pub(crate) fn has_others(&self) -> bool {
+        !self.queue.is_empty() || !self.spawned.is_empty()
+    }
+
     /// Whether other threads gave the worker something, or anybody something that it may take. Asked behind the fence before a
     /// sleep.
     pub(crate) fn has_news(&self) -> bool {

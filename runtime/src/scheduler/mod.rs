@@ -27,6 +27,8 @@ pub(crate) mod trace;
 #[cfg(not(loom))]
 pub(crate) mod trimmer;
 #[cfg(not(loom))]
+mod turns;
+#[cfg(not(loom))]
 pub(crate) mod worker;
 
 #[cfg(not(loom))]

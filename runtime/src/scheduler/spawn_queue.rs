@@ -8,6 +8,8 @@
 //! Invariant: a task is in exactly one of these queues, or with the worker that took it. Queues are first-in first-out, so
 //! that a flood of spawns cannot starve an early one.
 
+use std::cell::Cell;
+
 #[cfg(loom)]
 use self::stand_in::{Injector, Steal, Stealer, Worker};
 #[cfg(not(loom))]
@@ -17,7 +19,11 @@ use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 mod stand_in;
 
 /// A worker's own end of its deque.
-pub(crate) struct SpawnQueue<T>(Worker<T>);
+pub(crate) struct SpawnQueue<T> {
+    deque: Worker<T>,
+    /// False: nothing is in the deque. Asked on every switch, most of which find nothing, and beside the worker's own data.
+    filled: Cell<bool>,
+}
 
 /// What all share: the queue for spawns from outside, and the far ends of the deques.
 pub(crate) struct SpawnQueues<T> {
@@ -27,24 +33,38 @@ pub(crate) struct SpawnQueues<T> {
 
 /// Makes the queues of `workers` workers.
 pub(crate) fn new<T>(workers: usize) -> (SpawnQueues<T>, Vec<SpawnQueue<T>>) {
-    let own: Vec<_> = (0..workers).map(|_| SpawnQueue(Worker::new_fifo())).collect();
-    let stealers = own.iter().map(|queue| queue.0.stealer()).collect();
+    let own: Vec<_> = (0..workers).map(|_| SpawnQueue { deque: Worker::new_fifo(), filled: Cell::new(false) }).collect();
+    let stealers = own.iter().map(|queue| queue.deque.stealer()).collect();
     (SpawnQueues { outside: Injector::new(), stealers }, own)
 }
 
 impl<T> SpawnQueue<T> {
     pub(crate) fn push(&self, task: T) {
-        self.0.push(task);
+        self.deque.push(task);
+        self.filled.set(true);
     }
 
     #[inline]
     pub(crate) fn pop(&self) -> Option<T> {
-        // Asked on every switch, and most find nothing.
-        if self.0.is_empty() { None } else { self.0.pop() }
+        if self.is_empty() {
+            return None;
+        }
+        self.deque.pop()
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        if self.filled.get() {
+            self.filled.set(!self.deque.is_empty());
+        }
+        !self.filled.get()
+    }
+
+    /// Has others' tasks put into the deque, and takes one.
+    fn fill(&self, take: impl Fn(&Worker<T>) -> Steal<T>) -> Option<T> {
+        let taken = until_decided(|| take(&self.deque))?;
+        self.filled.set(true);
+        Some(taken)
     }
 }
 
@@ -76,7 +96,7 @@ impl<T> SpawnQueues<T> {
         if self.outside.is_empty() {
             return None;
         }
-        until_decided(|| self.outside.steal_batch_and_pop(&own.0))
+        own.fill(|deque| self.outside.steal_batch_and_pop(deque))
     }
 
     /// Looks at the others' deques, beginning with number `first`, and takes half of what the first non-empty one has.
@@ -85,7 +105,7 @@ impl<T> SpawnQueues<T> {
         (0..count)
             .map(|step| (first + step) % count)
             .filter(|&victim| victim != me)
-            .find_map(|victim| until_decided(|| self.stealers[victim].steal_batch_and_pop(&own.0)))
+            .find_map(|victim| own.fill(|deque| self.stealers[victim].steal_batch_and_pop(deque)))
     }
 
     /// Drops what nobody will start, at the end: what was spawned from outside, and what is left in the deques of workers that

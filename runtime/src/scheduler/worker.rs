@@ -22,6 +22,7 @@ use super::spawn_queue::{SpawnQueue, SpawnQueues};
 use super::spin::{SPIN_TIME, Spinning};
 use super::trace::Trace;
 use super::trimmer::Trimmer;
+use super::turns::{self, Turns};
 use crate::contained::contained;
 use crate::coroutine::Suspend;
 use crate::coroutine::arena::StackCache;
@@ -37,19 +38,14 @@ use crate::task_state::Wake;
 use crate::time::Instant;
 
 /// Coroutines run in one round, at most, before I/O is looked at again.
-const ROUND_TASKS: usize = 128;
+const ROUND_TASKS: usize = 256;
 /// Time that coroutines take of one round, at most, before I/O is looked at again; a long one overruns it.
 const ROUND_TIME: Duration = Duration::from_micros(100);
-/// How many coroutines a simulation may let wait for the one that it runs next.
-const DRAWN_FROM: usize = 8;
-/// One unstarted coroutine is run for so many started ones that are due. A first run takes three times as long as another and more, by the
-/// memory it touches, and those that were woken would wait for it.
-const START_EVERY: usize = 8;
-/// Unstarted coroutines that are run, if nothing is due, before those that have come to run meanwhile are: a coroutine that joins many is
-/// woken by the first that ends, and parks for each if it is run before the next ones end.
-const STARTS: usize = 8;
-/// The clock costs as much as a switch, so it is read, and timers are looked at, once for so many.
+/// The clock costs more than a switch, so it is read, and timers are looked at, once for so many; for twice as many as the last time if those
+/// took less than this, but not for more than can be borne if each of them takes long.
 const CLOCK_EVERY: usize = 32;
+const CLOCK_TIME: Duration = Duration::from_micros(1);
+const CLOCK_SELDOM: usize = 128;
 /// Looks at what other threads write, between two looks at the sockets, which are system calls: about 300 ns.
 const SPIN_LOOKS: usize = 8;
 /// How often a thief looks at a coroutine that is alone before it steals it, and how long it pauses before each look: about a microsecond
@@ -68,10 +64,9 @@ pub(crate) struct Worker {
     stacks: StackCache,
     reactor: Option<Reactor>,
     hooks: Vec<InstalledHook>,
-    /// How many of the unstarted had their turn since the last turn of the started.
-    starts: usize,
-    /// How many of the started could run when their turn began, or timers were looked at, and have not run since.
-    due: usize,
+    turns: Turns,
+    /// How many coroutines run before the clock is read.
+    stretch: usize,
     spinning: Spinning,
     trimmer: Option<Trimmer>,
     /// When the sockets were looked at.
@@ -95,7 +90,7 @@ pub(crate) struct Round {
     pub(crate) busy: bool,
     /// Coroutines run.
     pub(crate) ran: usize,
-    /// Of these, how many only yielded.
+    /// Of these, how many only yielded. Counted in a simulation.
     pub(crate) yielded: usize,
 }
 
@@ -113,8 +108,8 @@ impl Worker {
             stacks,
             reactor,
             hooks: Vec::new(),
-            starts: 0,
-            due: 0,
+            turns: Turns::default(),
+            stretch: CLOCK_EVERY,
             spinning: Spinning::new(),
             trimmer: None,
             polled: Instant::from_nanos(0),
@@ -256,52 +251,59 @@ impl Worker {
 
     fn run_coroutines(&mut self, start: Instant, round: &mut Round) {
         let local = Rc::clone(&self.local);
-        let simulated = self.is_simulated();
-        self.due = local.queue.len();
-        while round.ran < ROUND_TASKS {
-            let next = if simulated {
-                // So that the last to yield may go on as well.
-                local.commit_last();
-                draw(&local)
-            } else {
-                self.next(&local)
-            };
-            let next = next.or_else(|| {
-                // Which may find it woken.
-                local.commit_last();
-                local.queue.pop()
-            });
-            let Some(task) = next.or_else(|| self.search(&local, round.ran == 0)) else { break };
-            self.run_one(&local, task, round);
-            if !simulated && round.ran.is_multiple_of(CLOCK_EVERY) {
-                let now = Instant::now();
-                local.clock.set(now);
-                local.commit_last();
-                local.expire_timers(now);
-                self.due = local.queue.len();
-                if now - start > ROUND_TIME {
-                    break;
-                }
-            }
+        if self.is_simulated() {
+            self.run_drawn(&local, round);
+        } else {
+            self.run_in_turn(&local, start, round);
         }
         local.commit_last();
     }
 
-    /// The next coroutine of this worker's own: in turn those of the started that are due, and some of the unstarted.
-    fn next(&mut self, local: &Local) -> Option<TaskPtr> {
-        let spawned = || local.spawned.pop().map(|task| task.into_ptr());
-        if self.due > 0 {
-            self.due -= 1;
-            let unstarted = if self.due % START_EVERY == START_EVERY - 1 { spawned() } else { None };
-            return unstarted.or_else(|| local.queue.pop()).or_else(spawned);
+    /// Runs those whom a simulation's seed draws.
+    #[inline(never)]
+    fn run_drawn(&mut self, local: &Local, round: &mut Round) {
+        while round.ran < ROUND_TASKS {
+            // So that the last to yield may go on as well.
+            local.commit_last();
+            let Some(task) = turns::draw(local).or_else(|| self.search(local, round.ran == 0)) else { break };
+            self.run_one(local, task, round, 0, true);
         }
-        let unstarted = spawned();
-        self.starts += 1;
-        if unstarted.is_none() || self.starts == STARTS {
-            self.starts = 0;
-            self.due = local.queue.len();
+    }
+
+    fn run_in_turn(&mut self, local: &Local, start: Instant, round: &mut Round) {
+        let mut looked = start;
+        loop {
+            self.turns.renew(local);
+            let until = ROUND_TASKS.min(round.ran + self.stretch);
+            self.run_stretch(local, round, until);
+            // The end of a round needs no look: the next one begins with it.
+            if round.ran < until || until == ROUND_TASKS {
+                break;
+            }
+            let now = Instant::now();
+            self.stretch = if now - looked < CLOCK_TIME { CLOCK_SELDOM.min(2 * self.stretch) } else { CLOCK_EVERY };
+            looked = now;
+            local.clock.set(now);
+            local.commit_last();
+            local.expire_timers(now);
+            if now - start > ROUND_TIME {
+                break;
+            }
         }
-        unstarted.or_else(|| local.queue.pop())
+    }
+
+    /// Runs coroutines until so many were in the round, or none can.
+    #[inline(never)]
+    fn run_stretch(&mut self, local: &Local, round: &mut Round, until: usize) {
+        while round.ran < until {
+            let next = self.turns.next(local).or_else(|| {
+                // Which may find it woken.
+                local.commit_last();
+                local.queue.pop()
+            });
+            let Some(task) = next.or_else(|| self.search(local, round.ran == 0)) else { break };
+            self.run_one(local, task, round, until, false);
+        }
     }
 
     /// Takes what was spawned from outside and, when it has nothing else in this round, what others cannot get to.
@@ -332,29 +334,36 @@ impl Worker {
 
     // Inlined, as all between a switch and the loop: see `switched::Coroutine::resume`.
     #[inline(always)]
-    fn run_one(&mut self, local: &Local, task: TaskPtr, round: &mut Round) {
+    fn run_one(&mut self, local: &Local, task: TaskPtr, round: &mut Round, until: usize, simulated: bool) {
         round.ran += 1;
         let counters = &local.worker.counters;
         if !task.is_started() {
             if !self.start(local, task) {
                 return;
             }
-        } else if self.is_simulated() && sim::node::is_over(task.id()) {
+        } else if simulated && sim::node::is_over(task.id()) {
             // Something woke it before the crash could.
             let _ = task.state().unwind();
         }
         local.running.set(Some(task));
         counters.running.set(task.id());
-        let resumed = match &mut self.trace {
-            None => task.resume(),
-            Some(trace) => trace.resume(task),
+        let resumed = loop {
+            let resumed = match &mut self.trace {
+                None => task.resume(),
+                Some(trace) => trace.resume(task),
+            };
+            counters.switches.bump();
+            if resumed != Some(Suspend::Yield) || round.ran >= until || local.has_others() {
+                break resumed;
+            }
+            // It would be the next.
+            round.ran += 1;
         };
         counters.running.set(NOBODY);
-        counters.switches.bump();
         local.running.set(None);
         match resumed {
             Some(Suspend::Yield) => {
-                round.yielded += 1;
+                round.yielded += usize::from(simulated);
                 local.queue.push(task);
             }
             Some(Suspend::Park) => {
@@ -550,20 +559,6 @@ fn is_taken(spawns: &SpawnQueues<Unstarted>) -> bool {
             (0..STEAL_PAUSES).for_each(|_| spin_loop());
             spawns.is_empty()
         })
-}
-
-/// The next coroutine of a simulation's worker: the seed decides which of those that can run, started or not.
-fn draw(local: &Local) -> Option<TaskPtr> {
-    let mut rng = local.rng.borrow_mut();
-    if rng.bool()
-        && let Some(task) = local.spawned.pop()
-    {
-        return Some(task.into_ptr());
-    }
-    for _ in 1..rng.usize(1..=local.queue.len().clamp(1, DRAWN_FROM)) {
-        local.queue.push(local.queue.pop()?);
-    }
-    local.queue.pop().or_else(|| local.spawned.pop().map(|task| task.into_ptr()))
 }
 
 /// Polls, and says whether there was news.

@@ -11,36 +11,36 @@ use crate::primitive::atomic::Ordering;
 /// A first-in first-out queue of tasks through their own links, for one thread.
 #[derive(Default)]
 pub(crate) struct TaskQueue {
-    ends: Cell<Option<(TaskPtr, TaskPtr)>>,
+    oldest: Cell<Option<TaskPtr>>,
+    /// Of no meaning in an empty queue.
+    newest: Cell<Option<TaskPtr>>,
     len: Cell<usize>,
 }
 
 impl TaskQueue {
     /// Adds a task that stands in no queue.
+    #[inline]
     pub(crate) fn push(&self, task: TaskPtr) {
         task.header().next.store(ptr::null_mut(), Ordering::Relaxed);
-        let oldest = match self.ends.get() {
-            None => task,
-            Some((oldest, newest)) => {
-                newest.header().next.store(task.0.as_ptr(), Ordering::Relaxed);
-                oldest
-            }
-        };
-        self.ends.set(Some((oldest, task)));
+        match self.newest.replace(Some(task)) {
+            Some(newest) if !self.is_empty() => newest.header().next.store(task.0.as_ptr(), Ordering::Relaxed),
+            _ => self.oldest.set(Some(task)),
+        }
         self.len.set(self.len.get() + 1);
     }
 
     /// Takes the oldest.
+    #[inline]
     pub(crate) fn pop(&self) -> Option<TaskPtr> {
-        let (oldest, newest) = self.ends.get()?;
-        let next = NonNull::new(oldest.header().next.load(Ordering::Relaxed));
-        self.ends.set(next.map(|next| (TaskPtr(next), newest)));
+        let oldest = self.oldest.get()?;
+        self.oldest.set(NonNull::new(oldest.header().next.load(Ordering::Relaxed)).map(TaskPtr));
         self.len.set(self.len.get() - 1);
         Some(oldest)
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.ends.get().is_none()
+        self.oldest.get().is_none()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -49,7 +49,7 @@ impl TaskQueue {
 
     /// Visits all, the oldest first; `visit` must not push or pop.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(TaskPtr)) {
-        let mut task = self.ends.get().map(|(oldest, _)| oldest);
+        let mut task = self.oldest.get();
         while let Some(current) = task {
             task = NonNull::new(current.header().next.load(Ordering::Relaxed)).map(TaskPtr);
             visit(current);
