@@ -61,7 +61,9 @@ fn a_coroutine_that_holds_its_worker_is_named_once_with_its_stack() {
         assert!(spins.join().expect("no panic") > 0);
         let text = log.wait_for("a coroutine holds its worker");
         assert_eq!(text.matches("a coroutine holds its worker").count(), 1, "{text}");
-        for expected in ["name=\"spinner\"", &format!("tests/watchdog.rs:{line}:"), "worker=0", "spins_for_ever"] {
+        for expected in
+            ["name=\"spinner\"", &format!("tests/watchdog.rs:{line}:"), "worker=0", "spins_for_ever", &format!("watchdog.rs:{line})")]
+        {
             assert!(text.contains(expected), "no {expected:?} in {text}");
         }
         assert!(!text.contains("on_probe"), "{text}");

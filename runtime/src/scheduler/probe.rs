@@ -1,15 +1,13 @@
 //! Owns the question to a worker that cannot answer: what holds you? A signal interrupts the worker's thread, and the handler notes
-//! the coroutine that runs on it and the return addresses on its stack.
+//! the coroutine that runs on it and copies its stack.
 //!
 //! It does not own when to ask (`watchdog`, `dump`). SIGURG, as its default is to be ignored: one that comes late does no harm.
 //!
 //! Invariants:
-//! - The handler is async-signal-safe: it takes no lock and allocates nothing. The walk up the stack follows unwind tables, which the C
-//!   library finds without a lock since glibc 2.35. Not while the thread itself unwinds: no table describes a stack that the unwinder
-//!   is about to leave.
+//! - The handler is async-signal-safe: it takes no lock, allocates nothing, and follows no pointer of the stack that it interrupts. The
+//!   asker follows the frames, in the copy: where the thread unwinds or switches stacks just then they end early, and no more.
 //! - There is one answer's room in the process, and one question at a time; it is over before symbols are looked up, which may take
-//!   seconds. The room is the asker's, but from the handler's exchange of
-//!   [`ASKED`] for [`WRITING`] until it stores [`DONE`].
+//!   seconds. The room is the asker's, but from the handler's exchange of [`ASKED`] for [`WRITING`] until it stores [`DONE`].
 //! - A thread is signalled only while it is enlisted, and so alive.
 
 use std::cell::UnsafeCell;
@@ -23,6 +21,7 @@ use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicI32, AtomicU32, Ordering};
 use crate::sys;
 use crate::sys::signal_handler::{self, Former};
+use crate::sys::stack_copy::StackCopy;
 use crate::time::Instant;
 
 /// How long a thread may take to be interrupted.
@@ -47,18 +46,16 @@ struct Room(UnsafeCell<Raw>);
 // SAFETY: the protocol of `STATE` gives the room to one thread at a time.
 unsafe impl Sync for Room {}
 
-#[derive(Clone, Copy)]
 struct Raw {
     coroutine: Option<u64>,
     name: [u8; NAME],
     name_len: usize,
     spawned_at: Option<&'static Location<'static>>,
-    frames: [usize; FRAMES],
-    frames_len: usize,
+    stack: StackCopy,
 }
 
 impl Raw {
-    const EMPTY: Self = Self { coroutine: None, name: [0; NAME], name_len: 0, spawned_at: None, frames: [0; FRAMES], frames_len: 0 };
+    const EMPTY: Self = Self { coroutine: None, name: [0; NAME], name_len: 0, spawned_at: None, stack: StackCopy::EMPTY };
 
     /// The coroutine, if one ran, without its trace.
     fn identity(&self) -> Option<Probed> {
@@ -78,7 +75,7 @@ pub(crate) struct Probed {
     /// The first 64 octets of it.
     pub(crate) name: Option<String>,
     pub(crate) spawned_at: Option<&'static Location<'static>>,
-    /// The functions on its stack, the innermost first. None while it unwinds.
+    /// The functions on its stack, the innermost first, as far as unwind tables lead.
     pub(crate) trace: Vec<String>,
 }
 
@@ -91,9 +88,6 @@ pub(crate) fn enlist(worker: &WorkerShared) -> io::Result<Enlisted<'_>> {
         let _one_at_a_time = ASKING.lock();
         if FORMER.get().is_none() {
             let _ = FORMER.set(signal_handler::install(libc::SIGURG, on_probe)?);
-            // The unwinder sets itself up at its first use, which must not be in the handler.
-            // SAFETY: nobody else walks at the same time for us; the closure ends the walk at once.
-            unsafe { backtrace::trace_unsynchronized(|_| false) };
         }
     }
     *worker.thread.lock() = Some(sys::thread_number());
@@ -108,18 +102,22 @@ impl Drop for Enlisted<'_> {
 
 /// Interrupts the worker, and says which coroutine it was in. `None` if it was in none, is not enlisted, or did not answer.
 pub(crate) fn probe(worker: &WorkerShared) -> Option<Probed> {
-    let raw = ask(worker)?;
-    let mut probed = raw.identity()?;
-    probed.trace = describe(&raw.frames[..raw.frames_len]);
-    Some(probed)
+    let look = || {
+        let (mut probed, frames) = ask(worker, |raw| Some((raw.identity()?, raw.stack.addresses(FRAMES))))?;
+        probed.trace = describe(&frames);
+        Some(probed)
+    };
+    // Debug information takes more stack to read than a coroutine has.
+    if std::thread::panicking() { look() } else { current::on_worker_stack(look) }
 }
 
 /// As [`probe`], without the trace: it takes no longer than the interruption.
 pub(crate) fn probe_identity(worker: &WorkerShared) -> Option<Probed> {
-    ask(worker)?.identity()
+    ask(worker, Raw::identity)
 }
 
-fn ask(worker: &WorkerShared) -> Option<Raw> {
+/// What `read` makes of the answer. Nobody else can ask meanwhile.
+fn ask<T>(worker: &WorkerShared, read: impl FnOnce(&Raw) -> Option<T>) -> Option<T> {
     let _one_at_a_time = ASKING.lock();
     {
         let thread = worker.thread.lock();
@@ -140,13 +138,13 @@ fn ask(worker: &WorkerShared) -> Option<Raw> {
         std::thread::park_timeout(LOOK_EVERY);
     }
     // SAFETY: done, so the room is ours.
-    let raw = unsafe { *ROOM.0.get() };
+    let answer = read(unsafe { &*ROOM.0.get() });
     STATE.store(IDLE, Ordering::Relaxed);
-    Some(raw)
+    answer
 }
 
 extern "C" fn on_probe(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    if !signal_handler::keeping_errno(answer)
+    if !signal_handler::keeping_errno(|| answer(context))
         && let Some(former) = FORMER.get()
     {
         former.call(signal, info, context);
@@ -154,7 +152,7 @@ extern "C" fn on_probe(signal: libc::c_int, info: *mut libc::siginfo_t, context:
 }
 
 /// Answers, if the question is to this thread.
-fn answer() -> bool {
+fn answer(context: *const libc::c_void) -> bool {
     let me = sys::thread_number();
     // Ordering: Acquire pairs with the Release in `probe`.
     if STATE.load(Ordering::Acquire) != ASKED
@@ -165,7 +163,7 @@ fn answer() -> bool {
     }
     // SAFETY: the exchange gave the room to this handler.
     let raw = unsafe { &mut *ROOM.0.get() };
-    *raw = Raw::EMPTY;
+    raw.coroutine = None;
     if let Some(task) = current::with(|local| local?.running.get()) {
         let (id, name, spawned_at) = task.identity();
         raw.coroutine = Some(id);
@@ -173,16 +171,8 @@ fn answer() -> bool {
         let name = name.unwrap_or_default().as_bytes();
         raw.name_len = name.len().min(NAME);
         raw.name[..raw.name_len].copy_from_slice(&name[..raw.name_len]);
-        if !std::thread::panicking() {
-            // SAFETY: this walk shares nothing with others: the crate's lock is for the platforms that need one.
-            unsafe {
-                backtrace::trace_unsynchronized(|frame| {
-                    raw.frames[raw.frames_len] = frame.ip().addr();
-                    raw.frames_len += 1;
-                    raw.frames_len < FRAMES
-                });
-            }
-        }
+        // SAFETY: the handler's own argument.
+        unsafe { raw.stack.take(context) };
     }
     // Ordering: Release pairs with the Acquire in `probe`.
     STATE.store(DONE, Ordering::Release);
@@ -191,28 +181,19 @@ fn answer() -> bool {
 
 /// The frames' functions and places, from the interrupted one to the coroutine's first.
 fn describe(frames: &[usize]) -> Vec<String> {
-    let mut lines: Vec<(String, String)> = Vec::new();
+    let mut lines = Vec::new();
     for &address in frames {
-        // A return address is behind its call, which may be the last instruction of its function.
-        let call = std::ptr::without_provenance_mut(address.saturating_sub(1));
-        backtrace::resolve(call, |symbol| {
+        backtrace::resolve(std::ptr::without_provenance_mut(address), |symbol| {
             let name = symbol.name().map_or_else(|| "(unknown)".to_owned(), |name| format!("{name:#}"));
             let place = match (symbol.filename(), symbol.lineno()) {
                 (Some(file), Some(line)) => format!(" ({}:{line})", file.display()),
                 _ => String::new(),
             };
-            lines.push((name, place));
+            lines.push(name + &place);
         });
     }
-    // Ours are the handler and, after it, the kernel's way into it.
-    let interrupted = lines.iter().rposition(|(name, _)| name.ends_with("on_probe")).map_or(0, |handler| handler + 1);
-    lines
-        .into_iter()
-        .skip(interrupted)
-        .skip_while(|(name, _)| name.contains("restore_rt"))
-        .map(|(name, place)| name + &place)
-        .take_while(|line| !line.contains("unwind_safe") && !line.contains("catch_unwind"))
-        .collect()
+    let own = |line: &String| line.contains("unwind_safe") || line.contains("catch_unwind");
+    lines.into_iter().take_while(|line| !own(line)).collect()
 }
 
 #[cfg(all(test, not(loom), not(miri), not(weald_baton)))]
@@ -238,25 +219,35 @@ mod tests {
         unwinds(std::hint::black_box(frames) - 1);
     }
 
-    #[test]
-    fn a_coroutine_that_unwinds_is_named_and_its_stack_left_alone() {
+    /// Probes a worker whose only coroutine does `work` all the time, and counts the traces that name `function`.
+    fn traces_of(work: impl Fn() + Send + 'static, function: &str) -> u32 {
         let runtime = Runtime::builder().workers(1).watchdog(Some(Duration::from_secs(60))).build().expect("a runtime");
         let over = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&over);
         let busy = runtime.handle().spawn(move || {
             while !until.load(Ordering::Relaxed) {
-                assert!(catch_unwind(|| unwinds(8)).is_err());
+                work();
             }
         });
-        let (handle, mut named) = (runtime.handle(), 0);
+        let (handle, mut asked, mut named) = (runtime.handle(), 0, 0);
         let start = Instant::now();
-        while named < 500 && start.elapsed() < Duration::from_secs(10) {
+        while asked < 500 && start.elapsed() < Duration::from_secs(10) {
             let Some(probed) = probe(&handle.shared.workers[0]) else { continue };
-            named += 1;
-            assert!(!probed.trace.iter().any(|line| line.contains("_Unwind_")), "{probed:?}");
+            asked += 1;
+            named += u32::from(probed.trace.iter().any(|line| line.contains(function)));
         }
         over.store(true, Ordering::Relaxed);
         busy.join().expect("no panic");
-        assert!(named > 0);
+        named
+    }
+
+    #[test]
+    fn a_coroutine_may_be_unwinding() {
+        assert!(traces_of(|| assert!(catch_unwind(|| unwinds(8)).is_err()), "probe::tests::unwinds") > 0);
+    }
+
+    #[test]
+    fn a_coroutine_may_be_about_to_leave_its_stack() {
+        assert!(traces_of(crate::yield_now, "yield_now") > 0);
     }
 }

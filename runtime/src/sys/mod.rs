@@ -12,6 +12,7 @@ pub(crate) mod message;
 pub(crate) mod signal_action;
 pub(crate) mod signal_handler;
 pub(crate) mod socket;
+pub(crate) mod stack_copy;
 pub(crate) mod steering;
 pub(crate) mod timer_slack;
 
