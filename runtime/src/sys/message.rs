@@ -84,7 +84,8 @@ impl Messages {
         let (descriptor, headers) = (socket.as_fd().as_raw_fd(), self.headers.as_mut_ptr());
         // SAFETY: the first `count` headers point to this value's arrays and to disjoint parts of `buffer`, all borrowed
         // mutably for the call, with their true lengths.
-        let received = unsafe { direct!(SYS_recvmmsg, descriptor, headers, count, libc::MSG_DONTWAIT, ptr::null_mut::<libc::timespec>()) };
+        let received =
+            unsafe { direct!(SYS_recvmmsg as recvmmsg, descriptor, headers, count, libc::MSG_DONTWAIT, ptr::null_mut::<libc::timespec>()) };
         check_len(received)
     }
 
@@ -135,7 +136,7 @@ impl Messages {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: the first `count` headers point to this value's arrays and to the messages' bytes, borrowed for 'a; the
         // kernel only reads the bytes, whatever the type of iov_base says.
-        let sent = unsafe { direct!(SYS_sendmmsg, descriptor, headers, count, flags) };
+        let sent = unsafe { direct!(SYS_sendmmsg as sendmmsg, descriptor, headers, count, flags) };
         check_len(sent)
     }
 }

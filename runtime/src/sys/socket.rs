@@ -107,7 +107,9 @@ pub(crate) fn send_to(socket: impl AsFd, bytes: &[u8], remote: SocketAddr, ipv6_
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel reads `bytes.len()` bytes of `bytes` and `len` of `raw` during the call.
-    check_len(unsafe { direct!(SYS_sendto, descriptor, bytes.as_ptr(), bytes.len(), flags, raw.as_ptr(), len) })
+    check_len(unsafe {
+        direct!(SYS_sendto as sendto, descriptor, bytes.as_ptr().cast::<libc::c_void>(), bytes.len(), flags, raw.as_ptr(), len)
+    })
 }
 
 /// Sends one datagram to whom the socket is connected to.
@@ -115,7 +117,9 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let (descriptor, nobody) = (socket.as_fd().as_raw_fd(), ptr::null::<libc::sockaddr>());
     // SAFETY: the kernel reads `bytes.len()` bytes of `bytes` during the call.
-    check_len(unsafe { direct!(SYS_sendto, descriptor, bytes.as_ptr(), bytes.len(), flags, nobody, 0 as libc::socklen_t) })
+    check_len(unsafe {
+        direct!(SYS_sendto as sendto, descriptor, bytes.as_ptr().cast::<libc::c_void>(), bytes.len(), flags, nobody, 0 as libc::socklen_t)
+    })
 }
 
 /// Connects a UDP socket, which sends nothing.
@@ -144,7 +148,17 @@ pub(crate) fn receive_from(socket: impl AsFd, bytes: &mut [u8], receive: Receive
     let mut raw_len = RawAddress::capacity();
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel writes at most `bytes.len()` bytes to `bytes`, `raw_len` to `raw`, and that length back.
-    let returned = unsafe { direct!(SYS_recvfrom, descriptor, bytes.as_mut_ptr(), bytes.len(), flags, raw.as_mut_ptr(), &raw mut raw_len) };
+    let returned = unsafe {
+        direct!(
+            SYS_recvfrom as recvfrom,
+            descriptor,
+            bytes.as_mut_ptr().cast::<libc::c_void>(),
+            bytes.len(),
+            flags,
+            raw.as_mut_ptr(),
+            &raw mut raw_len
+        )
+    };
     let len = check_len(returned)?;
     let remote = raw.decode().ok_or_else(|| io::Error::other("a datagram from an address of no IP family"))?;
     Ok((len, remote))
