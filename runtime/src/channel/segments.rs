@@ -166,6 +166,11 @@ impl<T> Segments<T> {
 mod tests {
     use super::*;
 
+    /// Miri takes a thousand times as long.
+    const fn rounds(rounds: u64) -> u64 {
+        if cfg!(miri) { rounds / 100 } else { rounds }
+    }
+
     #[test]
     fn keeps_order_and_refuses_what_does_not_fit() {
         let mut queue = Segments::new(2);
@@ -188,7 +193,7 @@ mod tests {
         for limit in [1, 2, 3, 700, usize::MAX] {
             let (mut queue, mut batch, mut expected) = (Segments::new(limit), VecDeque::new(), VecDeque::new());
             let mut next = 0_u64;
-            for _ in 0..2_000 {
+            for _ in 0..rounds(2_000) {
                 match random.u8(..6) {
                     0 | 1 => {
                         for _ in 0..random.usize(..1_000) {
@@ -250,7 +255,7 @@ mod tests {
             addresses
         };
         let mut first = None;
-        for message in 0..10_000 {
+        for message in 0..rounds(10_000) {
             assert_eq!((queue.push(message), queue.push(message)), (Ok(()), Ok(())));
             queue.take_batch(&mut batch);
             assert_eq!((batch.pop_front(), batch.pop_front()), (Some(message), Some(message)));
@@ -258,7 +263,7 @@ mod tests {
                 assert_eq!(*first.get_or_insert_with(|| segments(&queue, &batch)), segments(&queue, &batch));
             }
         }
-        (0..100_000).for_each(|message| assert_eq!(queue.push(message), Ok(())));
+        (0..rounds(100_000)).for_each(|message| assert_eq!(queue.push(message), Ok(())));
         while queue.pop().is_some() {}
         assert!(queue.older.is_empty());
         assert!(queue.back.capacity() + queue.spare.capacity() <= 2 * Segments::<u64>::SEGMENT);

@@ -15,12 +15,12 @@ use crate::primitive::{Condvar, Mutex};
 use crate::time::Instant;
 
 /// How long unwinding stacks may take without one that comes to its end. Destructors run in it, which cannot block; a second is
-/// long for them.
-pub(crate) const UNWIND_GRACE: Duration = Duration::from_secs(1);
+/// long for them. Miri takes a thousand times as long.
+pub(crate) const UNWIND_GRACE: Duration = Duration::from_secs(if cfg!(miri) { 60 } else { 1 });
 /// Whether a stack can be unwound. In a program built with `panic = "abort"` what does not end by itself is leaked instead.
 pub(crate) const UNWINDS: bool = cfg!(panic = "unwind");
 /// How long a worker between two coroutines may take to say that it has stopped.
-const STOP_GRACE: Duration = Duration::from_secs(1);
+const STOP_GRACE: Duration = UNWIND_GRACE;
 
 /// Leaked coroutines that a report names when it is displayed.
 const SHOWN: usize = 20;

@@ -257,7 +257,7 @@ fn coroutines_share_locks_on_one_worker() {
         let adders = [(); 8].map(|()| {
             let shared = shared.clone();
             crate::spawn(move || {
-                for _ in 0..100 {
+                for _ in 0..rounds(100) {
                     shared.2.acquire(1).unwrap();
                     let mut count = shared.0.lock();
                     let before = *count;
@@ -269,8 +269,8 @@ fn coroutines_share_locks_on_one_worker() {
                 }
             })
         });
-        let count = shared.1.wait_while(shared.0.lock(), |count| *count < 800).unwrap();
-        assert_eq!(*count, 800);
+        let count = shared.1.wait_while(shared.0.lock(), |count| *count < 8 * rounds(100)).unwrap();
+        assert_eq!(*count, 8 * rounds(100));
         drop(count);
         adders.into_iter().for_each(|adder| adder.join().expect("no panic"));
     });
