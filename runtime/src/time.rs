@@ -8,8 +8,10 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
-use std::sync::LazyLock;
 use std::time::Duration;
+
+#[cfg(not(loom))]
+use crate::sys;
 
 /// Real time starts here and not at zero, so that a program may subtract an hour from its first instant.
 const REAL_START: u64 = 3_600_000_000_000;
@@ -18,9 +20,6 @@ thread_local! {
     /// The virtual time of the simulation that this thread drives.
     static VIRTUAL_NOW: Cell<Option<Instant>> = const { Cell::new(None) };
 }
-
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
-static EPOCH: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
 
 /// A point in time: nanoseconds since an arbitrary start, the same for all threads of the process.
 ///
@@ -74,11 +73,18 @@ impl Instant {
         Self::now().saturating_duration_since(self)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+    #[cfg(not(loom))]
     #[inline]
     fn real_now() -> Self {
-        let since_epoch = std::time::Instant::now().saturating_duration_since(*EPOCH);
-        Self(REAL_START) + since_epoch
+        Self(REAL_START + sys::clock::monotonic())
+    }
+
+    /// `sys` is no part of the models.
+    #[cfg(loom)]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+    fn real_now() -> Self {
+        static EPOCH: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+        Self(REAL_START) + std::time::Instant::now().saturating_duration_since(*EPOCH)
     }
 }
 

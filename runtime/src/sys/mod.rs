@@ -5,6 +5,7 @@
 
 pub(crate) mod address;
 pub(crate) mod affinity;
+pub(crate) mod clock;
 pub(crate) mod control;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
