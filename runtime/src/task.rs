@@ -13,6 +13,7 @@
 
 #[cfg(not(any(miri, weald_baton)))]
 pub(crate) mod debugger;
+mod fetch;
 mod inspect;
 mod join;
 mod join_arm;

@@ -29,6 +29,9 @@ use crate::task_state::{Commit, Wake, Wakeup};
 use crate::time::Instant;
 use crate::timer_wheel::{TimerKey, TimerWheel};
 
+/// How many of those whose deadline has passed are looked at ahead of the one that is woken, so that it need not be waited for.
+const FETCHED: usize = 8;
+
 thread_local! {
     static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
 }
@@ -131,11 +134,22 @@ impl Local {
 
     /// Enqueues the coroutines whose deadline has passed.
     pub(crate) fn expire_timers(&self, now: Instant) {
-        self.timers.borrow_mut().expire(now, |task| {
+        let wake = |task: TaskPtr| {
             if task.state().time_out() == Wake::Enqueue {
                 self.queue.push(task);
             }
+        };
+        // Those whose headers are on the way from memory.
+        let mut fetched = [None; FETCHED];
+        let mut oldest = 0;
+        self.timers.borrow_mut().expire(now, |task| {
+            task.fetch_header();
+            if let Some(task) = fetched[oldest].replace(task) {
+                wake(task);
+            }
+            oldest = (oldest + 1) % FETCHED;
         });
+        (oldest..oldest + FETCHED).filter_map(|place| fetched[place % FETCHED]).for_each(wake);
     }
 }
 

@@ -29,12 +29,22 @@ impl TaskQueue {
         self.len.set(self.len.get() + 1);
     }
 
-    /// Takes the oldest.
+    /// Takes the oldest, and has the memory of those behind it fetched: each needs what the pop before has fetched.
     #[inline]
     pub(crate) fn pop(&self) -> Option<TaskPtr> {
         let oldest = self.oldest.get()?;
-        self.oldest.set(NonNull::new(oldest.header().next.load(Ordering::Relaxed)).map(TaskPtr));
+        let next = oldest.next();
+        self.oldest.set(next);
         self.len.set(self.len.get() - 1);
+        if let Some(next) = next {
+            if let Some(second) = next.next() {
+                if let Some(third) = second.next() {
+                    third.fetch_header();
+                }
+                second.fetch_owner();
+            }
+            next.fetch_stack();
+        }
         Some(oldest)
     }
 
@@ -51,9 +61,17 @@ impl TaskQueue {
     pub(crate) fn for_each(&self, mut visit: impl FnMut(TaskPtr)) {
         let mut task = self.oldest.get();
         while let Some(current) = task {
-            task = NonNull::new(current.header().next.load(Ordering::Relaxed)).map(TaskPtr);
+            task = current.next();
             visit(current);
         }
+    }
+}
+
+impl TaskPtr {
+    /// Who stands behind it in the queue.
+    #[inline]
+    fn next(self) -> Option<Self> {
+        NonNull::new(self.header().next.load(Ordering::Relaxed)).map(Self)
     }
 }
 
