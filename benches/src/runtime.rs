@@ -43,6 +43,8 @@ use self::{
 const YIELDERS: u64 = 1_000;
 /// Time of a timer that does not fire during a benchmark.
 const FAR: Duration = Duration::from_secs(10);
+/// Turns of a sample of timers, of which the median one counts: other work on the processors falls on some.
+const TIMER_TURNS: u64 = 20;
 /// Bytes of a datagram of the echo.
 const ECHO_SIZE: usize = 64;
 /// Parked tasks of the idle runtime.

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, ensure};
 use weald_runtime::time::Instant;
 
 use super::{
-    ECHO_SIZE, FAR, IDLE_TASKS, SETTLING, YIELDERS,
+    ECHO_SIZE, FAR, IDLE_TASKS, SETTLING, TIMER_TURNS, YIELDERS,
     benchmark::{Benchmark, Channel},
     blocking::sum_below,
     process,
@@ -208,11 +208,16 @@ async fn throughput<A: Asynchronous>(runtime: A, Channel { capacity, senders, re
 }
 
 async fn timer<A: Asynchronous>(count: u64) -> Answer {
-    let started = Instant::now();
-    for _ in 0..count {
-        A::make_and_drop_timer().await;
+    let each = count.div_ceil(TIMER_TURNS);
+    let mut turns = Vec::with_capacity(TIMER_TURNS as usize);
+    for _ in 0..TIMER_TURNS {
+        let started = Instant::now();
+        for _ in 0..each {
+            A::make_and_drop_timer().await;
+        }
+        turns.push(started.elapsed());
     }
-    Answer::timed(count, started.elapsed())
+    Answer::median_turn(each, turns)
 }
 
 async fn sleepers<A: Asynchronous>(runtime: A, tasks: u64, time: Duration, rounds: u64) -> Result<Answer> {

@@ -18,14 +18,11 @@ use anyhow::{Context, Result, ensure};
 use weald_runtime::time::Instant;
 
 use super::{
-    ECHO_SIZE, FAR, IDLE_TASKS, SETTLING, TRIMMED_STACK, TRIMMING, YIELDERS,
+    ECHO_SIZE, FAR, IDLE_TASKS, SETTLING, TIMER_TURNS, TRIMMED_STACK, TRIMMING, YIELDERS,
     benchmark::{Benchmark, Channel},
     process,
     sample::{Answer, Request},
 };
-
-/// Turns of waits with and without time-outs in one sample.
-const TIMER_TURNS: u64 = 20;
 
 /// What a contestant offers to the loops. All calls are made from its own tasks.
 pub(super) trait Blocking: 'static {
@@ -42,6 +39,11 @@ pub(super) trait Blocking: 'static {
     const SPAWN_BATCH: u64 = u64::MAX;
 
     fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Self::Handle<T>;
+    /// As `spawn`, on the caller's own worker where that can be said.
+    #[inline(always)]
+    fn spawn_beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Self::Handle<T> {
+        Self::spawn(work)
+    }
     /// Panics if the task panicked.
     fn join<T: Send + 'static>(handle: Self::Handle<T>) -> T;
     fn yield_now();
@@ -83,8 +85,8 @@ pub(super) fn perform<B: Blocking>(request: Request, workers: usize) -> Result<O
         Benchmark::YieldThousand => yield_among_many::<B>(count),
         Benchmark::SpawnJoin => spawn_join::<B>(count)?,
         Benchmark::SpawnMillion if B::SPAWNS_MILLIONS => spawn_all::<B>(count)?,
-        Benchmark::PingPong => return ping_pong::<B>(count, B::Receiver::receive),
-        Benchmark::TimedWait => return ping_pong::<B>(count, B::Receiver::receive_in_time),
+        Benchmark::PingPong => return ping_pong::<B>(count, B::Receiver::receive, false),
+        Benchmark::TimedWait => return ping_pong::<B>(count, B::Receiver::receive_in_time, false),
         Benchmark::Channel(channel) => return throughput::<B>(channel, count),
         Benchmark::Timer if B::HAS_TIMERS => return timer::<B>(count),
         Benchmark::SleepersThousand => sleepers::<B>(1_000, Duration::from_millis(1), count)?,
@@ -144,14 +146,15 @@ fn spawn_all<B: Blocking>(count: u64) -> Result<Answer> {
     Ok(Answer::timed(count, elapsed))
 }
 
-/// `receive` is a type of its own for each call, for a pointer would be called and not inlined.
-fn ping_pong<B: Blocking>(count: u64, receive: impl Fn(&B::Receiver) -> Option<u64>) -> Result<Option<Answer>> {
+/// `receive` is a type of its own for each call, for a pointer would be called and not inlined. `beside`: both partners on one worker.
+fn ping_pong<B: Blocking>(count: u64, receive: impl Fn(&B::Receiver) -> Option<u64>, beside: bool) -> Result<Option<Answer>> {
     let (Some((ping, pinged)), Some((pong, ponged))) = (B::channel(None, false), B::channel(None, false)) else { return Ok(None) };
-    let partner = B::spawn(move || {
+    let work = move || {
         while let Some(number) = pinged.receive() {
             pong.send(number + 1);
         }
-    });
+    };
+    let partner = if beside { B::spawn_beside(work) } else { B::spawn(work) };
     let mut number = 0;
     let started = Instant::now();
     for _ in 0..count {
@@ -197,18 +200,18 @@ fn throughput<B: Blocking>(Channel { capacity, senders, receivers }: Channel, co
     Ok(Some(Answer::timed(total, elapsed)))
 }
 
-/// There are no timers but in waits: the time of waits with a time-out, less that of the same without, in turns.
+/// There are no timers but in waits: the time of waits with a time-out, less that of the same without, in turns. Both partners are on one
+/// worker, for whoever arms and cancels a timer elsewhere does so alone: between workers it is the wakes that would be measured.
 fn timer<B: Blocking>(count: u64) -> Result<Option<Answer>> {
     let each = count.div_ceil(TIMER_TURNS);
-    let mut turns = (Duration::ZERO, Duration::ZERO);
+    let mut turns = Vec::with_capacity(TIMER_TURNS as usize);
     for _ in 0..TIMER_TURNS {
-        let both = (ping_pong::<B>(each, B::Receiver::receive_in_time)?, ping_pong::<B>(each, B::Receiver::receive)?);
+        let both = (ping_pong::<B>(each, B::Receiver::receive_in_time, true)?, ping_pong::<B>(each, B::Receiver::receive, true)?);
         let (Some(timed), Some(plain)) = both else { return Ok(None) };
-        turns = (turns.0 + timed.elapsed, turns.1 + plain.elapsed);
+        // Where others disturb it more than a timer costs there is no answer below a nanosecond.
+        turns.push(timed.elapsed.saturating_sub(plain.elapsed).max(Duration::from_nanos(each)));
     }
-    // Where others disturb it more than a timer costs there is no answer below a nanosecond.
-    let operations = each * TIMER_TURNS;
-    Ok(Some(Answer::timed(operations, turns.0.saturating_sub(turns.1).max(Duration::from_nanos(operations)))))
+    Ok(Some(Answer::median_turn(each, turns)))
 }
 
 fn sleepers<B: Blocking>(tasks: u64, time: Duration, rounds: u64) -> Result<Answer> {

@@ -41,6 +41,12 @@ impl Answer {
         Self { operations, elapsed, figures: Vec::new() }
     }
 
+    /// As if all turns, of `each` operations, had taken as long as the median one.
+    pub(super) fn median_turn(each: u64, mut turns: Vec<Duration>) -> Self {
+        turns.sort_unstable();
+        Self::timed(each * turns.len() as u64, turns[turns.len() / 2] * turns.len() as u32)
+    }
+
     pub(super) fn reported(figures: Vec<f64>) -> Self {
         Self { operations: 1, elapsed: Duration::ZERO, figures }
     }
@@ -108,6 +114,12 @@ mod tests {
         assert_eq!(decode_answer(&encode_answer(&Ok(None))).unwrap(), None);
         assert_eq!(decode_answer(&encode_answer(&Err(anyhow::anyhow!("no\nstacks")))).unwrap_err().to_string(), "no stacks");
         assert!(decode_answer("ok 1").is_err() && decode_answer("ok 1 2 x").is_err() && decode_answer("").is_err());
+    }
+
+    #[test]
+    fn a_disturbed_turn_does_not_count() {
+        let answer = Answer::median_turn(10, [5, 900, 4].map(Duration::from_micros).to_vec());
+        assert_eq!(answer, Answer::timed(30, Duration::from_micros(15)));
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl Blocking for Weald {
     }
 
     #[inline(always)]
+    fn spawn_beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        weald_runtime::spawn_local(work)
+    }
+
+    #[inline(always)]
     fn join<T: Send + 'static>(handle: JoinHandle<T>) -> T {
         handle.join().expect("a task of a benchmark does not panic")
     }
