@@ -14,13 +14,13 @@ fn main() -> io::Result<()> {
     weald_runtime::run(|| {
         if question.is_empty() {
             let socket = UdpSocket::bind(address)?;
-            println!("listening on {}", socket.local_addr());
+            println!("listening on {}", socket.local_addr()?);
             let stop = CancellationToken::new();
             let stopping = stop.clone();
             spawn(move || signal::ctrl_c().map(|()| stopping.cancel()));
             return stop.run(|| serve(&socket)).or_else(|error| stop.is_cancelled().then_some(()).ok_or(error));
         }
-        let socket = UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().map_err(io::Error::other)?)?;
+        let socket = UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
         let time = ask(&socket, address, 1, question.as_bytes(), Duration::from_secs(10))?;
         println!("{question} (after {time:?})");
         Ok(())

@@ -141,9 +141,36 @@ impl Runtime {
     /// in each second some coroutine ends, and workers have another second to stop: who swallows the unwinding, or never
     /// parks, makes the call last some 2 s longer.
     ///
-    /// Call it, and drop the runtime, outside of it: a worker that waits for its own end is reported as stuck.
+    /// Dropping the runtime does the same with a grace of 200 ms, and logs what was leaked. A runtime that is dropped on one of its own workers,
+    /// as the last owner's coroutine may do, ends in the background.
+    ///
+    /// # Panics
+    ///
+    /// On one of the runtime's own workers, which would wait for itself. The runtime ends in the background then.
+    #[track_caller]
     pub fn shutdown(mut self, grace: Duration) -> ShutdownReport {
+        assert!(
+            !self.is_callers(),
+            "Runtime::shutdown on one of the runtime's own workers would wait for itself: call it outside of the runtime, or drop the Runtime, \
+             which then ends in the background"
+        );
         self.end(grace)
+    }
+
+    /// Whether the caller is on a worker of this runtime.
+    fn is_callers(&self) -> bool {
+        current::with(|local| local.is_some_and(|local| Arc::ptr_eq(&local.shared, &self.handle.shared)))
+    }
+
+    /// Ends the runtime on a thread of its own.
+    fn end_in_background(&mut self) {
+        let ending = Runtime { handle: self.handle.clone(), threads: std::mem::take(&mut self.threads), watchdog: self.watchdog.take() };
+        // Without a thread there is nobody who could end it.
+        let ending = std::mem::ManuallyDrop::new(ending);
+        let thread = std::thread::Builder::new().name("weald-end".into()).spawn(move || drop(std::mem::ManuallyDrop::into_inner(ending)));
+        if let Err(error) = thread {
+            tracing::error!(%error, "no thread to end a runtime that was dropped on its own worker: it runs on");
+        }
     }
 
     fn end(&mut self, grace: Duration) -> ShutdownReport {
@@ -161,7 +188,12 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        if !self.threads.is_empty() {
+        if self.threads.is_empty() {
+            return;
+        }
+        if self.is_callers() {
+            self.end_in_background();
+        } else {
             let _ = self.end(DROP_GRACE);
         }
     }

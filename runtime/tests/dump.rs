@@ -124,7 +124,7 @@ fn every_blocking_call_names_the_callers_line() {
     let held = mutex.lock();
     let semaphore = Arc::new(Semaphore::new(0));
     let notify = Arc::new(Notify::new());
-    let socket = runtime.run(|| UdpSocket::bind(([127, 0, 0, 1], 0).into())).expect("a socket");
+    let socket = runtime.run(|| UdpSocket::bind("127.0.0.1:0")).expect("a socket");
     let forever = Duration::from_secs(3600);
     let condition = Arc::new((Mutex::new(()), Condvar::new()));
     let calls = vec![

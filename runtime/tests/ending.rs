@@ -233,8 +233,8 @@ fn sockets_work_until_the_last_coroutine_has_ended() {
     let runtime = runtime(2);
     let (said, hears) = mpsc::channel();
     let cleaning = runtime.run(|| {
-        let socket = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
-        said.send(socket.local_addr()).expect("the test listens");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        said.send(socket.local_addr().expect("an address")).expect("the test listens");
         let (began, begins) = channel::bounded(1);
         let cleaning = spawn(move || {
             began.send(()).expect("the test listens");
@@ -252,7 +252,7 @@ fn sockets_work_until_the_last_coroutine_has_ended() {
     let report = thread::scope(|s| {
         s.spawn(|| {
             thread::park_timeout(Duration::from_millis(50));
-            let own = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
+            let own = UdpSocket::bind("127.0.0.1:0").expect("a socket");
             own.send_to(b"abc", address).expect("it is open");
         });
         runtime.shutdown(LONG)
@@ -280,7 +280,7 @@ fn every_call_that_can_fail_does_in_a_destructor_during_a_panic() {
         let (oneshot_sender, oneshot) = channel::oneshot::channel::<u32>();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
-        let datagrams = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
+        let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let (mutex, condvar, semaphore, barrier) = (Mutex::new(()), Condvar::new(), Semaphore::new(0), Barrier::new(2));
         let never = CancellationToken::new();
         let other = std::sync::Mutex::new(Some(spawn(|| try_sleep(LONG).is_err())));

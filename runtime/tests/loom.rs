@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use weald_runtime::channel::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError, after, bounded, oneshot, unbounded};
-use weald_runtime::sync::{Barrier, Condvar, Mutex, Notify, RwLock, Semaphore, WaitGroup};
+use weald_runtime::sync::{Barrier, Condvar, LazyLock, Mutex, Notify, OnceLock, RwLock, Semaphore, WaitGroup};
 use weald_runtime::{CancellationToken, JoinError, JoinHandle, current, is_cancelled, loom, park, run, select, shield, spawn, try_sleep};
 
 /// `LOOM_MAX_PREEMPTIONS`, or two.
@@ -258,5 +258,22 @@ fn loom_a_cancelled_wait_keeps_the_handle() {
         let child = child.try_join().map_or_else(|child| child.join(), |joined| joined);
         assert_eq!(child.unwrap(), 7);
         other.join().unwrap();
+    });
+}
+
+/// What is made once is made once, and a mutex is locked by one who is not cancelled.
+#[test]
+fn loom_cells_and_locks_of_the_cancelled() {
+    loom::model(|| {
+        let (cell, stop) = (Arc::new(OnceLock::new()), CancellationToken::new());
+        let (other, stopper) = (cell.clone(), stop.clone());
+        let child = spawn(move || {
+            stopper.cancel();
+            *other.get_or_init(|| 1)
+        });
+        let mine = *cell.get_or_init(|| 2);
+        assert_eq!(child.join().unwrap(), mine);
+        let mutex = Mutex::new(LazyLock::<u32>::default());
+        assert!(stop.run(|| mutex.lock_cancellable().is_ok_and(|lazy| **lazy == 0)));
     });
 }

@@ -173,7 +173,7 @@ fn spawns_that_race_with_the_end_are_run_or_refused() {
 fn a_thread_that_waits_on_a_socket_outlives_the_runtime() {
     let runtime = runtime();
     let socket = runtime.run(|| {
-        let socket = UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a socket");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         // A coroutine is the first to wait on it, so it is registered with this runtime.
         socket.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
         socket.recv_from(&mut [0; 8]).expect_err("nobody sends");
@@ -184,7 +184,7 @@ fn a_thread_that_waits_on_a_socket_outlives_the_runtime() {
         let receiver = scope.spawn(|| socket.recv_from(&mut [0; 8]).map(|(len, _)| len));
         runtime.run(|| sleep(Duration::from_millis(20)));
         drop(runtime);
-        socket.send_to(b"x", socket.local_addr()).expect("the socket is open");
+        socket.send_to(b"x", socket.local_addr().expect("an address")).expect("the socket is open");
         assert_eq!(receiver.join().expect("no panic").expect("it arrives"), 1);
     });
 }
@@ -250,4 +250,41 @@ fn who_holds_a_worker_is_named_with_the_number_of_its_neighbours() {
         assert!(report.leaked[0].contains(expected), "{report}");
         assert_eq!(report.leaked[1], "1 more coroutine of worker 0");
     }
+}
+
+#[test]
+fn a_runtime_that_is_dropped_on_its_own_worker_ends_in_the_background() {
+    let runtime = runtime();
+    let handle = runtime.handle();
+    let (dropped, told) = std::sync::mpsc::channel();
+    let mut waiting = runtime.handle().spawn(|| {
+        loop {
+            park();
+        }
+    });
+    let start = Instant::now();
+    let _ = handle.spawn(move || {
+        drop(runtime);
+        dropped.send(start.elapsed()).expect("the test listens");
+    });
+    assert!(told.recv().expect("it comes back") < Duration::from_millis(190), "it did not wait");
+    waiting.wait().expect("not cancelled");
+    assert!(waiting.join().map(|never: ()| never).expect_err("unwound").is_shut_down());
+    while !handle.dump().ended {
+        sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_shutdown_on_one_of_its_own_workers_panics_with_a_reason() {
+    let runtime = runtime();
+    let handle = runtime.handle();
+    let error = handle.spawn(move || runtime.shutdown(Duration::from_secs(1))).join().map(drop).expect_err("it panics");
+    assert!(error.to_string().contains("one of the runtime's own workers"), "{error}");
+    while !handle.dump().ended {
+        sleep(Duration::from_millis(1));
+    }
+    // Another runtime may be ended there.
+    let (outer, inner) = (self::runtime(), self::runtime());
+    assert!(outer.run(move || spawn(move || inner.shutdown(Duration::ZERO)).join()).expect("no panic").is_clean());
 }

@@ -159,7 +159,7 @@ fn who_waits_for_a_timer_a_socket_or_a_blocking_job_is_in_no_dead_lock() {
     timer.run(|| sleep(Duration::from_millis(1200)));
     assert!(blocking.join().expect("no panic"));
     let _detached = socket.handle().spawn(|| {
-        let socket = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let _ = socket.recv_from(&mut [0; 8]);
     });
     let parked = socket.handle().spawn(park);

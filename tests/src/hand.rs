@@ -174,7 +174,7 @@ impl HandPeer {
 
     /// Where this client is.
     pub fn address(&self) -> SocketAddr {
-        self.socket.local_addr()
+        self.socket.local_addr().expect("it is bound")
     }
 
     /// The datagram that begins a handshake: an Initial packet with the ClientHello, padded to 1200 bytes.

@@ -68,7 +68,7 @@ fn a_question_to_nobody_ends() {
 #[test]
 fn what_answers_another_question_is_not_taken() {
     sim::run(1, || {
-        let server = UdpSocket::bind(SERVER.parse().expect("an address")).expect("a free port");
+        let server = UdpSocket::bind(SERVER).expect("a free port");
         let answering = spawn(move || {
             let mut buffer = [0; 100];
             let (len, from) = server.recv_from(&mut buffer).expect("a question");

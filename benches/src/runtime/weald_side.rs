@@ -103,7 +103,7 @@ impl Receiving for Receiver<u64> {
 
 impl Datagrams for UdpSocket {
     fn local_address(&self) -> io::Result<SocketAddr> {
-        Ok(self.local_addr())
+        self.local_addr()
     }
 
     fn send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {

@@ -213,14 +213,12 @@ impl Part {
         let worker = shared.links[self.index].worker;
         let (reply, bound) = oneshot::channel();
         let hook = shared.runtime.add_hook(worker, move |handle| {
-            let (hook, result): (Box<dyn Hook>, _) = match self.bind(address, handle) {
-                Ok(endpoint) => {
-                    let address = endpoint.socket.local_addr();
-                    (Box::new(endpoint), Ok(address))
-                }
-                // It goes with the endpoint, whose only handle is about to be dropped.
-                Err(error) => (Box::new(Unbound), Err(error)),
-            };
+            let (hook, result): (Box<dyn Hook>, _) =
+                match self.bind(address, handle).and_then(|endpoint| Ok((endpoint.socket.local_addr()?, endpoint))) {
+                    Ok((address, endpoint)) => (Box::new(endpoint), Ok(address)),
+                    // It goes with the endpoint, whose only handle is about to be dropped.
+                    Err(error) => (Box::new(Unbound), Err(error)),
+                };
             // Who asked may have been cancelled: the same.
             drop(reply.send(result));
             hook

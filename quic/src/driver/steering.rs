@@ -178,8 +178,8 @@ mod tests {
         const WORKERS: u8 = 3;
         weald_runtime::run(|| {
             let options = UdpSocketOptions::default().reuse_port(true);
-            let first = options.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            let address = first.local_addr();
+            let first = options.bind("127.0.0.1:0").unwrap();
+            let address = first.local_addr().unwrap();
             let rest = (1..WORKERS).map(|_| options.bind(address).unwrap());
             let sockets: Vec<_> = std::iter::once(first).chain(rest).collect();
             for socket in &sockets {
@@ -187,7 +187,7 @@ mod tests {
             }
             let keys = EndpointKeys::new(&[9; 32], 0, 0);
             sockets[0].attach_steering(&program(keys.steering())).unwrap();
-            let sender = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
             for slot in 0..20 {
                 for worker in 0..WORKERS {
                     let (_, id, _) = keys.issuer(worker, ConnectionHandle::new(slot, 0)).issue().unwrap();

@@ -13,10 +13,12 @@
 //! Owns the one message and who still wants it. Invariant: the receiver waits only while there is no message and the sender
 //! is there; a claimed receiver whose payload is empty was disconnected.
 
+#[cfg(not(loom))]
 mod settled;
 
 use std::{fmt, time::Duration};
 
+#[cfg(not(loom))]
 pub(crate) use settled::Settled;
 
 use super::{RecvError, RecvTimeoutError, SendError, TryRecvError, wake};

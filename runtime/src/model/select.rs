@@ -157,6 +157,7 @@ impl<T> Sender<T> {
 pub mod internal {
     use super::super::cancel;
     use super::{Arm, Duration, before_deadline};
+    use crate::time::Instant;
 
     /// Which of the arms was chosen, with its output.
     #[derive(Debug)]
@@ -222,8 +223,24 @@ pub mod internal {
         arms.attempt()
     }
 
-    /// With `default(timeout)`.
-    pub fn select_timeout<A: Arms>(mut arms: A, _timeout: Duration) -> Option<A::Choice> {
+    /// What `default(..)` takes.
+    #[derive(Clone, Copy, Debug)]
+    pub struct TimeLimit;
+
+    impl From<Duration> for TimeLimit {
+        fn from(_timeout: Duration) -> Self {
+            Self
+        }
+    }
+
+    impl From<Instant> for TimeLimit {
+        fn from(_deadline: Instant) -> Self {
+            Self
+        }
+    }
+
+    /// With `default(..)`.
+    pub fn select_limited<A: Arms>(mut arms: A, _limit: TimeLimit) -> Option<A::Choice> {
         before_deadline(|| arms.attempt()).or_else(|| if cancel::ends_waits() { arms.cancelled() } else { None })
     }
 }

@@ -4,6 +4,10 @@
 
 #[path = "../sync/error.rs"]
 mod error;
+#[path = "../sync/lazy_lock.rs"]
+mod lazy_lock;
+#[path = "../sync/once_lock.rs"]
+mod once_lock;
 #[path = "../sync/semaphore_guard.rs"]
 mod semaphore_guard;
 
@@ -13,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::error::{Cancelled, LockTimeoutError, WaitError};
+pub use self::lazy_lock::LazyLock;
+pub use self::once_lock::OnceLock;
 pub use self::semaphore_guard::SemaphoreGuard;
 use super::monitor::Monitor;
 use super::{before_deadline, cancel};
@@ -38,6 +44,23 @@ impl<T> Mutex<T> {
     /// Locks, waiting for whoever holds it.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard { guard: self.0.lock().expect("a panic ends the model"), mutex: self }
+    }
+
+    /// As [`lock`](Self::lock), but ended by cancellation.
+    ///
+    /// # Errors
+    /// [`Cancelled`].
+    pub fn lock_cancellable(&self) -> Result<MutexGuard<'_, T>, Cancelled> {
+        while cancel::may_be_cancelled() {
+            if let Some(guard) = self.try_lock() {
+                return Ok(guard);
+            }
+            if cancel::ends_waits() {
+                return Err(Cancelled::new(()));
+            }
+            loom::thread::yield_now();
+        }
+        Ok(self.lock())
     }
 
     /// Locks if nobody holds it.
@@ -211,6 +234,48 @@ impl Condvar {
         loom::thread::yield_now();
         let guard = mutex.lock();
         if cancel::ends_waits() { Err(Cancelled::new(guard)) } else { Ok((guard, WaitTimeoutResult(true))) }
+    }
+
+    /// As [`wait_timeout`](Self::wait_timeout).
+    ///
+    /// # Errors
+    /// [`Cancelled`].
+    pub fn wait_deadline<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        _deadline: Instant,
+    ) -> Result<(MutexGuard<'a, T>, WaitTimeoutResult), Cancelled<MutexGuard<'a, T>>> {
+        self.wait_timeout(guard, Duration::ZERO)
+    }
+
+    /// As long as `condition` holds; the time-out passes at the first chance.
+    ///
+    /// # Errors
+    /// [`Cancelled`].
+    pub fn wait_timeout_while<'a, T>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        timeout: Duration,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> Result<(MutexGuard<'a, T>, WaitTimeoutResult), Cancelled<MutexGuard<'a, T>>> {
+        if condition(&mut guard) {
+            (guard, _) = self.wait_timeout(guard, timeout)?;
+        }
+        let over = condition(&mut guard);
+        Ok((guard, WaitTimeoutResult(over)))
+    }
+
+    /// As [`wait_timeout_while`](Self::wait_timeout_while).
+    ///
+    /// # Errors
+    /// [`Cancelled`].
+    pub fn wait_deadline_while<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        _deadline: Instant,
+        condition: impl FnMut(&mut T) -> bool,
+    ) -> Result<(MutexGuard<'a, T>, WaitTimeoutResult), Cancelled<MutexGuard<'a, T>>> {
+        self.wait_timeout_while(guard, Duration::ZERO, condition)
     }
 
     /// Wakes one who waits.

@@ -133,6 +133,11 @@ impl From<JoinError> for io::Error {
     }
 }
 
+/// The error of asking a simulated socket for its descriptor.
+fn no_descriptor() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "a socket of a simulation has no descriptor")
+}
+
 /// The error of a call that was cancelled.
 fn cancelled() -> io::Error {
     io::Error::other(Cancelled::new(()))
@@ -145,7 +150,7 @@ fn cancelled() -> io::Error {
 ///
 /// weald_runtime::run(|| {
 ///     let receiving = weald_runtime::spawn(|| {
-///         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+///         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
 ///         socket.recv_from(&mut [0; 1500]).unwrap_err()
 ///     });
 ///     receiving.cancel();

@@ -25,13 +25,14 @@ pub trait ToSocketAddrs {
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum Target {
+    Address(SocketAddr),
     Addresses(Vec<SocketAddr>),
     Name(String, u16),
 }
 
 impl Target {
     fn of(address: impl Into<SocketAddr>) -> io::Result<Target> {
-        Ok(Target::Addresses(vec![address.into()]))
+        Ok(Target::Address(address.into()))
     }
 
     fn of_host(host: &str, port: u16) -> io::Result<Target> {
@@ -101,12 +102,23 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
 #[track_caller]
 pub(super) fn resolve(named: impl ToSocketAddrs, limit: Limit) -> io::Result<Vec<SocketAddr>> {
     let (name, port) = match named.target()? {
+        Target::Address(address) => return Ok(vec![address]),
         Target::Addresses(addresses) => return Ok(addresses),
         Target::Name(name, port) => (name, port),
     };
     match Io::current() {
         Io::System => look_up(name, port, limit),
         Io::Network(network) => look_up_simulated(&network, &name, port),
+    }
+}
+
+/// The first of the addresses that are named, which for one that needs no look-up allocates nothing.
+#[inline]
+#[track_caller]
+pub(super) fn resolve_first(named: impl ToSocketAddrs, limit: impl FnOnce() -> Limit) -> io::Result<SocketAddr> {
+    match named.target()? {
+        Target::Address(address) => Ok(address),
+        _ => resolve(named, limit())?.first().copied().ok_or_else(no_address),
     }
 }
 
@@ -124,7 +136,7 @@ fn look_up_simulated(network: &Network, name: &str, port: u16) -> io::Result<Vec
 
 /// Tries each address until one succeeds; otherwise the last error.
 pub(super) fn first_of<T>(addresses: &[SocketAddr], mut attempt: impl FnMut(SocketAddr) -> io::Result<T>) -> io::Result<T> {
-    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "no address");
+    let mut failed = no_address();
     for &address in addresses {
         match attempt(address) {
             Ok(value) => return Ok(value),
@@ -134,6 +146,10 @@ pub(super) fn first_of<T>(addresses: &[SocketAddr], mut attempt: impl FnMut(Sock
         }
     }
     Err(failed)
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "no address")
 }
 
 #[track_caller]

@@ -12,8 +12,11 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
+use socket2::{Domain, SockRef};
+
 use super::batch::{Queue, RecvBatch, SendBatch};
 use super::descriptor::Descriptor;
+use super::resolve::{self, ToSocketAddrs};
 use super::timeout::Timeout;
 use super::{Io, Operation, Wait};
 use crate::primitive::atomic::{AtomicUsize, Ordering};
@@ -39,15 +42,18 @@ const SIMULATED_SEGMENTS: usize = 64;
 ///
 /// It has the calls of std's, but for two. There is no `try_clone`: all calls take `&self`, so that an [`Arc`](std::sync::Arc) of a
 /// socket is a second handle to it, and one that is not shared costs none. There is no `set_nonblocking`: the `try_` calls do not wait.
+/// Beside std's, each call that waits has a form with a deadline, for which the timeouts play no part, and there are [batches](Self::recv_batch)
+/// and [arms of a select](Self::receiving_from). A simulated socket has no descriptor: [`as_fd`](std::os::fd::AsFd::as_fd) panics.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// weald_runtime::run(|| {
-///     let socket = weald_runtime::net::UdpSocket::bind("127.0.0.1:0".parse().expect("an address"))?;
-///     socket.send_to(b"ping", socket.local_addr())?;
+///     let socket = weald_runtime::net::UdpSocket::bind("127.0.0.1:0")?;
+///     let address = socket.local_addr()?;
+///     socket.send_to(b"ping", address)?;
 ///     let mut buffer = [0; 16];
 ///     let (len, from) = socket.recv_from(&mut buffer)?;
-///     assert_eq!((&buffer[..len], from), (&b"ping"[..], socket.local_addr()));
+///     assert_eq!((&buffer[..len], from), (&b"ping"[..], address));
 ///     Ok(())
 /// })
 /// # }
@@ -165,12 +171,14 @@ impl UdpSocketOptions {
         self
     }
 
-    /// Binds a socket with these options; port 0 lets the system choose.
+    /// Binds a socket with these options to the first of the addresses that can be; port 0 lets the system choose.
     ///
     /// # Errors
-    /// The address is in use or not of this host, or the system refuses a descriptor.
-    pub fn bind(&self, address: SocketAddr) -> io::Result<UdpSocket> {
-        self.bind_on(&Io::current(), address)
+    /// The last address's: it is in use or not of this host; the system refuses a descriptor; the look-up's of a name, or its cancellation.
+    #[track_caller]
+    pub fn bind(&self, address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
+        let addresses = resolve::resolve(address, Limit::Never)?;
+        resolve::first_of(&addresses, |address| self.bind_on(&Io::current(), address))
     }
 
     pub(crate) fn bind_on(&self, io: &Io, address: SocketAddr) -> io::Result<UdpSocket> {
@@ -179,7 +187,7 @@ impl UdpSocketOptions {
             Io::Network(network) => network.bind(self, address).map(Inner::Simulated),
         };
         match inner {
-            Ok(inner) => Ok(UdpSocket { inner, read_timeout: Timeout::default(), write_timeout: Timeout::default() }),
+            Ok(inner) => Ok(UdpSocket::new(inner)),
             Err(error) => Err(io::Error::new(error.kind(), format!("cannot bind UDP {address}: {error}"))),
         }
     }
@@ -190,19 +198,24 @@ impl UdpSocket {
     ///
     /// # Errors
     /// See [`UdpSocketOptions::bind`].
-    pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    #[track_caller]
+    pub fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
         UdpSocketOptions::default().bind(address)
     }
 
+    fn new(inner: Inner) -> UdpSocket {
+        UdpSocket { inner, read_timeout: Timeout::default(), write_timeout: Timeout::default() }
+    }
+
     /// The address it is bound to; where that is unspecified and the socket is [connected](Self::connect), what the system chose then.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.inner {
-            Inner::System(socket) if socket.local.ip().is_unspecified() => {
-                socket::local_address(&socket.descriptor).unwrap_or(socket.local)
-            }
-            Inner::System(socket) => socket.local,
-            Inner::Simulated(socket) => socket.local_address(),
+            Inner::System(socket) if socket.local.ip().is_unspecified() => socket::local_address(&socket.descriptor),
+            Inner::System(socket) => Ok(socket.local),
+            Inner::Simulated(socket) => Ok(socket.local_address()),
         }
     }
 
@@ -294,6 +307,15 @@ impl UdpSocket {
         self.blocking(Direction::Read, self.read_timeout.limit(), || self.try_recv_batch(batch))
     }
 
+    /// As [`recv_batch`](Self::recv_batch), waiting until `deadline` whatever the read timeout is.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; otherwise as for `recv_batch`.
+    #[track_caller]
+    pub fn recv_batch_deadline(&self, batch: &mut RecvBatch, deadline: Instant) -> io::Result<usize> {
+        self.blocking(Direction::Read, Limit::At(deadline), || self.try_recv_batch(batch))
+    }
+
     /// As [`recv_batch`](Self::recv_batch), but fails with `WouldBlock` where that would wait. The batch is then empty.
     ///
     /// # Errors
@@ -330,12 +352,13 @@ impl UdpSocket {
     ///
     /// # fn main() -> std::io::Result<()> {
     /// weald_runtime::run(|| {
-    ///     let sockets = [UdpSocket::bind("127.0.0.1:0".parse().unwrap())?, UdpSocket::bind("[::1]:0".parse().unwrap())?];
-    ///     sockets[1].send_to(b"ping", sockets[1].local_addr())?;
+    ///     let sockets = [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("[::1]:0")?];
+    ///     let there = sockets[1].local_addr()?;
+    ///     sockets[1].send_to(b"ping", there)?;
     ///     let [mut one, mut other] = [[0; 16]; 2];
     ///     select! {
     ///         wait(sockets[0].receiving_from(&mut one)) -> _ => unreachable!("nobody sends to it"),
-    ///         wait(sockets[1].receiving_from(&mut other)) -> received => assert_eq!(received?, (4, sockets[1].local_addr())),
+    ///         wait(sockets[1].receiving_from(&mut other)) -> received => assert_eq!(received?, (4, there)),
     ///         default(Duration::from_secs(10)) => panic!("it takes too long"),
     ///     }
     ///     Ok(())
@@ -352,13 +375,16 @@ impl UdpSocket {
         Operation::new(&self.inner, Direction::Read, || self.try_recv_batch(batch))
     }
 
-    /// Sends one datagram, waiting for room; returns its length.
+    /// Sends one datagram to the first of the addresses, waiting for room; returns its length. A name is looked up each time.
     ///
     /// # Errors
-    /// `TimedOut` after the write timeout; it is longer than a datagram or the interface allows, there is no way to the address, or the shutdown cancelled it.
+    /// `TimedOut` after the write timeout; it is longer than a datagram or the interface allows, there is no way to the address, or the shutdown
+    /// cancelled it; the look-up's of a name.
     #[track_caller]
-    pub fn send_to(&self, bytes: &[u8], remote: SocketAddr) -> io::Result<usize> {
-        self.blocking(Direction::Write, self.write_timeout.limit(), || self.try_send_to(bytes, remote))
+    pub fn send_to(&self, bytes: &[u8], remote: impl ToSocketAddrs) -> io::Result<usize> {
+        let limit = self.write_timeout.limit();
+        let remote = resolve::resolve_first(remote, || limit)?;
+        self.blocking(Direction::Write, limit, || self.try_send_to(bytes, remote))
     }
 
     /// As [`send_to`](Self::send_to), but fails with `WouldBlock` where that would wait.
@@ -385,8 +411,22 @@ impl UdpSocket {
     /// `TimedOut` when nothing was sent for as long as the write timeout; the shutdown cancelled it. The rest is still in the batch.
     #[track_caller]
     pub fn send_batch(&self, batch: &mut SendBatch) -> io::Result<()> {
+        self.send_batch_limited(batch, || self.write_timeout.limit())
+    }
+
+    /// As [`send_batch`](Self::send_batch), waiting until `deadline` for all of it, whatever the write timeout is.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; otherwise as for `send_batch`.
+    #[track_caller]
+    pub fn send_batch_deadline(&self, batch: &mut SendBatch, deadline: Instant) -> io::Result<()> {
+        self.send_batch_limited(batch, || Limit::At(deadline))
+    }
+
+    #[track_caller]
+    fn send_batch_limited(&self, batch: &mut SendBatch, limit: impl Fn() -> Limit) -> io::Result<()> {
         while !batch.is_empty() {
-            self.blocking(Direction::Write, self.write_timeout.limit(), || self.try_send_batch(batch))?;
+            self.blocking(Direction::Write, limit(), || self.try_send_batch(batch))?;
         }
         Ok(())
     }
@@ -465,7 +505,11 @@ impl Wait for Inner {
 
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UdpSocket").field("local", &self.local_addr()).finish_non_exhaustive()
+        let mut debug = f.debug_struct("UdpSocket");
+        if let Ok(local) = self.local_addr() {
+            debug.field("local", &local);
+        }
+        debug.finish_non_exhaustive()
     }
 }
 
@@ -520,6 +564,21 @@ impl SystemSocket {
         let max_segments = AtomicUsize::new(if options.gso { segmentation_limit() } else { 1 });
         let (descriptor, ecn) = (Descriptor::new(descriptor), ecn_v4 && ecn_v6);
         Ok(SystemSocket { descriptor, local, ipv6, max_segments, gro, ecn, pktinfo })
+    }
+
+    /// A bound socket that somebody else has made non-blocking, and set up: it is asked what it is, and nothing is changed.
+    fn adopt(descriptor: OwnedFd) -> io::Result<SystemSocket> {
+        let local = socket::local_address(&descriptor)?;
+        let is_set = |option| socket::option(&descriptor, option).is_ok_and(|value| value != 0);
+        // The address does not tell: an IPv6 socket may be bound to a mapped one.
+        let ipv6 = SockRef::from(&descriptor).domain()? == Domain::IPV6;
+        let dual_stack = ipv6 && !is_set(SocketOption::OnlyV6);
+        let pktinfo = is_set(if ipv6 { SocketOption::PacketInfoV6 } else { SocketOption::PacketInfoV4 });
+        let ecn_v6 = !ipv6 || is_set(SocketOption::ReceiveTrafficClass);
+        let ecn_v4 = (ipv6 && !dual_stack) || is_set(SocketOption::ReceiveTos);
+        let (gro, ecn) = (is_set(SocketOption::Gro), ecn_v4 && ecn_v6);
+        let max_segments = AtomicUsize::new(segmentation_limit());
+        Ok(SystemSocket { descriptor: Descriptor::new(descriptor), local, ipv6, max_segments, gro, ecn, pktinfo })
     }
 
     fn offloads(&self) -> Offloads {
@@ -636,6 +695,7 @@ fn segmentation_limit() -> usize {
 
 mod connected;
 mod settings;
+mod standard;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,8 @@
 /// - `send(sender, message) -> result => body`: `Result<(), SendError<T>>`.
 /// - `wait(selectable) -> output => body`: anything [`Selectable`](crate::select::Selectable), see below.
 /// - `default => body`: if no other arm is ready at once. The macro does not wait then.
-/// - `default(timeout) => body`: if no other arm is ready before the time, a [`Duration`](std::time::Duration), is over.
+/// - `default(timeout) => body`: if no other arm is ready before the time, a [`Duration`](std::time::Duration), is over; or
+///   `default(deadline) => body`, before an [`Instant`](crate::time::Instant) has come.
 ///
 /// What can be waited for:
 ///
@@ -121,8 +122,8 @@ macro_rules! __select {
         }
     }};
     (@parse [$($arm:tt)*] [{ ($timeout:expr) $body:tt }]) => {{
-        let timeout: ::core::time::Duration = $timeout;
-        let chosen = $crate::select::internal::select_timeout($crate::__select!(@list $($arm)*), timeout);
+        let limit = $crate::select::internal::TimeLimit::from($timeout);
+        let chosen = $crate::select::internal::select_limited($crate::__select!(@list $($arm)*), limit);
         match chosen {
             ::core::option::Option::Some(chosen) => $crate::__select!(@match chosen $($arm)*),
             ::core::option::Option::None => $crate::__select!(@body $body),

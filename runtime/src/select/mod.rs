@@ -112,7 +112,7 @@ pub mod internal {
 
     pub use super::arms::Choice;
     use super::{arms::Arms, wait};
-    use crate::wait_list::Limit;
+    use crate::{time::Instant, wait_list::Limit};
 
     /// Without `default`.
     #[inline]
@@ -127,11 +127,27 @@ pub mod internal {
         wait::try_select(arms)
     }
 
-    /// With `default(timeout)`.
+    /// What `default(..)` takes: a duration, or a point in time.
+    #[derive(Clone, Copy, Debug)]
+    pub struct TimeLimit(Limit);
+
+    impl From<Duration> for TimeLimit {
+        fn from(timeout: Duration) -> Self {
+            Self(Limit::After(timeout))
+        }
+    }
+
+    impl From<Instant> for TimeLimit {
+        fn from(deadline: Instant) -> Self {
+            Self(Limit::At(deadline))
+        }
+    }
+
+    /// With `default(..)`.
     #[inline]
     #[track_caller]
-    pub fn select_timeout<A: Arms>(arms: A, timeout: Duration) -> Option<A::Choice> {
-        wait::select(arms, Limit::After(timeout))
+    pub fn select_limited<A: Arms>(arms: A, limit: TimeLimit) -> Option<A::Choice> {
+        wait::select(arms, limit.0)
     }
 }
 

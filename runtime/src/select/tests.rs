@@ -70,6 +70,9 @@ fn the_syntax_is_that_of_match_arms() {
     assert_eq!(select! { recv(receiver) -> _ => { 2 } send(sender, 1,) -> _ => 3, default() => { 4 } }, 4);
     assert_eq!(select! { default => 5 }, 5);
     assert_eq!(select! { default(MS) => { 6 } }, 6);
+    let deadline = Instant::now() + 2 * MS;
+    assert_eq!(select! { recv(never::<u8>()) -> _ => 0, default(deadline) => 7 }, 7);
+    assert!(Instant::now() >= deadline);
     let boxed = Box::new(&receiver);
     select! { recv(boxed,) -> _ => {}, wait(sender.sending(1),) -> _ => {} default(Duration::ZERO,) => {}, }
 }

@@ -204,7 +204,7 @@ pub(super) fn take_crash() -> Option<Crash> {
 /// use weald_runtime::sim;
 ///
 /// fn echo() {
-///     let socket = UdpSocket::bind("0.0.0.0:7".parse().unwrap()).unwrap();
+///     let socket = UdpSocket::bind("0.0.0.0:7").unwrap();
 ///     let mut buffer = [0; 100];
 ///     while let Ok((len, from)) = socket.recv_from(&mut buffer) {
 ///         socket.send_to(&buffer[..len], from).unwrap();
@@ -216,7 +216,7 @@ pub(super) fn take_crash() -> Option<Crash> {
 ///     server.spawn(echo);
 ///     let client = sim::node("client").start();
 ///     let asking = client.spawn(|| {
-///         let socket = UdpSocket::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+///         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
 ///         socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
 ///         let mut answers = Vec::new();
 ///         for _ in 0..5 {

@@ -123,6 +123,50 @@ impl Condvar {
         timed(self.wait_limited(guard, Limit::At(deadline)))
     }
 
+    /// As [`wait_while`](Self::wait_while), for at most `timeout` in all. It timed out if `condition` held to the last.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use weald_runtime::sync::{Condvar, Mutex};
+    ///
+    /// let (ready, changed) = (Mutex::new(false), Condvar::new());
+    /// let waited = changed.wait_timeout_while(ready.lock(), Duration::from_millis(1), |ready| !*ready);
+    /// let (guard, result) = waited.expect("nobody cancels it");
+    /// assert!(!*guard && result.timed_out());
+    /// ```
+    ///
+    /// # Errors
+    /// As [`wait_timeout`](Self::wait_timeout).
+    ///
+    /// # Panics
+    /// As [`wait`](Self::wait).
+    #[track_caller]
+    pub fn wait_timeout_while<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        timeout: Duration,
+        condition: impl FnMut(&mut T) -> bool,
+    ) -> Result<(MutexGuard<'a, T>, WaitTimeoutResult), Cancelled<MutexGuard<'a, T>>> {
+        self.wait_while_limited(guard, Limit::After(timeout), condition)
+    }
+
+    /// As [`wait_timeout_while`](Self::wait_timeout_while), until `deadline`.
+    ///
+    /// # Errors
+    /// As [`wait_timeout`](Self::wait_timeout).
+    ///
+    /// # Panics
+    /// As [`wait`](Self::wait).
+    #[track_caller]
+    pub fn wait_deadline_while<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        deadline: Instant,
+        condition: impl FnMut(&mut T) -> bool,
+    ) -> Result<(MutexGuard<'a, T>, WaitTimeoutResult), Cancelled<MutexGuard<'a, T>>> {
+        self.wait_while_limited(guard, Limit::At(deadline), condition)
+    }
+
     /// Wakes the one who has waited longest, if anybody waits.
     pub fn notify_one(&self) {
         let mut waiters = self.waiters.lock();
@@ -136,6 +180,24 @@ impl Condvar {
     /// Wakes all who wait now.
     pub fn notify_all(&self) {
         wait_list::wake_all(self.waiters.lock(), |waiters| waiters, |()| ());
+    }
+
+    #[track_caller]
+    fn wait_while_limited<'a, T: ?Sized>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        limit: Limit,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> Result<(MutexGuard<'a, T>, WaitTimeoutResult), Cancelled<MutexGuard<'a, T>>> {
+        let (mut until, mut over) = (None, false);
+        while condition(&mut guard) {
+            if over {
+                return Ok((guard, WaitTimeoutResult(true)));
+            }
+            let limit = *until.get_or_insert_with(|| limit.resolve());
+            (guard, WaitTimeoutResult(over)) = timed(self.wait_limited(guard, limit))?;
+        }
+        Ok((guard, WaitTimeoutResult(false)))
     }
 
     #[track_caller]

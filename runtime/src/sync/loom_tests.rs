@@ -3,7 +3,7 @@
 use loom::thread;
 
 use super::*;
-use crate::{primitive::Arc, time::Instant, wait_list::loom_tests::model};
+use crate::{CancellationToken, primitive::Arc, time::Instant, wait_list::loom_tests::model};
 
 const AT_ONCE: Instant = Instant::from_nanos(0);
 
@@ -55,6 +55,87 @@ fn loom_mutex_deadline_against_unlock() {
         patient.join().unwrap();
         let expected = 2 + i32::from(hasty.join().unwrap());
         assert_eq!(*mutex.lock(), expected);
+    });
+}
+
+/// One is cancelled while it is woken or handed the lock: the one behind it gets it.
+#[test]
+fn loom_mutex_cancel_against_hand_over() {
+    model(|| {
+        let (mutex, stop) = (Arc::new(Mutex::new(0)), CancellationToken::new());
+        let held = mutex.lock();
+        let hasty = {
+            let (mutex, stop) = (mutex.clone(), stop.clone());
+            thread::spawn(move || stop.run(|| mutex.lock_cancellable().map(|mut value| *value += 1).is_ok()))
+        };
+        let patient = {
+            let mutex = mutex.clone();
+            thread::spawn(move || *mutex.lock() += 1)
+        };
+        drop(held);
+        stop.cancel();
+        patient.join().unwrap();
+        let expected = 1 + i32::from(hasty.join().unwrap());
+        assert_eq!(*mutex.lock(), expected);
+    });
+}
+
+/// One that has been woken once, and insists, is cancelled as the lock is handed to it.
+#[test]
+fn loom_mutex_cancel_against_insistence() {
+    model(|| {
+        let (mutex, stop) = (Arc::new(Mutex::new(0)), CancellationToken::new());
+        let hasty = {
+            let (mutex, stop) = (mutex.clone(), stop.clone());
+            thread::spawn(move || stop.run(|| mutex.lock_cancellable().map(|mut value| *value += 1).is_ok()))
+        };
+        for _ in 0..2 {
+            *mutex.lock() += 1;
+        }
+        let held = mutex.lock();
+        stop.cancel();
+        drop(held);
+        let expected = 2 + i32::from(hasty.join().unwrap());
+        assert_eq!(*mutex.lock(), expected);
+    });
+}
+
+/// One makes the value, the other sees it; whoever waits is woken.
+#[test]
+fn loom_once_lock_is_filled_once() {
+    model(|| {
+        let cell = Arc::new(OnceLock::new());
+        let made = Arc::new(crate::primitive::UnsafeCell::new(0));
+        let make = |cell: &OnceLock<i32>, made: &crate::primitive::UnsafeCell<i32>| {
+            *cell.get_or_init(|| {
+                // SAFETY: one makes the value; loom reports it if not.
+                made.with_mut(|made| unsafe {
+                    *made += 1;
+                    *made
+                })
+            })
+        };
+        let others = [(); 2].map(|()| {
+            let (cell, made) = (cell.clone(), made.clone());
+            thread::spawn(move || make(&cell, &made))
+        });
+        assert_eq!(make(&cell, &made), 1);
+        assert_eq!(others.map(|other| other.join().unwrap()), [1; 2]);
+        assert_eq!(cell.get(), Some(&1));
+    });
+}
+
+/// Who fails leaves the cell to the next one, who waits meanwhile.
+#[test]
+fn loom_once_lock_passes_a_failed_turn_on() {
+    model(|| {
+        let cell = Arc::new(OnceLock::new());
+        let other = {
+            let cell = cell.clone();
+            thread::spawn(move || cell.get_or_try_init(|| Err::<i32, ()>(())).copied())
+        };
+        assert_eq!(cell.get_or_init(|| 7), &7);
+        assert!(matches!(other.join().unwrap(), Ok(7) | Err(())));
     });
 }
 

@@ -11,9 +11,11 @@
 mod barrier;
 mod condvar;
 mod error;
+mod lazy_lock;
 #[allow(unsafe_code)]
 mod mutex;
 mod notify;
+mod once_lock;
 #[allow(unsafe_code)]
 mod rw_lock;
 mod semaphore;
@@ -23,8 +25,10 @@ mod wait_group;
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use error::{Cancelled, LockTimeoutError, WaitError};
+pub use lazy_lock::LazyLock;
 pub use mutex::{Mutex, MutexGuard};
 pub use notify::Notify;
+pub use once_lock::OnceLock;
 pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::Semaphore;
 pub use semaphore_guard::SemaphoreGuard;

@@ -449,3 +449,151 @@ fn wait_group_waits_for_all_parts() {
     assert_eq!(kept.wait_deadline(Instant::now()), Ok(()), "the other part went with its wait");
     drop(part);
 }
+
+#[test]
+fn a_condition_that_never_ends_times_out_and_one_that_does_not_hold_never_waits() {
+    let (mutex, condvar) = (Mutex::new(0), Condvar::new());
+    let start = Instant::now();
+    let (guard, result) = condvar.wait_timeout_while(mutex.lock(), SHORT, |_| true).unwrap();
+    assert!(result.timed_out() && start.elapsed() >= SHORT);
+    let (guard, result) = condvar.wait_timeout_while(guard, Duration::MAX, |_| false).unwrap();
+    assert!(!result.timed_out());
+    let (guard, result) = condvar.wait_deadline_while(guard, start, |_| true).unwrap();
+    assert!(result.timed_out());
+    drop(guard);
+    // Notifications that change nothing do not make the time begin anew.
+    let over = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while over.load(Ordering::Relaxed) == 0 {
+                condvar.notify_all();
+                crate::sleep(SHORT / 5);
+            }
+        });
+        let (start, mut looks) = (Instant::now(), 0);
+        let waited = condvar.wait_timeout_while(mutex.lock(), 2 * SHORT, |_| {
+            looks += 1;
+            true
+        });
+        over.store(1, Ordering::Relaxed);
+        assert!(waited.unwrap().1.timed_out() && looks >= 2);
+        assert!(start.elapsed() < Duration::from_secs(10));
+        scope.spawn(|| {
+            *mutex.lock() = 1;
+            condvar.notify_one();
+        });
+        let (guard, result) = condvar.wait_timeout_while(mutex.lock(), Duration::from_secs(60), |value| *value == 0).unwrap();
+        assert!(*guard == 1 && !result.timed_out());
+    });
+}
+
+#[test]
+fn a_cell_is_filled_once_and_who_comes_meanwhile_parks() {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    static LAZY: LazyLock<usize> = LazyLock::new(|| {
+        crate::sleep(SHORT);
+        MADE.fetch_add(1, Ordering::Relaxed) + 7
+    });
+    // One worker: a cell that blocked it would never be filled.
+    let runtime = crate::Runtime::builder().workers(1).build().unwrap();
+    runtime.run(|| {
+        let cell = OnceLock::new();
+        crate::scope(|s| {
+            for own in 0..3 {
+                let cell = &cell;
+                s.spawn(move || {
+                    let value = cell.get_or_init(|| {
+                        crate::sleep(SHORT);
+                        own
+                    });
+                    assert_eq!(Some(value), cell.get());
+                    assert_eq!(*LAZY, 7);
+                });
+            }
+        });
+        assert_eq!(cell.set(9), Err(9));
+        assert!(cell.into_inner().is_some());
+    });
+    assert_eq!((*LAZY, MADE.load(Ordering::Relaxed)), (7, 1));
+}
+
+#[test]
+fn a_cell_stays_empty_after_a_panic_or_an_error() {
+    let cell = OnceLock::new();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cell.get_or_init(|| panic!("no value"))));
+    assert!(panicked.is_err() && cell.get().is_none());
+    assert_eq!(cell.get_or_try_init(|| Err::<u8, _>("not yet")), Err("not yet"));
+    assert_eq!(cell.get_or_try_init(|| Ok::<_, ()>(1)), Ok(&1));
+    assert_eq!(cell.clone(), OnceLock::from(1));
+    let mut cell = cell;
+    assert_eq!((cell.take(), cell.get()), (Some(1), None));
+    assert_eq!((cell.set(2), cell.get_mut()), (Ok(()), Some(&mut 2)));
+    assert_eq!((format!("{cell:?}"), format!("{:?}", OnceLock::<u8>::default())), ("OnceLock(2)".into(), "OnceLock(<empty>)".into()));
+    let lazy: LazyLock<u8> = LazyLock::new(|| panic!("no value"));
+    for message in ["no value", "panicked before"] {
+        let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| *lazy)).unwrap_err();
+        assert!(payload.downcast_ref::<&str>().is_some_and(|text| text.contains(message)));
+    }
+}
+
+#[test]
+fn a_cancelled_lock_takes_a_free_mutex_and_leaves_a_held_one_to_those_behind() {
+    let runtime = crate::Runtime::builder().workers(2).build().unwrap();
+    runtime.run(|| {
+        let (stop, mutex) = (crate::CancellationToken::new(), Mutex::new(0));
+        stop.cancel();
+        stop.run(|| *mutex.lock_cancellable().expect("it is free") += 1);
+        let held = mutex.lock();
+        assert!(stop.run(|| mutex.lock_cancellable().is_err()));
+        crate::scope(|s| {
+            let first = crate::CancellationToken::new();
+            let (leaving, mutex) = (first.clone(), &mutex);
+            let cancelled = s.spawn(move || leaving.run(|| mutex.lock_cancellable().is_err()));
+            crate::sleep(SHORT);
+            let patient = s.spawn(|| *mutex.lock() += 1);
+            crate::sleep(SHORT);
+            first.cancel();
+            assert!(cancelled.join().unwrap());
+            assert!(!patient.is_finished());
+            drop(held);
+            patient.join().unwrap();
+        });
+        assert_eq!(*mutex.lock(), 2);
+    });
+}
+
+#[test]
+fn cancellations_lose_no_lock() {
+    let mutex = Mutex::new(0_u64);
+    let locked: u64 = thread::scope(|scope| {
+        let others: Vec<_> = (0..3)
+            .map(|seed| {
+                let mutex = &mutex;
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    let mut locked = 0;
+                    for _ in 0..rounds(2_000) {
+                        let stop = crate::CancellationToken::new();
+                        thread::scope(|inner| {
+                            if random.bool() {
+                                inner.spawn(|| stop.cancel());
+                            }
+                            stop.run(|| {
+                                if let Ok(mut value) = mutex.lock_cancellable() {
+                                    *value += 1;
+                                    locked += 1;
+                                    if random.bool() {
+                                        thread::yield_now();
+                                    }
+                                }
+                            });
+                        });
+                    }
+                    locked
+                })
+            })
+            .collect();
+        others.into_iter().map(|other| other.join().unwrap()).sum()
+    });
+    assert_eq!(mutex.into_inner(), locked);
+}

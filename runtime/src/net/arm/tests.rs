@@ -43,7 +43,7 @@ fn pair() -> (TcpStream, TcpStream) {
 }
 
 fn bind() -> UdpSocket {
-    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bind")
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind")
 }
 
 /// Does something a little later, on a thread or coroutine of its own.
@@ -100,11 +100,11 @@ fn each_arm_is_chosen_when_its_time_comes() {
             let mut writer = near.try_clone().expect("clone");
             later(move || writer.write_all(b"abc").expect("write"));
             assert_eq!(any(), Chosen::Read(3));
-            let (to, sender) = (socket.local_addr(), bind());
-            let from = sender.local_addr();
+            let (to, sender) = (socket.local_addr().expect("an address"), bind());
+            let from = sender.local_addr().expect("an address");
             later(move || assert_eq!(sender.send_to(b"abcd", to).expect("send"), 4));
             assert_eq!(any(), Chosen::Received(4, from));
-            let (to, sender) = (batched.local_addr(), bind());
+            let (to, sender) = (batched.local_addr().expect("an address"), bind());
             later(move || assert_eq!(sender.send_to(b"x", to).expect("send"), 1));
             assert_eq!(any(), Chosen::Batch(1));
         }

@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use super::simulated::{Listening, Simulated};
 use super::system::{SystemListener, SystemStream};
-use crate::net::{Io, Wait};
+use crate::net::{Io, Wait, no_descriptor};
 use crate::reactor::Source;
 use crate::sys::socket;
 
@@ -251,8 +251,4 @@ impl Wait for Listener {
             Listener::Simulated(simulated) => Ok(simulated.source()),
         }
     }
-}
-
-fn no_descriptor() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "a socket of a simulation has no descriptor")
 }

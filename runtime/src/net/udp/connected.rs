@@ -1,6 +1,7 @@
 //! A UDP socket that has one peer.
 //!
-//! Owns `connect`, the calls that name no address, and looking at a datagram without taking it. Errors are those of std: a report
+//! Owns `connect`, the calls that name no address, looking at a datagram without taking it, and the forms with a deadline of calls for single
+//! datagrams. Errors are those of std: a report
 //! that the peer refuses datagrams ends the next call, whereas calls that name an address skip it.
 
 use std::io;
@@ -24,10 +25,9 @@ impl UdpSocket {
     /// use weald_runtime::net::UdpSocket;
     ///
     /// weald_runtime::run(|| {
-    ///     let loopback = "127.0.0.1:0".parse().expect("an address");
-    ///     let (here, there) = (UdpSocket::bind(loopback)?, UdpSocket::bind(loopback)?);
-    ///     here.connect(there.local_addr())?;
-    ///     there.connect(here.local_addr())?;
+    ///     let (here, there) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    ///     here.connect(there.local_addr()?)?;
+    ///     there.connect(here.local_addr()?)?;
     ///     here.send(b"ping")?;
     ///     let mut buffer = [0; 16];
     ///     let len = there.recv(&mut buffer)?;
@@ -110,8 +110,7 @@ impl UdpSocket {
     /// As for `recv`.
     #[track_caller]
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let peek = || self.try_receive(buffer, Receive::Peek, 0);
-        self.blocking(Direction::Read, self.read_timeout.limit(), peek).map(|(len, _)| len)
+        self.peek_limited(buffer, self.read_timeout.limit(), 0).map(|(len, _)| len)
     }
 
     /// As [`recv_from`](Self::recv_from), but the datagram stays, to be received again.
@@ -120,8 +119,7 @@ impl UdpSocket {
     /// As for `recv_from`.
     #[track_caller]
     pub fn peek_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let peek = || self.try_receive(buffer, Receive::Peek, STALE_ERRORS);
-        self.blocking(Direction::Read, self.read_timeout.limit(), peek)
+        self.peek_limited(buffer, self.read_timeout.limit(), STALE_ERRORS)
     }
 
     /// As [`recv_from`](Self::recv_from), waiting until `deadline` whatever the read timeout is.
@@ -138,7 +136,49 @@ impl UdpSocket {
     /// # Errors
     /// `TimedOut` at the deadline; otherwise as for `send_to`.
     #[track_caller]
-    pub fn send_to_deadline(&self, bytes: &[u8], remote: SocketAddr, deadline: Instant) -> io::Result<usize> {
+    pub fn send_to_deadline(&self, bytes: &[u8], remote: impl ToSocketAddrs, deadline: Instant) -> io::Result<usize> {
+        let remote = resolve::resolve_first(remote, || Limit::At(deadline))?;
         self.blocking(Direction::Write, Limit::At(deadline), || self.try_send_to(bytes, remote))
+    }
+
+    /// As [`recv`](Self::recv), waiting until `deadline` whatever the read timeout is.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; otherwise as for `recv`.
+    #[track_caller]
+    pub fn recv_deadline(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        self.receiving(Limit::At(deadline), || self.try_recv(buffer))
+    }
+
+    /// As [`send`](Self::send), waiting until `deadline` whatever the write timeout is.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; otherwise as for `send`.
+    #[track_caller]
+    pub fn send_deadline(&self, bytes: &[u8], deadline: Instant) -> io::Result<usize> {
+        self.blocking(Direction::Write, Limit::At(deadline), || self.try_send(bytes))
+    }
+
+    /// As [`peek`](Self::peek), waiting until `deadline` whatever the read timeout is.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; otherwise as for `peek`.
+    #[track_caller]
+    pub fn peek_deadline(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        self.peek_limited(buffer, Limit::At(deadline), 0).map(|(len, _)| len)
+    }
+
+    /// As [`peek_from`](Self::peek_from), waiting until `deadline` whatever the read timeout is.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; otherwise as for `peek_from`.
+    #[track_caller]
+    pub fn peek_from_deadline(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<(usize, SocketAddr)> {
+        self.peek_limited(buffer, Limit::At(deadline), STALE_ERRORS)
+    }
+
+    #[track_caller]
+    fn peek_limited(&self, buffer: &mut [u8], limit: Limit, stale_errors: usize) -> io::Result<(usize, SocketAddr)> {
+        self.blocking(Direction::Read, limit, || self.try_receive(buffer, Receive::Peek, stale_errors))
     }
 }

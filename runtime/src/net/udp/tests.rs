@@ -27,7 +27,7 @@ fn plain(io: &Io, ip: IpAddr) -> UdpSocket {
 }
 
 fn to(socket: &UdpSocket, ip: IpAddr) -> SocketAddr {
-    SocketAddr::new(ip, socket.local_addr().port())
+    SocketAddr::new(ip, socket.local_addr().expect("an address").port())
 }
 
 /// Writes `len` random bytes into the batch and commits them; returns the bytes.
@@ -67,7 +67,7 @@ fn trains_round_trip(gso: bool, gro: bool, ip: IpAddr) {
     // Together they fit the receive buffer that an unprivileged process gets.
     // A train with a short tail, one of more segments than any kernel takes, one of more bytes, and a single datagram.
     for (len, size) in [(45 * 1200 + 77, 1200), (150 * 20, 20), (50 * 1452, 1452), (9, 9)] {
-        let bytes = commit(&mut batch, &mut rng, transmit(receiver.local_addr(), len, Some(size)));
+        let bytes = commit(&mut batch, &mut rng, transmit(receiver.local_addr().expect("an address"), len, Some(size)));
         sent.extend(bytes.chunks(size).map(<[u8]>::to_vec));
     }
     sender.send_batch(&mut batch).expect("send");
@@ -92,7 +92,7 @@ fn receive_offload_gives_trains_with_their_segment_size() {
     let receiver = bind(io, &UdpSocketOptions::default().gro(true), V4);
     let mut batch = SendBatch::new();
     let mut rng = fastrand::Rng::with_seed(4);
-    let sent = commit(&mut batch, &mut rng, transmit(receiver.local_addr(), 10 * 1000 + 10, Some(1000)));
+    let sent = commit(&mut batch, &mut rng, transmit(receiver.local_addr().expect("an address"), 10 * 1000 + 10, Some(1000)));
     sender.send_batch(&mut batch).expect("send");
     let mut received = RecvBatch::new();
     assert_eq!(receiver.recv_batch(&mut received).expect("receive"), 1);
@@ -122,7 +122,7 @@ fn marks_and_local_addresses_arrive() {
         while seen.len() < marks.len() {
             receiver.recv_batch(&mut received).expect("receive");
             for datagrams in received.iter() {
-                assert_eq!((datagrams.remote, datagrams.local), (sender.local_addr(), Some(ip)));
+                assert_eq!((datagrams.remote, datagrams.local), (sender.local_addr().expect("an address"), Some(ip)));
                 seen.push(datagrams.ecn);
             }
         }
@@ -138,11 +138,11 @@ fn the_source_address_is_the_one_asked_for() {
         let sender = plain(io, bound);
         let receiver = plain(io, V4);
         let mut batch = SendBatch::new();
-        let asked = Transmit { local: Some(second), ..transmit(receiver.local_addr(), 3, None) };
+        let asked = Transmit { local: Some(second), ..transmit(receiver.local_addr().expect("an address"), 3, None) };
         commit(&mut batch, &mut fastrand::Rng::with_seed(0), asked);
         sender.send_batch(&mut batch).expect("send");
         let (_, from) = receiver.recv_from(&mut [0; 8]).expect("receive");
-        assert_eq!(from, SocketAddr::new(second, sender.local_addr().port()));
+        assert_eq!(from, SocketAddr::new(second, sender.local_addr().expect("an address").port()));
     }
 }
 
@@ -154,12 +154,12 @@ fn an_ipv4_peer_of_an_ipv6_socket_is_answered() {
     client.send_to(b"question", to(&server, V4)).expect("send");
     let mut buffer = [0; 64];
     let (len, from) = server.recv_from(&mut buffer).expect("receive");
-    assert_eq!((&buffer[..len], from), (&b"question"[..], client.local_addr()));
+    assert_eq!((&buffer[..len], from), (&b"question"[..], client.local_addr().expect("an address")));
     server.send_to(b"answer", from).expect("send");
     let (len, from) = client.recv_from(&mut buffer).expect("receive");
     assert_eq!((&buffer[..len], from), (&b"answer"[..], to(&server, V4)));
     let only_v6 = bind(io, &UdpSocketOptions::default().only_v6(true), ANY_V6);
-    assert!(only_v6.send_to(b"x", client.local_addr()).is_err());
+    assert!(only_v6.send_to(b"x", client.local_addr().expect("an address")).is_err());
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_batch_smaller_than_what_arrived_leaves_the_rest() {
     let io = &Io::System;
     let (sender, receiver) = (plain(io, V4), plain(io, V4));
     for byte in 0..10u8 {
-        sender.send_to(&[byte], receiver.local_addr()).expect("send");
+        sender.send_to(&[byte], receiver.local_addr().expect("an address")).expect("send");
     }
     let mut batch = RecvBatch::with_slots(4, 2048);
     let mut seen = Vec::new();
@@ -181,7 +181,7 @@ fn a_batch_smaller_than_what_arrived_leaves_the_rest() {
     crate::run(|| {
         assert!(receiver.try_recv_batch(&mut batch).is_err(), "on a worker, which watches it from now on");
         assert!(!receiver.is_readable());
-        sender.send_to(b"x", receiver.local_addr()).expect("send");
+        sender.send_to(b"x", receiver.local_addr().expect("an address")).expect("send");
         assert_eq!(receiver.recv_batch(&mut batch).expect("receive"), 1);
         assert!(!receiver.is_readable(), "a batch that was not filled shows that nothing is left");
     });
@@ -191,8 +191,8 @@ fn a_batch_smaller_than_what_arrived_leaves_the_rest() {
 fn an_empty_datagram_and_one_too_long_for_its_slot() {
     let io = &Io::System;
     let (sender, receiver) = (plain(io, V4), plain(io, V4));
-    sender.send_to(&[1; 100], receiver.local_addr()).expect("send");
-    sender.send_to(&[], receiver.local_addr()).expect("send");
+    sender.send_to(&[1; 100], receiver.local_addr().expect("an address")).expect("send");
+    sender.send_to(&[], receiver.local_addr().expect("an address")).expect("send");
     let mut batch = RecvBatch::with_slots(4, 50);
     assert_eq!(receiver.recv_batch(&mut batch).expect("receive"), 1, "the long one is dropped, not cut");
     let datagrams = batch.iter().next().expect("the empty one");
@@ -215,7 +215,7 @@ fn a_blocked_receive_is_woken_and_all_waiters_are_served() {
             })
             .collect();
         for byte in 0..READERS as u8 {
-            sender.send_to(&[byte], receiver.local_addr()).expect("send");
+            sender.send_to(&[byte], receiver.local_addr().expect("an address")).expect("send");
         }
         let mut got: Vec<_> = readers.into_iter().map(|reader| reader.join().expect("reader").expect("a datagram")).collect();
         got.sort_unstable();
@@ -240,7 +240,7 @@ fn a_receive_times_out() {
 fn a_datagram_that_is_too_long_fails_alone() {
     let io = &Io::System;
     let (sender, receiver) = (plain(io, V4), plain(io, V4));
-    let remote = receiver.local_addr();
+    let remote = receiver.local_addr().expect("an address");
     let mut batch = SendBatch::new();
     let mut rng = fastrand::Rng::with_seed(9);
     let first = commit(&mut batch, &mut rng, transmit(remote, 10, None));
@@ -261,7 +261,7 @@ fn a_train_with_segments_that_are_too_long_is_blamed_by_the_datagram() {
     // Loopback has an MTU of 65,536; with headers a segment of 65,520 does not fit.
     let (sender, receiver) = (bind(io, &UdpSocketOptions::default().dont_fragment(true), V4), plain(io, V4));
     let before = sender.offloads();
-    let remote = receiver.local_addr();
+    let remote = receiver.local_addr().expect("an address");
     let mut batch = SendBatch::new();
     let mut rng = fastrand::Rng::with_seed(9);
     commit(&mut batch, &mut rng, transmit(remote, 65_520 * 2, Some(65_520)));
@@ -282,8 +282,8 @@ fn refused_segmentation_falls_back_to_single_datagrams() {
     let mut batch = SendBatch::new();
     let mut rng = fastrand::Rng::with_seed(5);
     for _ in 0..2 {
-        let first = commit(&mut batch, &mut rng, transmit(receiver.local_addr(), 7_500, Some(1_000)));
-        let second = commit(&mut batch, &mut rng, transmit(receiver.local_addr(), 10, None));
+        let first = commit(&mut batch, &mut rng, transmit(receiver.local_addr().expect("an address"), 7_500, Some(1_000)));
+        let second = commit(&mut batch, &mut rng, transmit(receiver.local_addr().expect("an address"), 10, None));
         assert_eq!(sender.try_send_batch(&mut batch).expect("send"), 2);
         assert_eq!(batch.drain_refused().count(), 0);
         let got = receive(&receiver, 9).expect("receive");
@@ -296,12 +296,12 @@ fn refused_segmentation_falls_back_to_single_datagrams() {
 fn a_closed_port_does_not_disturb_the_socket() {
     let io = &Io::System;
     let socket = plain(io, V4);
-    let closed = plain(io, V4).local_addr();
+    let closed = plain(io, V4).local_addr().expect("an address");
     for _ in 0..3 {
         socket.send_to(b"anyone?", closed).expect("an ICMP message about it concerns nobody else");
     }
     assert_eq!(socket.try_recv_from(&mut [0; 8]).expect_err("nothing").kind(), ErrorKind::WouldBlock);
-    socket.send_to(b"me", socket.local_addr()).expect("send");
+    socket.send_to(b"me", socket.local_addr().expect("an address")).expect("send");
     assert_eq!(socket.recv_from(&mut [0; 8]).expect("receive").0, 2);
 }
 
@@ -314,7 +314,8 @@ fn a_full_send_queue_keeps_the_rest_of_the_batch() {
     let receiver = bind(io, &UdpSocketOptions::default().receive_buffer(8 << 20), V4);
     let mut batch = SendBatch::new();
     let mut rng = fastrand::Rng::with_seed(1);
-    let sent: Vec<_> = (0..150).map(|_| commit(&mut batch, &mut rng, transmit(receiver.local_addr(), 1000, None))).collect();
+    let sent: Vec<_> =
+        (0..150).map(|_| commit(&mut batch, &mut rng, transmit(receiver.local_addr().expect("an address"), 1000, None))).collect();
     let got = std::thread::scope(|scope| {
         let receiving = scope.spawn(|| receive(&receiver, sent.len()));
         sender.send_batch(&mut batch).expect("send");
@@ -336,9 +337,9 @@ fn buffer_sizes_are_granted_and_reported() {
 fn an_address_in_use_is_named() {
     let io = &Io::System;
     let socket = plain(io, V4);
-    let error = UdpSocketOptions::default().bind_on(io, socket.local_addr()).expect_err("in use");
+    let error = UdpSocketOptions::default().bind_on(io, socket.local_addr().expect("an address")).expect_err("in use");
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
-    assert!(error.to_string().contains(&socket.local_addr().to_string()), "{error}");
+    assert!(error.to_string().contains(&socket.local_addr().expect("an address").to_string()), "{error}");
 }
 
 #[test]
@@ -346,11 +347,11 @@ fn sharers_of_a_port_get_every_datagram_once() {
     let io = &Io::System;
     let options = UdpSocketOptions::default().reuse_port(true);
     let first = bind(io, &options, V4);
-    let second = options.bind_on(io, first.local_addr()).expect("shared");
+    let second = options.bind_on(io, first.local_addr().expect("an address")).expect("shared");
     second.set_read_timeout(Some(Duration::from_millis(200))).expect("timeout");
     let mut got = 0;
     for byte in 0..20u8 {
-        plain(io, V4).send_to(&[byte], first.local_addr()).expect("send");
+        plain(io, V4).send_to(&[byte], first.local_addr().expect("an address")).expect("send");
     }
     while got < 20 {
         let one = first.try_recv_from(&mut [0; 8]).or_else(|_| second.try_recv_from(&mut [0; 8]));
@@ -375,7 +376,7 @@ fn coroutines_block_on_sockets_of_their_runtime() {
     let runtime = crate::Runtime::builder().workers(2).build().expect("runtime");
     runtime.run(|| {
         let server = std::sync::Arc::new(loopback());
-        let address = server.local_addr();
+        let address = server.local_addr().expect("an address");
         // Two coroutines, perhaps of different workers, answer on one socket.
         for worker in 0..2 {
             let server = std::sync::Arc::clone(&server);
@@ -418,7 +419,7 @@ fn a_socket_goes_from_threads_to_coroutines_and_back() {
         // Watched by the first worker that waits, and by the next runtime's when that has ended.
         let (received, from) = crate::run(|| {
             let sender = crate::spawn({
-                let (address, peer) = (socket.local_addr(), peer.local_addr());
+                let (address, peer) = (socket.local_addr().expect("an address"), peer.local_addr().expect("an address"));
                 move || {
                     crate::sleep(Duration::from_millis(1));
                     loopback().send_to(&[1; 3], address).expect("send");
@@ -434,9 +435,9 @@ fn a_socket_goes_from_threads_to_coroutines_and_back() {
             scope.spawn(|| {
                 #[expect(clippy::disallowed_methods, reason = "a plain thread")]
                 std::thread::sleep(Duration::from_millis(1));
-                peer.send_to(&[2; 5], socket.local_addr()).expect("send");
+                peer.send_to(&[2; 5], socket.local_addr().expect("an address")).expect("send");
             });
-            assert_eq!(socket.recv_from(&mut buffer).expect("to a thread"), (5, peer.local_addr()));
+            assert_eq!(socket.recv_from(&mut buffer).expect("to a thread"), (5, peer.local_addr().expect("an address")));
         });
     }
     socket.set_read_timeout(Some(Duration::from_millis(2))).expect("timeout");
@@ -457,7 +458,7 @@ fn a_coroutine_times_out_and_a_plain_thread_may_wait() {
         socket.set_read_timeout(Some(Duration::from_millis(2))).expect("timeout");
         assert_eq!(socket.recv_from(&mut [0; 8]).expect_err("nothing comes").kind(), ErrorKind::TimedOut);
         socket.set_read_timeout(None).expect("no timeout");
-        let address = socket.local_addr();
+        let address = socket.local_addr().expect("an address");
         let thread = std::thread::Builder::new()
             .spawn(move || {
                 let mut buffer = [0; 8];
@@ -496,7 +497,7 @@ fn a_reader_that_waits_first_gets_all_of_a_burst() {
             let over = Arc::new(AtomicBool::new(false));
             let neighbours = busy.then(|| {
                 let (server, client) = (plain(&Io::System, V4), plain(&Io::System, V4));
-                let (address, over) = (server.local_addr(), Arc::clone(&over));
+                let (address, over) = (server.local_addr().expect("an address"), Arc::clone(&over));
                 let asking = crate::spawn(move || {
                     let mut is_last = false;
                     while !is_last {
@@ -508,7 +509,7 @@ fn a_reader_that_waits_first_gets_all_of_a_burst() {
                 [crate::spawn(move || echo(&server)), asking]
             });
             let (server, client) = (plain(&Io::System, V4), plain(&Io::System, V4));
-            let address = server.local_addr();
+            let address = server.local_addr().expect("an address");
             let reader = crate::spawn(move || echo(&server));
             for burst in std::iter::repeat_n(1, 50).chain(std::iter::repeat_n(3, 50)) {
                 (0..burst).for_each(|_| assert_eq!(client.send_to(b"one", address).expect("sent"), 3));

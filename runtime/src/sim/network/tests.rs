@@ -260,12 +260,18 @@ fn sockets_of_an_entered_network_are_simulated() {
     let network = network(LinkConfig::default(), 1);
     let entered = network.enter();
     let options = UdpSocketOptions::default();
-    let receiver = options.bind("203.0.113.7:443".parse().expect("an address")).expect("an address that no host here has");
-    let sender = options.bind("0.0.0.0:0".parse().expect("an address")).expect("bind");
+    let receiver = options.bind("203.0.113.7:443").expect("an address that no host here has");
+    let sender = options.bind("0.0.0.0:0").expect("bind");
     let mut batch = SendBatch::new();
     batch.reserve()[..250].fill(7);
     let local: IpAddr = "203.0.113.9".parse().expect("an address");
-    batch.commit(Transmit { remote: receiver.local_addr(), local: Some(local), ecn: Some(Ecn::Ce), len: 250, segment_size: Some(100) });
+    batch.commit(Transmit {
+        remote: receiver.local_addr().expect("an address"),
+        local: Some(local),
+        ecn: Some(Ecn::Ce),
+        len: 250,
+        segment_size: Some(100),
+    });
     assert_eq!(sender.try_send_batch(&mut batch).expect("send"), 1);
     assert!(batch.is_empty());
     let mut received = RecvBatch::with_slots(2, 2_048);
@@ -281,7 +287,7 @@ fn sockets_of_an_entered_network_are_simulated() {
     let (len, _) = receiver.recv_from(&mut buffer).expect("the last");
     assert_eq!(len, 50);
     drop(entered);
-    let error = options.bind("203.0.113.7:443".parse().expect("an address")).expect_err("the system's network has no such address");
+    let error = options.bind("203.0.113.7:443").expect_err("the system's network has no such address");
     assert_eq!(error.kind(), std::io::ErrorKind::AddrNotAvailable);
 }
 
