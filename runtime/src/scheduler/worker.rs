@@ -18,7 +18,7 @@ use super::current::{self, Local};
 use super::phase::Phase;
 use super::shared::{Command, Shared};
 use super::shutdown::UNWINDS;
-use super::spawn_queue::{SpawnQueue, SpawnQueues};
+use super::spawn_queue::SpawnQueue;
 use super::spin::{SPIN_TIME, Spinning};
 use super::trace::Trace;
 use super::trimmer::Trimmer;
@@ -48,9 +48,12 @@ const CLOCK_TIME: Duration = Duration::from_micros(1);
 const CLOCK_SELDOM: usize = 128;
 /// Looks at what other threads write, between two looks at the sockets, which are system calls: about 300 ns.
 const SPIN_LOOKS: usize = 8;
-/// How often a thief looks at a coroutine that is alone before it steals it, and how long it pauses before each look: about a microsecond
-/// in all. A worker that spawns one and waits for it begins it sooner than it could be fetched, and its result brought back.
-const STEAL_LOOKS: usize = 8;
+/// For how long a thief watches a coroutine that is alone before it steals it. A worker that spawns one and soon waits for it begins it
+/// sooner than it could be fetched, and its result brought back; and two that talk to each other stay together, for good. With a third of a
+/// microsecond, less than the system call of a first datagram takes, 96 of 298 pairs of a UDP echo were torn apart on a busy machine, with
+/// five 57. A round trip then took 8.0 us instead of 4.2, and twice the processor time.
+const STEAL_AFTER: Duration = Duration::from_micros(5);
+/// Pauses between two looks at it.
 const STEAL_PAUSES: usize = 4;
 /// While coroutines can run, sockets are looked at so often at most: a system call for each switch would double its cost.
 const POLL_EVERY: Duration = Duration::from_micros(5);
@@ -318,11 +321,8 @@ impl Worker {
         }
         shared.idle.searches();
         let first = local.rng.borrow_mut().usize(..workers);
-        let found = if !self.is_simulated() && is_taken(&shared.spawns) {
-            None
-        } else {
-            shared.spawns.steal(&local.spawned, local.worker.index, first)
-        };
+        let found =
+            if !self.is_simulated() && is_taken(local) { None } else { shared.spawns.steal(&local.spawned, local.worker.index, first) };
         if shared.idle.stops_searching(found.is_some(), || !shared.spawns.is_empty()) {
             shared.call_help(local.worker.index + 1);
         }
@@ -552,13 +552,13 @@ impl Worker {
     }
 }
 
-/// Whether the only coroutine that could be stolen is taken by its own worker in the next moment.
-fn is_taken(spawns: &SpawnQueues<Unstarted>) -> bool {
-    spawns.len() == 1
-        && (0..STEAL_LOOKS).any(|_| {
-            (0..STEAL_PAUSES).for_each(|_| spin_loop());
-            spawns.is_empty()
-        })
+/// Whether the only coroutine that could be stolen is taken by its own worker in the next moment, or there is other work meanwhile.
+fn is_taken(local: &Local) -> bool {
+    let (spawns, first_look) = (&local.shared.spawns, Instant::now());
+    while spawns.len() == 1 && !local.worker.has_work() && first_look.elapsed() < STEAL_AFTER {
+        (0..STEAL_PAUSES).for_each(|_| spin_loop());
+    }
+    spawns.is_empty() || local.worker.has_work()
 }
 
 /// Polls, and says whether there was news.
