@@ -66,8 +66,8 @@
 //! In the models a deadline passes at the first chance, after everybody else could make a step, so that both outcomes are
 //! explored; a coroutine is cancelled by a [`CancellationToken`] that it is inside of, and by nothing else; a select takes the first of its
 //! arms that are ready, and two of them do not meet on a rendezvous channel. Sockets, files, hooks, runtimes with their builders and
-//! handles, `Builder`, `unblock`, `coroutine_local!` and the simulation have no model; nor have scopes, since loom's threads cannot borrow:
-//! share by `Arc` and join there. What Weald itself does is checked with the shipping code:
+//! handles, `unblock`, `coroutine_local!` and the simulation have no model. A model that fails while a [`scope`](fn@scope) waits ends the
+//! process, with its message. What Weald itself does is checked with the shipping code:
 //! `just loom` in its repository.
 //!
 //! # Unsafe code
@@ -110,6 +110,7 @@ mod local;
 #[cfg(not(loom))]
 pub mod metrics;
 #[cfg(all(loom, not(test)))]
+#[allow(unsafe_code)]
 mod model;
 #[cfg(not(loom))]
 pub mod net;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use weald_runtime::channel::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError, after, bounded, oneshot, unbounded};
 use weald_runtime::sync::{Barrier, Condvar, LazyLock, Mutex, Notify, OnceLock, RwLock, Semaphore, WaitGroup};
-use weald_runtime::{CancellationToken, JoinError, JoinHandle, current, is_cancelled, loom, park, run, select, shield, spawn, try_sleep};
+use weald_runtime::{
+    Builder, CancellationToken, JoinError, JoinHandle, current, is_cancelled, loom, park, run, scope, select, shield, spawn, try_sleep,
+};
 
 /// `LOOM_MAX_PREEMPTIONS`, or two.
 fn model(f: impl Fn() + Send + Sync + 'static) {
@@ -275,5 +277,60 @@ fn loom_cells_and_locks_of_the_cancelled() {
         assert_eq!(child.join().unwrap(), mine);
         let mutex = Mutex::new(LazyLock::<u32>::default());
         assert!(stop.run(|| mutex.lock_cancellable().is_ok_and(|lazy| **lazy == 0)));
+    });
+}
+
+/// What a scope's coroutines did is there when it returns, in every order; and a panic reaches its join, or the scope.
+#[test]
+fn loom_a_scope_waits_and_tells_of_panics() {
+    model(|| {
+        let (counted, mut list) = (loom::cell::UnsafeCell::new(0), vec![1]);
+        let sum = scope(|s| {
+            // SAFETY: the only use until the scope has ended; loom reports it if not.
+            let child = s.spawn_local(|| counted.with_mut(|counted| unsafe { *counted += 1 }));
+            s.spawn(|| list.push(2));
+            let mut panicked = Builder::new().name("panics").spawn_scoped(s, || std::panic::resume_unwind(Box::new(7)));
+            select! {
+                wait(&mut panicked) -> () => {}
+            }
+            let payload = panicked.join().map(|never: ()| never).expect_err("it panicked").into_panic();
+            child.join().unwrap();
+            payload.and_then(|payload| payload.downcast::<i32>().ok())
+        });
+        assert_eq!((sum.as_deref(), list.as_slice()), (Some(&7), &[1, 2][..]));
+        // SAFETY: the scope has ended.
+        assert_eq!(counted.with(|counted| unsafe { *counted }), 1);
+        let unheard = catch_unwind(AssertUnwindSafe(|| {
+            scope(|s| {
+                let _ = s.spawn(|| std::panic::resume_unwind(Box::new(())));
+            });
+        }));
+        assert!(unheard.is_err());
+    });
+}
+
+/// A scope's coroutines are inside of their caller's tokens.
+#[test]
+fn loom_a_scope_passes_tokens_on() {
+    model(|| {
+        let (stop, (_sender, receiver)) = (CancellationToken::new(), bounded::<u8>(1));
+        let told = stop.run(|| {
+            scope(|s| {
+                let child = s.spawn(|| receiver.recv());
+                stop.cancel();
+                shield(|| child.join()).unwrap()
+            })
+        });
+        assert_eq!(told, Err(RecvError::Cancelled));
+    });
+}
+
+#[test]
+fn loom_a_builder_gives_a_token() {
+    model(|| {
+        let (stop, (_sender, receiver)) = (CancellationToken::new(), bounded::<u8>(1));
+        let child = Builder::new().cancellation(stop.clone()).spawn(move || receiver.recv());
+        stop.cancel();
+        assert_eq!(child.join().unwrap(), Err(RecvError::Cancelled));
     });
 }

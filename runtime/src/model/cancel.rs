@@ -143,8 +143,25 @@ impl Drop for DropGuard {
 /// Whether a token is cancelled that the caller is inside of.
 #[must_use]
 pub fn is_cancelled() -> bool {
-    let tokens = INSIDE.with(|inside| inside.borrow().clone());
-    tokens.iter().any(CancellationToken::is_cancelled)
+    inherited().iter().any(CancellationToken::is_cancelled)
+}
+
+/// The tokens that the caller is inside of.
+pub(super) fn inherited() -> Vec<CancellationToken> {
+    INSIDE.with(|inside| inside.borrow().clone())
+}
+
+/// Runs `f` inside of all of `tokens`.
+pub(super) fn run_inside<R>(tokens: &[CancellationToken], f: impl FnOnce() -> R) -> R {
+    let mut f = Some(f);
+    run_inside_all(tokens, &mut || f.take().expect("it is called once")())
+}
+
+fn run_inside_all<R>(tokens: &[CancellationToken], f: &mut dyn FnMut() -> R) -> R {
+    match tokens.split_first() {
+        Some((first, rest)) => first.run(|| run_inside_all(rest, f)),
+        None => f(),
+    }
 }
 
 /// Runs `f` with blocking calls that wait although the caller is cancelled.

@@ -15,9 +15,12 @@ mod channel_error;
 #[path = "../task/join_error.rs"]
 mod join_error;
 
+mod builder;
 mod cancel;
 pub mod channel;
 mod monitor;
+#[allow(unsafe_code)]
+mod scope;
 pub mod select;
 pub mod sync;
 
@@ -25,9 +28,11 @@ use std::time::Duration;
 
 use loom::thread;
 
+pub use self::builder::Builder;
 pub use self::cancel::{CancellationToken, DropGuard, is_cancelled, shield};
 pub use self::join_error::{JoinError, PanicPayload};
 use self::monitor::Monitor;
+pub use self::scope::{Scope, ScopedJoinHandle, scope};
 use self::sync::{Cancelled, WaitError};
 use crate::time::Instant;
 
@@ -99,6 +104,28 @@ pub fn sleep_until(_deadline: Instant) {
 pub fn try_sleep(_duration: Duration) -> Result<(), Cancelled> {
     thread::yield_now();
     if cancel::ends_waits() { Err(Cancelled::new(())) } else { Ok(()) }
+}
+
+/// Lets the others go on.
+///
+/// # Errors
+/// [`Cancelled`].
+pub fn try_sleep_until(_deadline: Instant) -> Result<(), Cancelled> {
+    try_sleep(Duration::ZERO)
+}
+
+/// Runs `f`, on the calling thread of the model.
+pub fn on_worker_stack<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    f()
+}
+
+/// Runs `f`; whether it would park does not show in a model.
+pub fn no_park<R>(f: impl FnOnce() -> R) -> R {
+    f()
 }
 
 /// Waits for the caller's token.

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use self::readiness::Readiness;
 use super::channel::{Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError, oneshot};
 use super::sync::Cancelled;
-use super::{CancellationToken, JoinHandle, before_deadline};
+use super::{CancellationToken, JoinHandle, ScopedJoinHandle, before_deadline};
 
 /// What can be an arm: `wait(selectable) -> output => body`.
 pub trait Selectable {
@@ -109,6 +109,7 @@ arm!(['a, T] Receiving<'a, T>, Result<T, RecvError>, self => match self.0.try_re
 arm!(['a, T] Sending<'a, T>, Result<(), SendError<T>>, self => attempt_send(self.0, &mut self.1), refused(self.1.take()));
 arm!(['a, T] SendingFrom<'a, T>, Result<(), SendError<T>>, self => attempt_send(self.0, self.1), refused(self.1.take()));
 arm!(['a, T] &'a mut JoinHandle<T>, (), self => self.is_finished().then_some(()), ());
+arm!(['a, 'scope, T] &'a mut ScopedJoinHandle<'scope, T>, (), self => self.is_finished().then_some(()), ());
 arm!(['a] &'a CancellationToken, Result<(), Cancelled>, self => self.is_cancelled().then_some(Ok(())), Err(Cancelled::new(())));
 
 fn refused<T>(message: Option<T>) -> Result<(), SendError<T>> {
