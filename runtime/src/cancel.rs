@@ -22,7 +22,7 @@ use std::time::Duration;
 
 #[cfg(not(loom))]
 use crate::park::Coroutine;
-use crate::park::Waiter;
+use crate::park::{Waiter, WaitsFor};
 use crate::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::primitive::{Arc, Mutex};
 #[cfg(not(loom))]
@@ -367,6 +367,10 @@ struct Over;
 impl wait_list::Source for Over {
     type State = Waiting;
     type Payload = ();
+
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Cancellation
+    }
 
     fn waiters(state: &mut Waiting) -> &mut WaitList<()> {
         &mut state.list

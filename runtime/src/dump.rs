@@ -15,6 +15,7 @@
 mod jobs;
 
 pub use self::jobs::JobGroup;
+pub use crate::park::WaitsFor;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -114,6 +115,8 @@ pub struct Group {
     pub state: CoroutineState,
     /// The blocking call that they are in, or, being runnable, were woken from; `None` for those that are in none.
     pub parked_at: Option<&'static Location<'static>>,
+    /// What that call waits for.
+    pub waits_for: Option<WaitsFor>,
     /// Where those that are in no blocking call were spawned.
     pub spawned_at: Option<&'static Location<'static>>,
     /// How many they are.
@@ -140,6 +143,8 @@ pub struct CoroutineDump {
     pub worker: usize,
     /// The blocking call that it is in, or was woken from and has not returned from: the caller's line.
     pub parked_at: Option<&'static Location<'static>>,
+    /// What that call waits for.
+    pub waits_for: Option<WaitsFor>,
     /// The time since it parked there, by the worker's clock, which is late by what the coroutine had run before.
     pub parked_for: Option<Duration>,
     /// Where it was spawned: the caller's line.
@@ -377,7 +382,8 @@ impl Section {
         let place = parked_at.or(seen.spawned_at);
         let members = self.groups.entry((state, place.map_or(0, |place| ptr::from_ref(place).addr()))).or_insert_with(|| {
             let spawned_at = if parked_at.is_some() { None } else { seen.spawned_at };
-            Members { group: Group { state, parked_at, spawned_at, count: 0, longest: None, in_unblock: false }, individuals: Vec::new() }
+            let group = Group { state, parked_at, waits_for: seen.waits_for, spawned_at, count: 0, longest: None, in_unblock: false };
+            Members { group, individuals: Vec::new() }
         });
         members.group.count += 1;
         members.group.longest = members.group.longest.max(parked_for);
@@ -389,6 +395,7 @@ impl Section {
                 state,
                 worker,
                 parked_at,
+                waits_for: seen.waits_for,
                 parked_for,
                 spawned_at: seen.spawned_at,
                 in_unblock: false,
@@ -510,7 +517,9 @@ impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>9} {}{}", self.count, self.state, if self.in_unblock { " in unblock" } else { "" })?;
         match (self.parked_at, self.spawned_at) {
-            (Some(at), _) if self.state == CoroutineState::Parked => write!(f, " at {at}")?,
+            (Some(at), _) if self.state == CoroutineState::Parked => {
+                write!(f, " at {at}{}", Reason(self.waits_for.filter(|_| !self.in_unblock), " (", ")"))?
+            }
             (Some(at), _) => write!(f, ", in a call at {at}")?,
             (None, Some(at)) => write!(f, ", spawned at {at}")?,
             (None, None) => {}
@@ -534,13 +543,15 @@ impl fmt::Display for CoroutineDump {
         }
         if self.in_unblock {
             f.write_str(", in unblock")?;
+        } else if self.state == CoroutineState::Parked {
+            Reason(self.waits_for, ", ", "").fmt(f)?;
         }
         write!(f, ", worker {}", self.worker)?;
         if let Some(node) = &self.node {
             write!(f, ", node '{node}'")?;
         }
         if self.shielded {
-            f.write_str(", shielded")?;
+            f.write_str(", not cancellable")?;
         }
         if self.cancelled {
             f.write_str(", cancelled")?;
@@ -567,6 +578,18 @@ impl fmt::Display for CoroutineState {
             Self::Parked => "parked",
             Self::Unstarted => "not started",
         })
+    }
+}
+
+/// What is waited for, if that is known, between two texts.
+struct Reason(Option<WaitsFor>, &'static str, &'static str);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(None | Some(WaitsFor::Other), ..) => Ok(()),
+            Self(Some(waits_for), before, after) => write!(f, "{before}{waits_for}{after}"),
+        }
     }
 }
 

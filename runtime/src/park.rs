@@ -13,6 +13,7 @@
 //! - Waking allocates nothing and takes no lock of the waiter's choosing.
 
 mod thread_parker;
+mod waits_for;
 
 use std::cell::Cell;
 use std::fmt;
@@ -22,6 +23,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 pub(crate) use self::thread_parker::ThreadParker;
+pub use self::waits_for::WaitsFor;
 use crate::primitive::{Arc, thread_local};
 #[cfg(not(loom))]
 use crate::scheduler::current::{self, Parking, Place};
@@ -172,7 +174,7 @@ impl fmt::Debug for Waiter {
 #[inline(always)]
 #[track_caller]
 pub fn park_until(deadline: Option<Instant>) -> Unparked {
-    park_with(deadline, Cancellation::Returns)
+    park_with(deadline, Cancellation::Returns, WaitsFor::Other)
 }
 
 /// As [`park_until`] for waits that cannot fail: cancellation does not end it, only a shutdown's final unwinding does.
@@ -185,16 +187,16 @@ pub fn park_until(deadline: Option<Instant>) -> Unparked {
 #[inline(always)]
 #[track_caller]
 pub(crate) fn park_shielded_until(deadline: Option<Instant>) -> Unparked {
-    park_with(deadline, Cancellation::Shielded)
+    park_with(deadline, Cancellation::Shielded, WaitsFor::Other)
 }
 
-/// [`park_until`], or the same shielded.
+/// [`park_until`], or the same shielded; `waits_for` is what a dump says.
 // Inlined, and what is not calls and returns on one side of the switch: see `switched::Coroutine::resume`.
 #[inline(always)]
 #[track_caller]
-pub(crate) fn park_with(deadline: Option<Instant>, cancellation: Cancellation) -> Unparked {
+pub(crate) fn park_with(deadline: Option<Instant>, cancellation: Cancellation, waits_for: WaitsFor) -> Unparked {
     #[cfg(not(loom))]
-    return match &mut begin_park(deadline, cancellation) {
+    return match &mut begin_park(deadline, cancellation, waits_for) {
         // Not moved out: a copy of what has just been written, in other widths, would wait for the writes.
         Ok(parking) => loop {
             parking.suspend();
@@ -205,17 +207,20 @@ pub(crate) fn park_with(deadline: Option<Instant>, cancellation: Cancellation) -
         Err(unparked) => *unparked,
     };
     #[cfg(loom)]
-    THREAD.with(|thread| thread.park_until(deadline, cancellation))
+    {
+        let _no_dumps = waits_for;
+        THREAD.with(|thread| thread.park_until(deadline, cancellation))
+    }
 }
 
 /// Begins to park a coroutine. Everything else has parked when it returns, as a coroutine has that had not to wait.
 #[cfg(not(loom))]
 #[track_caller]
-fn begin_park(deadline: Option<Instant>, cancellation: Cancellation) -> Result<Parking, Unparked> {
+fn begin_park(deadline: Option<Instant>, cancellation: Cancellation, waits_for: WaitsFor) -> Result<Parking, Unparked> {
     match current::place() {
         // Who unwinds is not suspended, and a second panic would end the process.
         Place::NoPark(since) if !std::thread::panicking() => refuse_no_park(since),
-        Place::Coroutine | Place::NoPark(_) => current::begin_park(deadline, cancellation),
+        Place::Coroutine | Place::NoPark(_) => current::begin_park(deadline, cancellation, waits_for),
         Place::WorkerStack => refuse_worker_stack(),
         Place::Thread => Err(THREAD.with(|thread| thread.park_until(deadline, cancellation))),
     }
@@ -351,14 +356,14 @@ pub fn park_timeout(timeout: Duration) {
 #[inline(always)]
 #[track_caller]
 fn park_for_permit(deadline: Option<Instant>) {
-    while !take_permit() && park_shielded_until(deadline) != Unparked::TimedOut {}
+    while !take_permit() && park_with(deadline, Cancellation::Shielded, WaitsFor::Unpark) != Unparked::TimedOut {}
 }
 
 #[cfg(not(loom))]
 #[track_caller]
 fn try_park_for_permit(deadline: Option<Instant>) -> Result<(), Cancelled> {
     while !take_permit() {
-        match park_until(deadline) {
+        match park_with(deadline, Cancellation::Returns, WaitsFor::Unpark) {
             Unparked::Token => {}
             Unparked::TimedOut => return Ok(()),
             Unparked::Cancelled => return Err(Cancelled::new(())),

@@ -20,7 +20,7 @@ use crate::cancel::{self, CancellationToken};
 use crate::channel::{RecvError, TryRecvError, oneshot};
 use crate::contained::discard;
 use crate::fatal::{FatalDrop, fatal};
-use crate::park::{self, Unparked};
+use crate::park::{self, Unparked, WaitsFor};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::scheduler::current;
@@ -198,7 +198,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         F: FnOnce() -> T + 'scope,
         T: 'scope,
     {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel_for(WaitsFor::Join);
         let promise = Promise { sender: Some(sender), failed: &self.failed };
         let closure = move || {
             let result = panic::catch_unwind(AssertUnwindSafe(|| cancel::run_inside(&self.tokens, f)));

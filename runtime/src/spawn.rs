@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::Handle;
 use crate::cancel::CancellationToken;
-use crate::park::{self, Unparked};
+use crate::park::{self, Cancellation, Unparked, WaitsFor};
 use crate::scheduler::Phase;
 use crate::scheduler::current::{self, Place};
 use crate::scope::{Scope, ScopedJoinHandle};
@@ -277,7 +277,7 @@ pub fn sleep_until(deadline: Instant) {
 #[inline]
 #[track_caller]
 fn sleep_out(deadline: Instant) {
-    while park::park_shielded_until(Some(deadline)) != Unparked::TimedOut {}
+    while park::park_with(Some(deadline), Cancellation::Shielded, WaitsFor::Sleep) != Unparked::TimedOut {}
 }
 
 /// As [`sleep`], but ended by cancellation.
@@ -323,7 +323,7 @@ pub fn try_sleep_until(deadline: Instant) -> Result<(), Cancelled> {
 #[track_caller]
 fn try_sleep_out(deadline: Instant) -> Result<(), Cancelled> {
     loop {
-        match park::park_until(Some(deadline)) {
+        match park::park_with(Some(deadline), Cancellation::Returns, WaitsFor::Sleep) {
             Unparked::TimedOut => return Ok(()),
             Unparked::Cancelled => return Err(Cancelled::new(())),
             Unparked::Token => {}

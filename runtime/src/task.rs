@@ -45,7 +45,7 @@ use crate::coroutine::{Coroutine, Suspend, Yielder, stack_pointer};
 use crate::fatal::{FatalDrop, fatal};
 use crate::lent_waiter::{self, LentWaiter};
 use crate::local::Locals;
-use crate::park;
+use crate::park::{self, WaitsFor};
 use crate::primitive::atomic::{AtomicPtr, Ordering};
 use crate::scheduler::WorkerShared;
 use crate::scheduler::current;
@@ -114,6 +114,8 @@ struct Owner {
     /// How often pages were given back.
     trims: Cell<u8>,
     shielded: Cell<bool>,
+    /// What the last park is, or was, for.
+    waits_for: Cell<WaitsFor>,
     /// Empty before the first run and after the last.
     locals: Locals,
     /// Inside of a `shield(..)`.
@@ -563,6 +565,7 @@ impl TaskPtr {
             looked_since: Cell::new(Instant::default()),
             trims: Cell::new(0),
             shielded: Cell::new(false),
+            waits_for: Cell::new(WaitsFor::Other),
             locals: Locals::default(),
             shield: Cell::new(false),
             woken_uncommitted: Cell::new(false),
@@ -613,6 +616,12 @@ impl TaskPtr {
         let owner = self.owner();
         owner.parked_at.set(location);
         owner.shielded.set(shielded);
+    }
+
+    /// Notes what the task is about to park for.
+    #[inline(always)]
+    pub(crate) fn note_wait(self, waits_for: WaitsFor) {
+        self.owner().waits_for.set(waits_for);
     }
 
     /// Notes when the task is about to park, and how deep its stack is there. To be called by the function that suspends it,

@@ -23,7 +23,7 @@ use std::{mem, ptr::NonNull, time::Duration};
 
 use crate::{
     lent_waiter::{LentWaiter, Woken},
-    park::{self, Unparked},
+    park::{self, Cancellation, Unparked, WaitsFor},
     primitive::UnsafeCell,
     spin_lock::{SpinGuard, SpinLock},
     time::Instant,
@@ -75,6 +75,9 @@ pub(crate) trait Source {
 
     /// Whether a shutdown's cancellation ends a wait here. Without it no wait ends as `Cancelled`.
     const CANCELLABLE: bool = true;
+
+    /// What a dump says of who waits here.
+    fn waits_for(&self) -> WaitsFor;
 
     /// The list within the state; always the same one.
     fn waiters(state: &mut Self::State) -> &mut WaitList<Self::Payload>;
@@ -411,7 +414,8 @@ impl<S: Source> Enlisted<'_, S> {
     #[track_caller]
     fn park(self, deadline: Option<Instant>) -> Outcome {
         let outcome = loop {
-            let unparked = if S::CANCELLABLE { park::park_until(deadline) } else { park::park_shielded_until(deadline) };
+            let cancellation = if S::CANCELLABLE { Cancellation::Returns } else { Cancellation::Shielded };
+            let unparked = park::park_with(deadline, cancellation, self.source.waits_for());
             match unparked {
                 // A token may be stale or somebody else's: only the word counts.
                 Unparked::Token => match self.wait.word.phase() {

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use weald_runtime::dump::{CoroutineDump, CoroutineState, Dump, INDIVIDUALS};
 use weald_runtime::net::UdpSocket;
-use weald_runtime::sync::{Condvar, Mutex, Notify, Semaphore};
+use weald_runtime::sync::{Barrier, Condvar, Mutex, Notify, Semaphore, WaitGroup};
 use weald_runtime::time::Instant;
-use weald_runtime::{Builder, Handle, Runtime, channel, park, sim, sleep, spawn, spawn_local, yield_now};
+use weald_runtime::{
+    Builder, CancellationToken, Handle, Runtime, channel, park, scope, select, sim, sleep, spawn, spawn_local, try_park, try_sleep,
+    yield_now,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -259,7 +262,7 @@ fn a_simulation_is_dumped_in_virtual_time() {
     });
     let sleeper = named(&dump, "sleeper");
     assert_eq!(sleeper.parked_for.map(|time| time.as_secs()), Some(3600));
-    assert!(dump.to_string().contains("[parked 1h0m, worker 1, shielded]"), "{dump}");
+    assert!(dump.to_string().contains("[parked 1h0m, sleep, worker 1, not cancellable]"), "{dump}");
     assert_eq!(sleeper.node, None);
     assert_eq!(named(&dump, "of a node").node.as_deref(), Some("server"));
     assert!(dump.to_string().contains(", node 'server']"), "{dump}");
@@ -284,4 +287,61 @@ fn a_runtime_that_has_ended_is_said_to_have() {
     let dump = handle.dump();
     assert!(dump.ended);
     assert_eq!(dump.to_string(), "the runtime has ended\n");
+}
+
+/// Each call of a kind of its own, parked, and the word for it.
+#[test]
+fn what_is_waited_for_is_told() {
+    type Call = Box<dyn FnOnce() + Send>;
+    let runtime = runtime();
+    let stop = CancellationToken::new();
+    let parked = |name: &str, f: Call| {
+        let stop = stop.clone();
+        Builder::new().name(name).spawn_in(&runtime.handle(), move || stop.run(f))
+    };
+    let mutex = Arc::new(Mutex::new(()));
+    let lock = Arc::clone(&mutex);
+    let (group, quiet) = (WaitGroup::new(), CancellationToken::new());
+    let part = group.clone();
+    let (sender, receiver) = channel::bounded::<u8>(1);
+    sender.send(1).expect("room");
+    let (_never, nothing) = channel::bounded::<u8>(1);
+    let (other, silent) = (nothing.clone(), UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+    let held = mutex.lock();
+    let calls: Vec<(&str, Call)> = vec![
+        ("receive", Box::new(move || _ = nothing.recv())),
+        ("send", Box::new(move || _ = sender.send(2))),
+        ("lock", Box::new(move || _ = lock.lock_cancellable())),
+        ("condition", Box::new(move || assert!(Condvar::new().wait(Mutex::new(()).lock()).is_err()))),
+        ("permits", Box::new(|| _ = Semaphore::new(0).acquire(1))),
+        ("notification", Box::new(|| _ = Notify::new().wait())),
+        ("barrier", Box::new(|| _ = Barrier::new(2).wait())),
+        ("wait group", Box::new(move || _ = group.wait())),
+        ("join", Box::new(|| _ = spawn(|| try_sleep(Duration::from_secs(1))).join())),
+        ("sleep", Box::new(|| _ = try_sleep(Duration::from_secs(60)))),
+        ("unpark", Box::new(|| _ = try_park())),
+        ("select", Box::new(move || select! { recv(other) -> _ => {} wait(&quiet) -> _ => {} })),
+        ("readable", Box::new(move || _ = silent.recv(&mut [0]))),
+        ("cancellation", Box::new(|| _ = CancellationToken::new().wait())),
+        ("join", Box::new(|| scope(|s| drop(s.spawn(|| try_sleep(Duration::from_secs(60))).join())))),
+    ];
+    let words: Vec<_> = calls.iter().map(|(word, _)| *word).collect();
+    let children: Vec<_> = calls.into_iter().enumerate().map(|(at, (word, f))| parked(&format!("{at} {word}"), f)).collect();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let dump = runtime.handle().dump();
+        let waits = |name: &str| dump.coroutines.iter().find(|seen| seen.name.as_deref() == Some(name)).and_then(|seen| seen.waits_for);
+        let told = words.iter().enumerate().map(|(at, word)| waits(&format!("{at} {word}")).map(|word| word.to_string()));
+        let told: Vec<_> = told.map(Option::unwrap_or_default).collect();
+        if told == words {
+            let text = dump.to_string();
+            assert!(text.contains("ms, receive, worker ") && text.contains(" (join)"), "{text}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{told:?}\n{dump}");
+        sleep(Duration::from_millis(1));
+    }
+    stop.cancel();
+    children.into_iter().for_each(|child| child.join().expect("no panic"));
+    drop((held, receiver, part));
 }

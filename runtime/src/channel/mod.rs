@@ -45,6 +45,7 @@ use std::{fmt, marker::PhantomData, time::Duration};
 
 use crate::{
     lent_waiter::Woken,
+    park::WaitsFor,
     primitive::Arc,
     spin_lock::{SpinGuard, SpinLock},
     time::Instant,
@@ -631,6 +632,10 @@ impl<T> Source for SenderWait<T> {
     type State = State<T>;
     type Payload = Option<T>;
 
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Send
+    }
+
     fn waiters(state: &mut State<T>) -> &mut WaitList<Option<T>> {
         &mut state.sending
     }
@@ -642,6 +647,10 @@ impl<T> Source for SenderWait<T> {
 impl<T> Source for ReceiverWait<'_, T> {
     type State = State<T>;
     type Payload = Option<T>;
+
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Receive
+    }
 
     fn waiters(state: &mut State<T>) -> &mut WaitList<Option<T>> {
         &mut state.receiving

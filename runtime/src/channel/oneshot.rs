@@ -23,6 +23,7 @@ pub(crate) use settled::Settled;
 
 use super::{RecvError, RecvTimeoutError, SendError, TryRecvError, wake};
 use crate::{
+    park::WaitsFor,
     primitive::Arc,
     select::{ListArm, Listed, Look, Selectable},
     spin_lock::SpinLock,
@@ -33,7 +34,13 @@ use crate::{
 /// Makes a channel for one message.
 #[must_use]
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Oneshot(SpinLock::new(State { message: None, sender: true, receiver: true, receiving: WaitList::new() })));
+    channel_for(WaitsFor::Receive)
+}
+
+/// A channel of which a dump calls receiving something else.
+pub(crate) fn channel_for<T>(waits_for: WaitsFor) -> (Sender<T>, Receiver<T>) {
+    let state = State { message: None, sender: true, receiver: true, receiving: WaitList::new() };
+    let shared = Arc::new(Oneshot(SpinLock::new(state), waits_for));
     (Sender { shared: shared.clone() }, Receiver { shared })
 }
 
@@ -180,7 +187,7 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-struct Oneshot<T>(SpinLock<State<T>>);
+struct Oneshot<T>(SpinLock<State<T>>, WaitsFor);
 
 impl<T> Oneshot<T> {
     /// For a receiver that was handed the message and does not take it: whoever asks next does.
@@ -215,6 +222,10 @@ impl<T> State<T> {
 impl<T> Source for Oneshot<T> {
     type State = State<T>;
     type Payload = Option<T>;
+
+    fn waits_for(&self) -> WaitsFor {
+        self.1
+    }
 
     fn waiters(state: &mut State<T>) -> &mut WaitList<Option<T>> {
         &mut state.receiving

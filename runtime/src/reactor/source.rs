@@ -15,6 +15,7 @@
 
 use std::io;
 
+use crate::park::WaitsFor;
 use crate::primitive::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::spin_lock::SpinLock;
 use crate::time::Instant;
@@ -48,6 +49,7 @@ struct Half {
     /// Bit 0: ready. Bit 1: ended. The rest counts edges, so that a caller can tell whether one came since it looked.
     state: AtomicU64,
     waiters: SpinLock<WaitList<()>>,
+    waits_for: WaitsFor,
 }
 
 const READY: u64 = 1;
@@ -61,7 +63,7 @@ pub(crate) struct Drained(pub(crate) bool);
 impl Source {
     /// A source that counts as ready in both directions.
     pub(crate) fn new(token: u64) -> Source {
-        Source { token, read: Half::new(), write: Half::new(), closed: AtomicBool::new(false) }
+        Source { token, read: Half::new(WaitsFor::Readable), write: Half::new(WaitsFor::Writable), closed: AtomicBool::new(false) }
     }
 
     pub(super) fn token(&self) -> u64 {
@@ -179,8 +181,8 @@ impl Source {
 }
 
 impl Half {
-    fn new() -> Half {
-        Half { state: AtomicU64::new(READY), waiters: SpinLock::new(WaitList::new()) }
+    fn new(waits_for: WaitsFor) -> Half {
+        Half { state: AtomicU64::new(READY), waiters: SpinLock::new(WaitList::new()), waits_for }
     }
 
     fn edge(&self, bits: u64) {
@@ -203,6 +205,10 @@ impl Half {
 impl wait_list::Source for Half {
     type State = WaitList<()>;
     type Payload = ();
+
+    fn waits_for(&self) -> WaitsFor {
+        self.waits_for
+    }
 
     fn waiters(state: &mut WaitList<()>) -> &mut WaitList<()> {
         state

@@ -21,7 +21,7 @@ use crate::coroutine::Suspend;
 use crate::coroutine::overflow::Running;
 use crate::fatal::fatal;
 use crate::local::Locals;
-use crate::park::{self, Cancellation, Unparked};
+use crate::park::{self, Cancellation, Unparked, WaitsFor};
 use crate::reactor::Patience;
 use crate::sim;
 use crate::task::{ShutdownUnwind, StartedTasks, TaskPtr, TaskQueue, TaskRef, Unstarted};
@@ -264,7 +264,7 @@ pub(crate) struct Parking {
 /// Outside of a coroutine; and with the private payload of a shutdown.
 #[inline(always)]
 #[track_caller]
-pub(crate) fn begin_park(deadline: Option<Instant>, cancellation: Cancellation) -> Result<Parking, Unparked> {
+pub(crate) fn begin_park(deadline: Option<Instant>, cancellation: Cancellation, waits_for: WaitsFor) -> Result<Parking, Unparked> {
     let location = Location::caller();
     in_coroutine(|local, task| {
         if std::thread::panicking() {
@@ -280,6 +280,7 @@ pub(crate) fn begin_park(deadline: Option<Instant>, cancellation: Cancellation) 
             }
         }
         task.set_park(Some(location), shielded);
+        task.note_wait(waits_for);
         task.note_park(local.clock.get());
         let timer = deadline.map(|deadline| local.arm_timer(deadline, task));
         Ok(Parking { task, timer, shielded })

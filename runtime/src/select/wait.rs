@@ -16,7 +16,7 @@ use super::arm::Look;
 use super::arms::Arms;
 use crate::{
     lent_waiter::LentWaiter,
-    park::{self, Unparked},
+    park::{self, Cancellation, Unparked, WaitsFor},
     time::Instant,
     wait_list::{Limit, Phase, Wait, Withdrawal},
 };
@@ -132,7 +132,7 @@ impl<A: Arms> Enlisted<'_, A> {
             return (None, None);
         }
         loop {
-            let unparked = park::park_until(deadline);
+            let unparked = park::park_with(deadline, Cancellation::Returns, WaitsFor::Select);
             // A token may be stale, or somebody else's. It may also be that of an arm which has no claims.
             if unparked != Unparked::Token || A::UNPARKED || self.wait.phase() != Phase::Waiting {
                 return (None, Some(unparked));

@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 
 use super::{Cancelled, WaitError};
 use crate::{
+    park::WaitsFor,
     primitive::const_unless_loom,
     spin_lock::SpinLock,
     time::Instant,
@@ -142,6 +143,10 @@ impl fmt::Debug for Barrier {
 impl Source for Barrier {
     type State = State;
     type Payload = u64;
+
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Barrier
+    }
 
     fn waiters(state: &mut State) -> &mut WaitList<u64> {
         &mut state.waiters

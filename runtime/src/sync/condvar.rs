@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 
 use super::{Cancelled, MutexGuard};
 use crate::{
+    park::WaitsFor,
     primitive::const_unless_loom,
     spin_lock::SpinLock,
     time::Instant,
@@ -231,6 +232,10 @@ impl fmt::Debug for Condvar {
 impl Source for Condvar {
     type State = WaitList<()>;
     type Payload = ();
+
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Condition
+    }
 
     fn waiters(state: &mut WaitList<()>) -> &mut WaitList<()> {
         state

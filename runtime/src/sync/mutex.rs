@@ -21,6 +21,7 @@ use std::{
 
 use super::{Cancelled, LockTimeoutError};
 use crate::{
+    park::WaitsFor,
     primitive::{
         UnsafeCell,
         atomic::{AtomicU32, Ordering},
@@ -362,6 +363,10 @@ impl Source for RawMutex {
 
     const CANCELLABLE: bool = false;
 
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Lock
+    }
+
     fn waiters(state: &mut WaitList<Turn>) -> &mut WaitList<Turn> {
         state
     }
@@ -380,6 +385,10 @@ struct Cancellable<'a>(&'a RawMutex);
 impl Source for Cancellable<'_> {
     type State = WaitList<Turn>;
     type Payload = Turn;
+
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Lock
+    }
 
     fn waiters(state: &mut WaitList<Turn>) -> &mut WaitList<Turn> {
         state

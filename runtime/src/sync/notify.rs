@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 
 use super::{Cancelled, WaitError, waited, waited_for_ever};
 use crate::{
+    park::WaitsFor,
     primitive::const_unless_loom,
     spin_lock::SpinLock,
     time::Instant,
@@ -122,6 +123,10 @@ impl fmt::Debug for Notify {
 impl Source for Notify {
     type State = State;
     type Payload = ();
+
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Notification
+    }
 
     fn waiters(state: &mut State) -> &mut WaitList<()> {
         &mut state.waiters

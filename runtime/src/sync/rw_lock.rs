@@ -24,6 +24,7 @@ use std::{
 
 use super::LockTimeoutError;
 use crate::{
+    park::WaitsFor,
     primitive::{
         UnsafeCell,
         atomic::{AtomicUsize, Ordering},
@@ -438,6 +439,10 @@ impl Source for RawRwLock {
     type Payload = Access;
 
     const CANCELLABLE: bool = false;
+
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Lock
+    }
 
     fn waiters(state: &mut WaitList<Access>) -> &mut WaitList<Access> {
         state

@@ -9,6 +9,7 @@ use std::{fmt, time::Duration};
 use super::{Cancelled, WaitError, waited, waited_for_ever};
 use crate::{
     lent_waiter::Woken,
+    park::WaitsFor,
     primitive::const_unless_loom,
     spin_lock::{SpinGuard, SpinLock},
     time::Instant,
@@ -154,6 +155,10 @@ impl fmt::Debug for Semaphore {
 impl Source for Semaphore {
     type State = State;
     type Payload = usize;
+
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Permits
+    }
 
     fn waiters(state: &mut State) -> &mut WaitList<usize> {
         &mut state.waiters

@@ -6,6 +6,7 @@ use std::{fmt, time::Duration};
 
 use super::{Cancelled, WaitError, waited, waited_for_ever};
 use crate::{
+    park::WaitsFor,
     primitive::Arc,
     spin_lock::SpinLock,
     time::Instant,
@@ -133,6 +134,10 @@ impl fmt::Debug for WaitGroup {
 impl Source for Inner {
     type State = State;
     type Payload = ();
+
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::WaitGroup
+    }
 
     fn waiters(state: &mut State) -> &mut WaitList<()> {
         &mut state.waiters

@@ -6,6 +6,7 @@ use std::panic::Location;
 
 use super::TaskPtr;
 use crate::coroutine::stack::Bounds;
+use crate::park::WaitsFor;
 use crate::time::Instant;
 
 /// What can be seen of a task between two of its runs.
@@ -15,6 +16,8 @@ pub(crate) struct Inspection<'a> {
     pub(crate) spawned_at: Option<&'static Location<'static>>,
     /// Where its last park stands, if it has not come back from it, and the time as of then.
     pub(crate) parked_at: Option<(&'static Location<'static>, Instant)>,
+    /// What that park is for.
+    pub(crate) waits_for: Option<WaitsFor>,
     /// Only a wake makes it run.
     pub(crate) parked: bool,
     pub(crate) shielded: bool,
@@ -41,6 +44,7 @@ impl TaskPtr {
             name: header.name(),
             spawned_at: header.spawned_at,
             parked_at,
+            waits_for: parked_at.and(owner).map(|owner| owner.waits_for.get()),
             parked: header.state.is_parked(),
             shielded: owner.is_some_and(|owner| owner.shielded.get()),
             cancelled: header.state.is_cancelled(),

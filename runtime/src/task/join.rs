@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{JoinError, TaskPtr};
 use crate::lent_waiter::{self, LentWaiter};
-use crate::park::{self, Cancellation, Unparked};
+use crate::park::{self, Cancellation, Unparked, WaitsFor};
 use crate::primitive::atomic::Ordering;
 use crate::primitive::spin_loop;
 use crate::sync::{Cancelled, WaitError};
@@ -238,7 +238,7 @@ impl TaskPtr {
         }
         let Some(registered) = Registered::new(self, owned) else { return Unparked::Token };
         loop {
-            let unparked = park::park_with(deadline, cancellation);
+            let unparked = park::park_with(deadline, cancellation, WaitsFor::Join);
             if state.is_done() {
                 return Unparked::Token;
             }

@@ -30,6 +30,10 @@ impl Source for Mailbox {
     type State = WaitList<Option<u32>>;
     type Payload = Option<u32>;
 
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Other
+    }
+
     fn waiters(state: &mut Self::State) -> &mut WaitList<Option<u32>> {
         state
     }

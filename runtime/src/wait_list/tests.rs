@@ -39,6 +39,10 @@ impl Source for Line {
     type State = WaitList<Option<usize>>;
     type Payload = Option<usize>;
 
+    fn waits_for(&self) -> WaitsFor {
+        WaitsFor::Other
+    }
+
     fn waiters(state: &mut Self::State) -> &mut WaitList<Option<usize>> {
         state
     }
