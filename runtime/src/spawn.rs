@@ -226,7 +226,7 @@ impl Builder {
         let attributes = self.attributes.spawned_here();
         let spawned = current::with(|local| {
             let local = local?;
-            let (task, handle) = task::new(under(self.cancellation, f), local.next_id(), attributes);
+            let (task, handle) = task::new(under(self.cancellation, f), local.next_id(), attributes.in_runtime_of(&local.worker));
             local.shared.trace_spawn(&task);
             // Nothing starts in a shutdown; the dropped task is published as cancelled.
             if local.shared.phase() == Phase::Running {

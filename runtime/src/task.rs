@@ -36,12 +36,13 @@ use std::mem::{self, ManuallyDrop};
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 use crate::contained::{Payload, contained, discard};
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::overflow::Running;
 use crate::coroutine::stack::{Stack, TOP_SIZE};
-use crate::coroutine::{Coroutine, Suspend, Yielder, stack_pointer};
+use crate::coroutine::{Coroutine, Suspend, Yielder, stack_pointer, worker_thread};
 use crate::fatal::{FatalDrop, fatal};
 use crate::lent_waiter::{self, LentWaiter};
 use crate::local::Locals;
@@ -57,13 +58,15 @@ use crate::time::Instant;
 /// The payload with which a shutdown unwinds a stack. It passes by the panic hook.
 pub(crate) struct ShutdownUnwind;
 
-/// What the spawner chooses.
+/// What the spawner chooses, and what its runtime adds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Attributes {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: Option<usize>,
     /// Where the spawner stands in the source.
     pub(crate) spawned_at: Option<&'static Location<'static>>,
+    /// In a simulation, the only thread that may touch the task.
+    pub(crate) only_thread: Option<ThreadId>,
 }
 
 impl Attributes {
@@ -71,6 +74,12 @@ impl Attributes {
     #[track_caller]
     pub(crate) fn spawned_here(self) -> Self {
         Self { spawned_at: Some(Location::caller()), ..self }
+    }
+
+    /// For a task of that worker's runtime.
+    #[inline]
+    pub(crate) fn in_runtime_of(self, worker: &WorkerShared) -> Self {
+        Self { only_thread: worker.only_thread, ..self }
     }
 }
 
@@ -509,8 +518,17 @@ impl TaskPtr {
     pub(crate) fn refuse_foreign_thread(self) {
         // Ordering: Relaxed; a task that has no home yet has not run, and so is not parked.
         let home = self.header().home.load(Ordering::Relaxed);
-        if home.addr() & SIMULATED != 0 && !crate::time::is_virtual() {
-            refuse_foreign_thread();
+        if home.addr() & SIMULATED != 0 {
+            self.refuse_another_thread();
+        }
+    }
+
+    /// For a task of a simulation. Not by its home, which may be gone with the simulation.
+    #[cold]
+    fn refuse_another_thread(self) {
+        let only = self.header().attributes.as_ref().and_then(|attributes| attributes.only_thread);
+        if only != Some(worker_thread()) {
+            panic!("a thread outside of the simulation touched one of its coroutines");
         }
     }
 
@@ -735,9 +753,4 @@ impl TaskPtr {
             unsafe { self.free() };
         }
     }
-}
-
-#[cold]
-fn refuse_foreign_thread() -> ! {
-    panic!("a thread outside of the simulation touched one of its coroutines");
 }

@@ -134,12 +134,6 @@ pub(crate) fn virtual_now() -> Option<Instant> {
     VIRTUAL_NOW.get()
 }
 
-/// Whether this thread drives a simulation.
-#[cfg(any(not(loom), test))]
-pub(crate) fn is_virtual() -> bool {
-    VIRTUAL_NOW.get().is_some()
-}
-
 /// Sets this thread's virtual time, or returns it to the real clock. Only `sim::clock` calls it, and who hands it over.
 #[cfg(any(not(loom), test))]
 pub(crate) fn set_virtual(now: Option<Instant>) {

@@ -99,6 +99,12 @@ impl<T> SpawnQueues<T> {
         own.fill(|deque| self.outside.steal_batch_and_pop(deque))
     }
 
+    /// Whether there is nothing to steal, or the only task is taken by its own worker while the caller waits, which says whether it goes on.
+    pub(crate) fn last_is_taken(&self, mut waits: impl FnMut() -> bool) -> bool {
+        while self.len() == 1 && waits() {}
+        self.is_empty()
+    }
+
     /// Looks at the others' deques, beginning with number `first`, and takes half of what the first non-empty one has.
     pub(crate) fn steal(&self, own: &SpawnQueue<T>, me: usize, first: usize) -> Option<T> {
         let count = self.stealers.len();
@@ -126,6 +132,46 @@ fn until_decided<T>(mut attempt: impl FnMut() -> Steal<T>) -> Option<T> {
             Steal::Empty => return None,
             Steal::Retry => crate::primitive::spin_loop(),
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thief_waits_for_the_owner_of_a_single_task_but_not_for_ever() {
+        let (queues, own) = new(2);
+        let mut waits = 0;
+        let mut wait = || {
+            waits += 1;
+            waits < 5
+        };
+        assert!(queues.last_is_taken(&mut wait), "there is none");
+        own[0].push('a');
+        own[1].push('b');
+        assert!(!queues.last_is_taken(&mut wait), "there are two");
+        assert_eq!(own[1].pop(), Some('b'));
+        assert!(queues.last_is_taken(|| wait() && (own[0].pop() == Some('a'))));
+        own[0].push('c');
+        assert!(!queues.last_is_taken(&mut wait), "its owner does not come");
+        assert_eq!(waits, 5, "one wait for the task that was taken, and the others for the one that was not");
+        assert_eq!(queues.steal(&own[1], 1, 0), Some('c'));
+    }
+
+    #[test]
+    fn what_was_stolen_in_one_go_is_found_in_ones_own_deque() {
+        let (queues, own) = new(2);
+        (0..6).for_each(|number| own[0].push(number));
+        queues.push_from_outside(6);
+        assert!(own[1].is_empty() && own[1].pop().is_none());
+        let mut found: Vec<_> = queues.steal(&own[1], 1, 0).into_iter().collect();
+        assert!(!own[1].is_empty(), "half of six are more than one");
+        while let Some(number) = own[1].pop().or_else(|| own[0].pop()).or_else(|| queues.take_outside(&own[1])) {
+            found.push(number);
+        }
+        found.sort_unstable();
+        assert_eq!(found, [0, 1, 2, 3, 4, 5, 6]);
     }
 }
 

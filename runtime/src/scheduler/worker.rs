@@ -554,11 +554,12 @@ impl Worker {
 
 /// Whether the only coroutine that could be stolen is taken by its own worker in the next moment, or there is other work meanwhile.
 fn is_taken(local: &Local) -> bool {
-    let (spawns, first_look) = (&local.shared.spawns, Instant::now());
-    while spawns.len() == 1 && !local.worker.has_work() && first_look.elapsed() < STEAL_AFTER {
+    let first_look = Instant::now();
+    let taken = local.shared.spawns.last_is_taken(|| {
         (0..STEAL_PAUSES).for_each(|_| spin_loop());
-    }
-    spawns.is_empty() || local.worker.has_work()
+        !local.worker.has_work() && first_look.elapsed() < STEAL_AFTER
+    });
+    taken || local.worker.has_work()
 }
 
 /// Polls, and says whether there was news.

@@ -305,3 +305,22 @@ fn a_link_without_sense_is_refused() {
     assert!(refused(|link| link.rate = Some(0)));
     assert!(!refused(|link| link.loss = 1.0));
 }
+
+/// Whoever it is that may not: the coroutine is woken by the next who may.
+#[test]
+fn a_wake_from_a_thread_or_another_simulation_is_refused_and_loses_nothing() {
+    run(1, || {
+        let sleeper = spawn(park);
+        yield_now();
+        let coroutine = sleeper.coroutine().clone();
+        let unpark = || panic_text(|| coroutine.unpark());
+        let refused = std::thread::scope(|scope| {
+            let thread = scope.spawn(unpark).join();
+            let simulation = scope.spawn(|| run(2, unpark)).join();
+            [thread, simulation].map(|text| text.expect("no panic"))
+        });
+        assert!(refused.iter().all(|text| text.contains("outside of the simulation")), "{refused:?}");
+        coroutine.unpark();
+        sleeper.join().expect("no panic");
+    });
+}
