@@ -29,6 +29,7 @@ use crate::time::Instant;
 /// # Panics
 ///
 /// Outside of a runtime (use [`Handle::spawn`](crate::Handle::spawn) there).
+#[inline]
 #[track_caller]
 pub fn spawn<F, T>(f: F) -> JoinHandle<T>
 where
@@ -226,7 +227,7 @@ impl Builder {
         let attributes = self.attributes.spawned_here();
         let spawned = current::with(|local| {
             let local = local?;
-            let (task, handle) = task::new(under(self.cancellation, f), local.next_id(), attributes.in_runtime_of(&local.worker));
+            let (task, handle) = task::new(under(self.cancellation, f), local.next_id(), attributes, local.worker.only_thread);
             local.shared.trace_spawn(&task);
             // Nothing starts in a shutdown; the dropped task is published as cancelled.
             if local.shared.phase() == Phase::Running {

@@ -1,6 +1,7 @@
-//! Owns a task: one allocation with a header, the closure and later its result, and the handles to it.
+//! Owns a task as the scheduler sees it: its header, what its home worker knows of it, and the pointer to both.
 //!
-//! It does not own the state word's transitions (`task_state`) nor decide where a task runs (`scheduler`).
+//! Below it: closure and result (`body`), the handles (`handles`, `join`), the end (`ending`, `refusal`), a first coroutine that borrows
+//! (`borrowed`), lists and looks. It does not own the state word's transitions (`task_state`) nor decide where a task runs (`scheduler`).
 //!
 //! Who may touch what:
 //! - The *scheduler's reference* exists from the spawn until the result is published. While a task is unstarted it is an
@@ -11,9 +12,13 @@
 //!   worker comes last, as `task_state` says. The last reference frees memory and drops nothing of the user's.
 //! - `Owner` is for the home worker's thread only. It lies at the top of the task's stack and is gone with it.
 
+mod body;
+mod borrowed;
 #[cfg(not(any(miri, weald_baton)))]
 pub(crate) mod debugger;
+mod ending;
 mod fetch;
+mod handles;
 mod inspect;
 mod join;
 mod join_arm;
@@ -22,6 +27,10 @@ mod lists;
 pub(crate) mod refusal;
 mod trim;
 
+use self::body::VTable;
+pub(crate) use self::body::new;
+pub(crate) use self::borrowed::{run_borrowed, run_borrowed_here};
+pub(crate) use self::handles::{TaskRef, Unstarted};
 pub(crate) use self::inspect::Inspection;
 pub use self::join::JoinHandle;
 pub(crate) use self::join_error::panic_message;
@@ -31,42 +40,34 @@ pub(crate) use self::trim::Spare;
 
 use std::cell::{Cell, UnsafeCell};
 use std::io;
-use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop};
-use std::panic::{self, AssertUnwindSafe, Location};
+use std::panic::{self, Location};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::thread::ThreadId;
 
-use crate::contained::{Payload, contained, discard};
 use crate::coroutine::arena::StackCache;
 use crate::coroutine::overflow::Running;
 use crate::coroutine::stack::{Stack, TOP_SIZE};
 use crate::coroutine::{Coroutine, Suspend, Yielder, stack_pointer, worker_thread};
-use crate::fatal::{FatalDrop, fatal};
-use crate::lent_waiter::{self, LentWaiter};
 use crate::local::Locals;
-use crate::park::{self, WaitsFor};
+use crate::park::WaitsFor;
 use crate::primitive::atomic::{AtomicPtr, Ordering};
 use crate::scheduler::WorkerShared;
 use crate::scheduler::current;
 use crate::scheduler::inbox::Node;
-use crate::scheduler::trace;
-use crate::task_state::{Memory, TaskState, Wake};
+use crate::task_state::{TaskState, Wake};
 use crate::time::Instant;
 
 /// The payload with which a shutdown unwinds a stack. It passes by the panic hook.
 pub(crate) struct ShutdownUnwind;
 
-/// What the spawner chooses, and what its runtime adds.
+/// What the spawner chooses.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Attributes {
     pub(crate) name: Option<Box<str>>,
     pub(crate) stack_size: Option<usize>,
     /// Where the spawner stands in the source.
     pub(crate) spawned_at: Option<&'static Location<'static>>,
-    /// In a simulation, the only thread that may touch the task.
-    pub(crate) only_thread: Option<ThreadId>,
 }
 
 impl Attributes {
@@ -74,12 +75,6 @@ impl Attributes {
     #[track_caller]
     pub(crate) fn spawned_here(self) -> Self {
         Self { spawned_at: Some(Location::caller()), ..self }
-    }
-
-    /// For a task of that worker's runtime.
-    #[inline]
-    pub(crate) fn in_runtime_of(self, worker: &WorkerShared) -> Self {
-        Self { only_thread: worker.only_thread, ..self }
     }
 }
 
@@ -98,8 +93,16 @@ pub(crate) struct Header {
     joiner: AtomicPtr<()>,
     id: u64,
     spawned_at: Option<&'static Location<'static>>,
-    /// What else the spawner chose, which is rare.
-    attributes: Option<Box<Attributes>>,
+    /// What most tasks do not have.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few tasks have.
+struct Rare {
+    /// What else the spawner chose.
+    attributes: Attributes,
+    /// In a simulation, the only thread that may touch the task.
+    only_thread: Option<ThreadId>,
 }
 
 /// In the pointer to a home: it is one of a simulation.
@@ -139,115 +142,9 @@ struct Owner {
 
 const _: () = assert!(size_of::<Owner>() <= TOP_SIZE);
 
-struct VTable {
-    /// Runs the closure and stores the result. On the task's own stack.
-    run: unsafe fn(NonNull<Header>),
-    /// Drops the closure and stores the error.
-    refuse: unsafe fn(NonNull<Header>, JoinError),
-    /// Moves the `Result<T, JoinError>` to the pointer.
-    take_result: unsafe fn(NonNull<Header>, *mut ()),
-    /// Drops what the stage holds.
-    drop_stage: unsafe fn(NonNull<Header>),
-    /// Frees the memory.
-    free: unsafe fn(NonNull<Header>),
-}
-
-#[repr(C)]
-struct Task<F, T> {
-    header: Header,
-    stage: UnsafeCell<ManuallyDrop<Stage<F, T>>>,
-}
-
-enum Stage<F, T> {
-    Unstarted(F),
-    Finished(Result<T, JoinError>),
-    Empty,
-}
-
-impl<F: FnOnce() -> T, T> Task<F, T> {
-    const VTABLE: VTable =
-        VTable { run: Self::run, refuse: Self::refuse, take_result: Self::take_result, drop_stage: Self::drop_stage, free: Self::free };
-
-    /// # Safety
-    ///
-    /// `header` begins a `Task<F, T>`, and the caller owns the stage.
-    unsafe fn replace(header: NonNull<Header>, stage: Stage<F, T>) -> Stage<F, T> {
-        let task = header.cast::<Self>().as_ptr();
-        // SAFETY: passed on to the caller.
-        unsafe { mem::replace(&mut **(*task).stage.get(), stage) }
-    }
-
-    unsafe fn run(header: NonNull<Header>) {
-        // SAFETY: the vtable's contract.
-        let Stage::Unstarted(f) = (unsafe { Self::replace(header, Stage::Empty) }) else {
-            unreachable!("a task runs once");
-        };
-        let task = TaskPtr(header);
-        let returned = contained(f);
-        if task.state().is_unwanted() {
-            return task.end_unwanted(returned);
-        }
-        let result = match (returned, task.locals().end()) {
-            (Ok(value), Err(payload)) => contained(|| drop(value)).and(Err(payload)),
-            (returned, _) => returned,
-        };
-        let result = result.map_err(|payload| task.failed(payload));
-        // SAFETY: as above.
-        unsafe { Self::replace(header, Stage::Finished(result)) };
-    }
-
-    unsafe fn refuse(header: NonNull<Header>, error: JoinError) {
-        // SAFETY: the vtable's contract.
-        let unstarted = unsafe { Self::replace(header, Stage::Empty) };
-        let dropped = contained(|| refusal::drop_for(&error, unstarted));
-        let error = dropped.map_or_else(|payload| JoinError::panicked(payload.into_inner()), |()| error);
-        // SAFETY: as above.
-        unsafe { Self::replace(header, Stage::Finished(Err(error))) };
-    }
-
-    unsafe fn take_result(header: NonNull<Header>, result: *mut ()) {
-        // SAFETY: the vtable's contract; `result` has room for the result.
-        unsafe {
-            let Stage::Finished(value) = Self::replace(header, Stage::Empty) else {
-                unreachable!("the result is taken once, when it is there");
-            };
-            result.cast::<Result<T, JoinError>>().write(value);
-        }
-    }
-
-    unsafe fn drop_stage(header: NonNull<Header>) {
-        // SAFETY: the vtable's contract.
-        let stage = unsafe { Self::replace(header, Stage::Empty) };
-        if let Stage::Finished(Err(JoinError::Panicked(payload))) = &stage {
-            crate::sim::node::on_lost_panic(TaskPtr(header), payload);
-        }
-        drop(stage);
-    }
-
-    unsafe fn free(header: NonNull<Header>) {
-        // SAFETY: the last reference is gone; the stage is empty or its content deliberately leaked.
-        drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) });
-    }
-}
-
 /// A plain pointer to a task, kept alive by the scheduler's reference. It compares and copies; it owns nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TaskPtr(NonNull<Header>);
-
-/// A counted reference to a task, for waiters and handles.
-pub(crate) struct TaskRef(TaskPtr);
-
-/// The scheduler's reference to a task that has not run. Dropped, it publishes that the task was cancelled.
-pub(crate) struct Unstarted(TaskPtr);
-
-// SAFETY: a TaskRef gives access to the state word, the home, the name and the number, all of which are Sync, and to the
-// joiner and the stage under the protocol of `task_state`; never to `Owner`.
-unsafe impl Send for TaskRef {}
-// SAFETY: as for Send.
-unsafe impl Sync for TaskRef {}
-// SAFETY: `Unstarted` values that leave their thread are made by `spawn`, which requires the closure to be Send; those of
-// `spawn_local` are turned into pointers on the worker at once.
-unsafe impl Send for Unstarted {}
 
 // SAFETY: `next` is the one link, and a task is in one queue at most: `task_state` gives each wake's task to one caller.
 unsafe impl Node for Header {
@@ -256,191 +153,9 @@ unsafe impl Node for Header {
     }
 }
 
-/// Makes a task, with the scheduler's reference and the join handle.
-pub(crate) fn new<F, T>(f: F, id: u64, mut attributes: Attributes) -> (Unstarted, JoinHandle<T>)
-where
-    F: FnOnce() -> T + 'static,
-    T: 'static,
-{
-    let header = Header {
-        state: TaskState::new(),
-        next: AtomicPtr::new(ptr::null_mut()),
-        owner: Cell::new(ptr::null()),
-        vtable: &Task::<F, T>::VTABLE,
-        home: AtomicPtr::new(ptr::null_mut()),
-        joiner: AtomicPtr::new(lent_waiter::none()),
-        id,
-        spawned_at: attributes.spawned_at.take(),
-        attributes: (attributes != Attributes::default()).then(|| Box::new(attributes)),
-    };
-    let stage = UnsafeCell::new(ManuallyDrop::new(Stage::<F, T>::Unstarted(f)));
-    let task = NonNull::from(Box::leak(Box::new(Task { header, stage })));
-    let task = TaskPtr(task.cast());
-    (Unstarted(task), JoinHandle { task, result: PhantomData })
-}
-
-/// Runs a borrowing closure as a task and waits for it on the calling thread, which must be a plain one.
-///
-/// `spawn` gets the closure as if it borrowed nothing.
-///
-/// # Panics
-///
-/// Where nothing may block, and in a thread that ends and has nothing any more to wait with. Nothing was spawned then.
-#[track_caller]
-pub(crate) fn run_borrowed<'a, T: Send + 'a>(
-    f: impl FnOnce() -> T + Send + 'a,
-    spawn: impl FnOnce(Box<dyn FnOnce() + Send + 'static>) -> JoinHandle<()>,
-) -> Result<T, JoinError> {
-    park::refuse_where_nothing_blocks();
-    let mut result = None;
-    let place = &mut result;
-    let closure: Box<dyn FnOnce() + Send + '_> = Box::new(move || *place = Some(f()));
-    // SAFETY: only the lifetime changes. The closure is gone when `join_shielded` below has returned, because done is published
-    // after the closure was consumed or dropped and its stack left; and it returns, or the process ends. A panic in `spawn` drops
-    // the closure or leaves it where it can never run.
-    let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send + 'static>>(closure) };
-    let handle = spawn(closure);
-    let unwound = FatalDrop("cannot wait for a coroutine that borrows from who waits");
-    let joined = handle.join_shielded();
-    mem::forget(unwound);
-    joined?;
-    result.ok_or(JoinError::ShutDown)
-}
-
-/// As [`run_borrowed`] for a simulation, whose task runs on the calling thread while `drive` does.
-///
-/// # Aborts
-///
-/// If the task has not ended when `drive` returns or panics: its stack holds the borrows.
-pub(crate) fn run_borrowed_here<'a, T: 'a>(
-    f: impl FnOnce() -> T + 'a,
-    spawn: impl FnOnce(Box<dyn FnOnce() + 'static>) -> JoinHandle<()>,
-    drive: impl FnOnce(&JoinHandle<()>),
-) -> Result<T, JoinError> {
-    let mut result = None;
-    let place = &mut result;
-    let closure: Box<dyn FnOnce() + '_> = Box::new(move || *place = Some(f()));
-    // SAFETY: only the lifetime changes; below it is made sure that the task has ended, and with it the closure.
-    let closure = unsafe { mem::transmute::<Box<dyn FnOnce() + '_>, Box<dyn FnOnce() + 'static>>(closure) };
-    let handle = spawn(closure);
-    let driven = panic::catch_unwind(AssertUnwindSafe(|| drive(&handle)));
-    if !handle.is_finished() {
-        fatal(format_args!("the first coroutine of a simulation did not end, and borrows from its caller"));
-    }
-    driven.map_err(JoinError::panicked)?;
-    handle.join()?;
-    result.ok_or(JoinError::ShutDown)
-}
-
-impl Unstarted {
-    /// Hands the scheduler's reference over to the worker that will run the task.
-    pub(crate) fn into_ptr(self) -> TaskPtr {
-        ManuallyDrop::new(self).0
-    }
-
-    /// A look at it.
-    pub(crate) fn inspect(&self) -> Inspection<'_> {
-        self.0.inspect()
-    }
-
-    /// Pins the task to a worker before its first run.
-    pub(crate) fn pin_to(&self, home: &Arc<WorkerShared>) {
-        self.0.pin_to(home);
-    }
-
-    /// Publishes that the task will not run.
-    pub(crate) fn refuse(self, error: JoinError) {
-        self.into_ptr().refuse(error);
-    }
-}
-
-impl Drop for Unstarted {
-    fn drop(&mut self) {
-        self.0.refuse(JoinError::ShutDown);
-    }
-}
-
-impl Clone for TaskRef {
-    fn clone(&self) -> Self {
-        self.0.to_ref()
-    }
-}
-
-impl Drop for TaskRef {
-    fn drop(&mut self) {
-        if self.0.state().drop_reference() == Memory::Free {
-            // SAFETY: the last reference.
-            unsafe { self.0.free() };
-        }
-    }
-}
-
-impl TaskRef {
-    fn header(&self) -> &Header {
-        // SAFETY: the reference keeps the task alive.
-        unsafe { self.0.0.as_ref() }
-    }
-
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.header().name()
-    }
-
-    pub(crate) fn id(&self) -> u64 {
-        self.header().id
-    }
-
-    /// Sets the token, and enqueues the task where it lives if it is parked.
-    pub(crate) fn unpark(&self) {
-        if current::wake_uncommitted(self.0) || self.wake(TaskState::unpark) == Wake::Enqueue {
-            self.enqueue();
-        }
-    }
-
-    /// As [`unpark`](Self::unpark), with the permit.
-    pub(crate) fn permit(&self) {
-        if current::wake_uncommitted(self.0) {
-            self.0.owner().permitted.set(true);
-            self.enqueue();
-        } else if self.wake(TaskState::permit) == Wake::Enqueue {
-            self.enqueue();
-        }
-    }
-
-    /// Cancels the task until it ends the interruption. On `Wake::Enqueue` the caller owes it an [`enqueue`](Self::enqueue).
-    pub(crate) fn interrupt(&self) -> Wake {
-        self.wake(TaskState::interrupt)
-    }
-
-    /// Cancels the task for good.
-    pub(crate) fn cancel(&self) {
-        self.0.cancel();
-    }
-
-    pub(crate) fn is_done(&self) -> bool {
-        self.header().state.is_done()
-    }
-
-    /// For the running task itself; see `TaskState::end_interrupt`.
-    pub(crate) fn end_interrupt(&self) {
-        self.header().state.end_interrupt();
-    }
-
-    #[inline]
-    fn wake(&self, wake: impl FnOnce(&TaskState) -> Wake) -> Wake {
-        // Before the state changes: afterwards the wake would be lost.
-        self.0.refuse_foreign_thread();
-        wake(&self.header().state)
-    }
-
-    /// Enqueues the task, which the caller owns by a wake, where it lives.
-    pub(crate) fn enqueue(&self) {
-        self.0.enqueue();
-    }
-}
-
 impl Header {
     fn name(&self) -> Option<&str> {
-        self.attributes.as_ref()?.name.as_deref()
+        self.rare.as_ref()?.attributes.name.as_deref()
     }
 }
 
@@ -468,15 +183,6 @@ impl TaskPtr {
 
     pub(crate) fn id(self) -> u64 {
         self.header().id
-    }
-
-    /// Says which coroutine has panicked: the panic's message names the thread, which runs many.
-    #[cold]
-    fn tell_panic(self) {
-        let (id, name, spawned_at) = self.identity();
-        let coroutine = name.map_or_else(|| format!("coroutine {id}"), |name| format!("coroutine '{name}'"));
-        let spawned_at = spawned_at.map_or_else(String::new, |location| format!(", spawned at {location}"));
-        eprintln!("  in {coroutine}{}{spawned_at}", crate::sim::node::place_of(id).unwrap_or_default());
     }
 
     /// Whether the name was given, and where the task is parked: for messages.
@@ -526,7 +232,7 @@ impl TaskPtr {
     /// For a task of a simulation. Not by its home, which may be gone with the simulation.
     #[cold]
     fn refuse_another_thread(self) {
-        let only = self.header().attributes.as_ref().and_then(|attributes| attributes.only_thread);
+        let only = self.header().rare.as_ref().and_then(|rare| rare.only_thread);
         if only != Some(worker_thread()) {
             panic!("a thread outside of the simulation touched one of its coroutines");
         }
@@ -562,9 +268,10 @@ impl TaskPtr {
     }
 
     /// Gives an unstarted task its stack.
+    #[inline]
     pub(crate) fn start(self, stacks: &mut StackCache) -> io::Result<()> {
         let header = self.header();
-        let stack = stacks.take(header.attributes.as_ref().and_then(|attributes| attributes.stack_size))?;
+        let stack = stacks.take(header.rare.as_ref().and_then(|rare| rare.attributes.stack_size))?;
         let name = header.name().map(ptr::from_ref);
         let owner = stack.top().cast::<Owner>();
         let overflow = Running::new(&stack, name, header.id);
@@ -675,82 +382,5 @@ impl TaskPtr {
 
     pub(crate) fn is_shielded(self) -> bool {
         self.owner().shielded.get()
-    }
-
-    /// The task, whose function has just returned, has no join handle: what it returned is dropped here, on its own stack, where
-    /// that may block and use its locals. They end, and the stage stays empty.
-    fn end_unwanted<T>(self, returned: Result<T, Payload>) {
-        match returned.map(|value| contained(|| drop(value))) {
-            Ok(Ok(())) => {}
-            Ok(Err(payload)) if payload.is::<ShutdownUnwind>() => {}
-            Ok(Err(_)) => self.result_panicked(),
-            Err(payload) => self.lose(self.failed(payload)),
-        }
-        if let Err(payload) = self.locals().end() {
-            self.lose(self.failed(payload));
-        }
-    }
-
-    /// An error that nobody asks for.
-    #[cold]
-    fn lose(self, error: JoinError) {
-        if let JoinError::Panicked(payload) = &error {
-            crate::sim::node::on_lost_panic(self, payload);
-        }
-        discard(error);
-    }
-
-    #[cold]
-    fn result_panicked(self) {
-        tracing::error!(coroutine = self.id(), "the result of a detached coroutine panicked in its drop");
-    }
-
-    /// The task's function, or one of its locals, has panicked: tells those who want to hear of it.
-    #[cold]
-    fn failed(self, payload: Payload) -> JoinError {
-        if payload.is::<ShutdownUnwind>() {
-            return JoinError::ShutDown;
-        }
-        self.tell_panic();
-        trace::panicked(payload.get());
-        JoinError::panicked_in(self.header().name(), payload.into_inner())
-    }
-
-    /// Publishes an error for a task that never ran.
-    pub(crate) fn refuse(self, error: JoinError) {
-        // SAFETY: the task never ran, so the stage belongs to the holder of the scheduler's reference.
-        unsafe { (self.header().vtable.refuse)(self.0, error) };
-        self.finish();
-    }
-
-    /// Publishes the result, wakes the joiner and gives up the scheduler's reference. The stack has been left.
-    pub(crate) fn finish(self) {
-        let header = self.header();
-        // Ordering: Relaxed; compared only. It is what the coroutine that has stopped here wrote, or not that coroutine.
-        let beside_joiner = current::is_parking(header.joiner.load(Ordering::Relaxed));
-        let finished = beside_joiner.then(|| header.state.finish_beside_joiner()).flatten().unwrap_or_else(|| {
-            header.state.finish(|| {
-                // SAFETY: nobody will join, so the result is the finisher's.
-                let drop_stage = || unsafe { (header.vtable.drop_stage)(self.0) };
-                if contained(drop_stage).is_err() {
-                    self.result_panicked();
-                }
-            })
-        });
-        if finished.wake_joiner {
-            // Ordering: Relaxed; `finish` acquired the registration, so the slot is ours.
-            let joiner = LentWaiter::from_raw(header.joiner.load(Ordering::Relaxed));
-            // SAFETY: the joiner stays until the slot is null.
-            let woken = joiner.map(|joiner| unsafe { joiner.wake() });
-            // Ordering: Release pairs with the Acquire in `join::Registered`. The last touch: the joiner may free the task.
-            header.joiner.store(lent_waiter::none(), Ordering::Release);
-            if let Some(woken) = woken {
-                woken.unpark();
-            }
-        }
-        if finished.memory == Memory::Free {
-            // SAFETY: as the state says.
-            unsafe { self.free() };
-        }
     }
 }

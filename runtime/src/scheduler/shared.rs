@@ -244,7 +244,7 @@ impl Shared {
     {
         current::with(|local| match local.filter(|local| Arc::ptr_eq(&local.shared, self)) {
             Some(local) => {
-                let (task, handle) = task::new(f, local.next_id(), attributes.in_runtime_of(&local.worker));
+                let (task, handle) = task::new(f, local.next_id(), attributes, local.worker.only_thread);
                 self.trace_spawn(&task);
                 // Nothing starts in a shutdown; a task that is not pushed is dropped, and so published as cancelled.
                 if self.phase() == Phase::Running {
@@ -258,7 +258,7 @@ impl Shared {
             }
             None => {
                 self.workers[0].refuse_foreign_thread();
-                let (task, handle) = task::new(f, self.outside_id(), attributes.in_runtime_of(&self.workers[0]));
+                let (task, handle) = task::new(f, self.outside_id(), attributes, self.workers[0].only_thread);
                 self.trace_spawn(&task);
                 self.spawns.push_from_outside(task);
                 self.call_help(0);
@@ -301,7 +301,7 @@ impl Shared {
             Some(local) => local.next_id(),
             None => self.outside_id(),
         });
-        let (task, handle) = task::new(f, id, attributes.in_runtime_of(home));
+        let (task, handle) = task::new(f, id, attributes, home.only_thread);
         self.trace_spawn(&task);
         task.pin_to(home);
         // SAFETY: that of an `Arc`, which `self` has.

@@ -178,7 +178,7 @@ impl Simulation {
             f,
             |closure| {
                 let attributes = Attributes { name: Some("main".into()), spawned_at: Some(spawned_at), ..Attributes::default() };
-                let (main, handle) = task::new(closure, 0, attributes.in_runtime_of(&home));
+                let (main, handle) = task::new(closure, 0, attributes, home.only_thread);
                 main.pin_to(&home);
                 home.enqueue(main.into_ptr());
                 handle

@@ -2,7 +2,7 @@
 
 use std::mem::offset_of;
 
-use super::{Attributes, Header, Owner, StartedTasks, TaskPtr};
+use super::{Header, Owner, Rare, StartedTasks, TaskPtr};
 use crate::coroutine::Coroutine;
 use crate::coroutine::arena::GUARD_SIZE;
 use crate::coroutine::stack::{Stack, TOP_SIZE};
@@ -16,8 +16,8 @@ pub(crate) const OFFSETS: [u64; 15] = [
     offset_of!(Header, owner) as u64,
     offset_of!(Header, id) as u64,
     offset_of!(Header, spawned_at) as u64,
-    offset_of!(Header, attributes) as u64,
-    offset_of!(Attributes, name) as u64,
+    offset_of!(Header, rare) as u64,
+    offset_of!(Rare, attributes.name) as u64,
     offset_of!(Owner, coroutine) as u64,
     size_of::<Coroutine>() as u64,
     offset_of!(Owner, parked_at) as u64,
