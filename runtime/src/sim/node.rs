@@ -220,7 +220,7 @@ pub(super) fn take_crash() -> Option<Crash> {
 ///         socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
 ///         let mut answers = Vec::new();
 ///         for _ in 0..5 {
-///             socket.send_to(b"hello", "10.0.0.1:7".parse().unwrap()).unwrap();
+///             socket.send_to(b"hello", "10.0.0.1:7").unwrap();
 ///             answers.push(socket.recv_from(&mut [0; 100]).is_ok());
 ///         }
 ///         answers

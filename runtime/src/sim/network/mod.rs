@@ -69,6 +69,7 @@ impl Default for NetworkConfig {
 /// What is in flight when something changes still arrives, except after a crash.
 ///
 /// ```
+/// use std::net::SocketAddr;
 /// use std::time::Duration;
 /// use weald_runtime::net::UdpSocket;
 /// use weald_runtime::sim::{self, LinkConfig, Verdict};
@@ -76,7 +77,7 @@ impl Default for NetworkConfig {
 ///
 /// sim::run(1, || {
 ///     let network = sim::network().expect("inside of a simulation");
-///     let (a, b) = ("10.0.0.1:1000".parse().unwrap(), "10.0.0.2:1000".parse().unwrap());
+///     let (a, b): (SocketAddr, SocketAddr) = ("10.0.0.1:1000".parse().unwrap(), "10.0.0.2:1000".parse().unwrap());
 ///     let sender = UdpSocket::bind(a).unwrap();
 ///     let receiver = UdpSocket::bind(b).unwrap();
 ///     receiver.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
