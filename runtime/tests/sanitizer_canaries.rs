@@ -118,6 +118,23 @@ fn use_of_an_ended_coroutines_heap() {
     });
 }
 
+/// The kernel writes behind it: the tool is asked before, and by libc's functions only.
+#[cfg(weald_asan)]
+#[test]
+#[ignore = "a deliberate fault"]
+fn receive_behind_a_buffer() {
+    use weald_runtime::net::UdpSocket;
+
+    in_a_coroutine_after_switches(|| {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.send_to(&[7; 64], socket.local_addr().expect("its address")).expect("sent");
+        let mut buffer = vec![0_u8; 32];
+        // SAFETY: none: it is not that long, as the test wants.
+        let longer = unsafe { std::slice::from_raw_parts_mut(black_box(buffer.as_mut_ptr()), 64) };
+        socket.recv_from(longer).expect("received").0
+    });
+}
+
 #[cfg(weald_asan)]
 #[test]
 #[ignore = "a deliberate fault"]

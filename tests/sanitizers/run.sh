@@ -61,8 +61,8 @@ canary() {
 
 asan() {
     need
-    local cargo=(cargo +nightly test --no-fail-fast --target "$host" --target-dir target/asan -p weald-runtime)
-    export RUSTFLAGS="-Zsanitizer=address --cfg weald_asan"
+    local cargo=(cargo +nightly test --no-fail-fast --target-dir target/asan -p weald-runtime)
+    export RUSTFLAGS="-Zsanitizer=address --cfg weald_asan" CARGO_BUILD_TARGET=$host
     # The runtime's own handler must see the faults in guards. Frames that outlive their function lie in memory of their own,
     # which is not accounted, and which a coroutine that ends leaves behind.
     local always="use_sigaltstack=0:handle_segv=0:handle_sigbus=0:uar_noreserve=1"
@@ -82,6 +82,7 @@ asan() {
     canary stack_use_after_scope "AddressSanitizer: stack-use-after-scope" "${cargo[@]}"
     canary heap_use_after_free "AddressSanitizer: heap-use-after-free" "${cargo[@]}"
     canary use_of_an_ended_coroutines_heap "AddressSanitizer: heap-use-after-free" "${cargo[@]}"
+    canary receive_behind_a_buffer "AddressSanitizer: heap-buffer-overflow" "${cargo[@]}"
     canary leak "LeakSanitizer: detected memory leaks" "${cargo[@]}"
     export ASAN_OPTIONS="$always:detect_stack_use_after_return=1"
     canary stack_use_after_return "AddressSanitizer: stack-use-after-return" "${cargo[@]}"
@@ -89,8 +90,9 @@ asan() {
 
 tsan() {
     need rust-src
-    local cargo=(cargo +nightly test --no-fail-fast -Zbuild-std --target "$host" --target-dir target/tsan -p weald-runtime)
-    export RUSTFLAGS="-Zsanitizer=thread --cfg weald_baton --cfg weald_tsan"
+    local cargo=(cargo +nightly test --no-fail-fast --target-dir target/tsan -p weald-runtime)
+    # In the environment, for what the tests build with `panic = "abort"`, too.
+    export RUSTFLAGS="-Zsanitizer=thread --cfg weald_baton --cfg weald_tsan" CARGO_BUILD_TARGET=$host CARGO_UNSTABLE_BUILD_STD=std,panic_abort
     say "ThreadSanitizer, coroutines on threads"
     skipped "tests/{overflow,trimming,gdb,gdb_script}.rs and the units of the stacks' memory: about the stacks that this backend does without" \
         "single tests that say why below, as 'ignored'"
