@@ -120,7 +120,8 @@ miri() {
 }
 
 # What Miri runs, by the beginning of the tests' names.
-MIRI_TESTS=(coroutine:: local:: park:: scheduler:: task_state:: time:: cancel:: channel::tests channel::oneshot select::)
+MIRI_TESTS=(coroutine:: local:: park:: scheduler:: task_state:: time:: timer_wheel:: cancel:: channel:: contained:: debugger:: select:: sync::
+    sys::address sys::control wait_list::)
 
 if [ "$what" = present ]; then
     present
