@@ -206,16 +206,20 @@ fn those_who_are_due_run_before_most_of_the_unstarted() {
     const SLEEPERS: usize = 64;
     one_worker().run(|| {
         let started = Arc::new(AtomicUsize::new(0));
+        let asleep = Arc::new(AtomicUsize::new(0));
         let sleepers: Vec<_> = (0..SLEEPERS)
             .map(|_| {
-                let started = Arc::clone(&started);
+                let (started, asleep) = (Arc::clone(&started), Arc::clone(&asleep));
                 spawn(move || {
+                    asleep.fetch_add(1, Ordering::Relaxed);
                     sleep(Duration::from_millis(2));
                     started.load(Ordering::Relaxed)
                 })
             })
             .collect();
-        sleep(Duration::from_millis(1));
+        while asleep.load(Ordering::Relaxed) < SLEEPERS {
+            yield_now();
+        }
         let until = Instant::now() + Duration::from_millis(5);
         for _ in 0..2000 {
             let started = Arc::clone(&started);

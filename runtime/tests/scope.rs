@@ -149,7 +149,7 @@ fn a_builder_names_scoped_children_sizes_their_stacks_and_puts_them_under_a_toke
     let (name, sum, cancelled) = runtime.handle().scope(|s| {
         let named =
             Builder::new().name("child").spawn_scoped(s, || weald_runtime::current().name().map(|name| format!("{name} {borrowed}")));
-        let large = Builder::new().stack_size(2 << 20).spawn_scoped(s, || {
+        let large = Builder::new().stack_size(4 << 20).spawn_scoped(s, || {
             let block = std::hint::black_box([1_u8; 1 << 20]);
             block.iter().map(|&byte| u64::from(byte)).sum::<u64>()
         });

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use weald_runtime::time::Instant;
 use weald_runtime::{Builder, Runtime, sleep};
 
 const CHILD: &str = "WEALD_SIGQUIT_CHILD";
@@ -39,6 +40,11 @@ fn child() {
     }
     let mut rest = String::new();
     std::io::stdin().read_to_string(&mut rest).expect("the end");
+    // The second signal may have interrupted another thread, which is not through with it when the dump is.
+    let told = Instant::now();
+    while EARLIER.load(Ordering::Relaxed) < 2 && told.elapsed() < Duration::from_secs(10) {
+        sleep(Duration::from_millis(1));
+    }
     println!("earlier handler: {}", EARLIER.load(Ordering::Relaxed));
     drop((first, second));
     std::process::exit(0);

@@ -243,7 +243,9 @@ mod tests {
 
     #[test]
     fn a_coroutine_may_be_unwinding() {
-        assert!(traces_of(|| assert!(catch_unwind(|| unwinds(8)).is_err()), "probe::tests::unwinds") > 0);
+        let named = traces_of(|| assert!(catch_unwind(|| unwinds(8)).is_err()), "probe::tests::unwinds");
+        // AddressSanitizer looks at the whole stack in each panic, in functions at which a trace ends.
+        assert!(named > 0 || cfg!(weald_asan));
     }
 
     #[test]
