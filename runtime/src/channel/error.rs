@@ -1,7 +1,7 @@
 //! The errors of channels, one a verb. Those of sending give the value back.
 //!
-//! `Disconnected` is the other side's doing (it dropped its last end), `Timeout` the caller's own limit, `Cancelled` the
-//! runtime's shutdown.
+//! `Disconnected` is the other side's doing (it dropped its last end), `Timeout` the caller's own limit, `Cancelled` came from
+//! whoever cancelled the caller: a token, a handle or a shutdown.
 
 use std::{error::Error, fmt};
 
@@ -80,16 +80,6 @@ impl<T> TrySendError<T> {
             Self::Full(value) | Self::Disconnected(value) => value,
         }
     }
-
-    /// Whether a later attempt may succeed.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Full(_))
-    }
-
-    /// Whether no attempt will ever succeed again.
-    pub fn is_disconnected(&self) -> bool {
-        matches!(self, Self::Disconnected(_))
-    }
 }
 
 impl<T> SendTimeoutError<T> {
@@ -99,6 +89,50 @@ impl<T> SendTimeoutError<T> {
             Self::Timeout(value) | Self::Disconnected(value) | Self::Cancelled(value) => value,
         }
     }
+}
+
+/// The questions that crossbeam-channel's errors answer, too.
+macro_rules! questions {
+    ([$($generics:tt)*] $name:ty: $($(#[$doc:meta])+ $question:ident: $variant:pat),+ $(,)?) => {
+        impl $($generics)* $name {
+            $(
+                $(#[$doc])+
+                #[must_use]
+                pub fn $question(&self) -> bool {
+                    matches!(self, $variant)
+                }
+            )+
+        }
+    };
+}
+
+questions! { [<T>] TrySendError<T>:
+    /// Whether a later attempt may succeed.
+    is_full: Self::Full(_),
+    /// Whether no attempt will ever succeed again.
+    is_disconnected: Self::Disconnected(_),
+}
+questions! { [<T>] SendTimeoutError<T>:
+    /// Whether the channel stayed full until the deadline.
+    is_timeout: Self::Timeout(_),
+    /// Whether no attempt will ever succeed again.
+    is_disconnected: Self::Disconnected(_),
+    /// Whether the caller was cancelled.
+    is_cancelled: Self::Cancelled(_),
+}
+questions! { [] TryRecvError:
+    /// Whether a later attempt may succeed.
+    is_empty: Self::Empty,
+    /// Whether no attempt will ever succeed again.
+    is_disconnected: Self::Disconnected,
+}
+questions! { [] RecvTimeoutError:
+    /// Whether the channel stayed empty until the deadline.
+    is_timeout: Self::Timeout,
+    /// Whether no attempt will ever succeed again.
+    is_disconnected: Self::Disconnected,
+    /// Whether the caller was cancelled.
+    is_cancelled: Self::Cancelled,
 }
 
 impl<T> From<SendError<T>> for SendTimeoutError<T> {
@@ -200,3 +234,24 @@ debug_without_value!(SendTimeoutError: Timeout, Disconnected, Cancelled);
 impl Error for RecvError {}
 impl Error for TryRecvError {}
 impl Error for RecvTimeoutError {}
+
+#[cfg(test)]
+mod tests {
+    use super::{RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
+
+    #[test]
+    fn errors_answer_as_crossbeams_do() {
+        assert!(TrySendError::Full(1).is_full() && !TrySendError::Full(1).is_disconnected());
+        assert!(TrySendError::Disconnected(1).is_disconnected() && !TrySendError::Disconnected(1).is_full());
+        let sends = [SendTimeoutError::Timeout(1), SendTimeoutError::Disconnected(1), SendTimeoutError::Cancelled(1)];
+        assert_eq!(sends.map(|error| error.is_timeout()), [true, false, false]);
+        assert_eq!(sends.map(|error| error.is_disconnected()), [false, true, false]);
+        assert_eq!(sends.map(|error| error.is_cancelled()), [false, false, true]);
+        assert!(TryRecvError::Empty.is_empty() && !TryRecvError::Empty.is_disconnected());
+        assert!(TryRecvError::Disconnected.is_disconnected() && !TryRecvError::Disconnected.is_empty());
+        let receives = [RecvTimeoutError::Timeout, RecvTimeoutError::Disconnected, RecvTimeoutError::Cancelled];
+        assert_eq!(receives.map(|error| error.is_timeout()), [true, false, false]);
+        assert_eq!(receives.map(|error| error.is_disconnected()), [false, true, false]);
+        assert_eq!(receives.map(|error| error.is_cancelled()), [false, false, true]);
+    }
+}

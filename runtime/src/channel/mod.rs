@@ -1,7 +1,7 @@
 //! Channels for many senders and many receivers, between coroutines and threads in any mix.
 //!
 //! Names and meanings are those of `crossbeam-channel`. What differs: a blocked end parks its coroutine and never its worker,
-//! and a blocking call has one more error, `Cancelled`, for a coroutine whose runtime shuts down.
+//! and a blocking call has one more error, `Cancelled`, for a caller that was cancelled.
 //!
 //! ```
 //! use weald_runtime::channel;
@@ -244,6 +244,11 @@ macro_rules! both_ends {
             /// How many messages the channel can hold; `None` if any number.
             pub fn capacity(&self) -> Option<usize> {
                 self.channel.capacity
+            }
+
+            /// Whether the other is an end of the same channel.
+            pub fn same_channel(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.channel, &other.channel)
             }
         }
 

@@ -385,3 +385,10 @@ fn shutdown_cancels_blocked_ends() {
     assert_eq!(receiving.join().expect("no panic"), Err(RecvError::Cancelled));
     drop(keep_receiver);
 }
+
+#[test]
+fn ends_know_their_own_channel() {
+    let ((sender, receiver), (other_sender, other_receiver)) = (unbounded::<()>(), unbounded::<()>());
+    assert!(sender.same_channel(&sender.clone()) && receiver.same_channel(&receiver.clone()));
+    assert!(!sender.same_channel(&other_sender) && !receiver.same_channel(&other_receiver));
+}

@@ -288,6 +288,11 @@ macro_rules! both_ends {
             pub fn capacity(&self) -> Option<usize> {
                 self.channel.look(|state| state.capacity)
             }
+
+            /// Whether the other is an end of the same channel.
+            pub fn same_channel(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.channel, &other.channel)
+            }
         }
 
         impl<T> Clone for $end<T> {
