@@ -49,7 +49,7 @@ mutants *NAMES:
 bench *ARGS:
     cargo run --release --bin weald -- bench quic {{ARGS}}
 
-# The runtime beside may, tokio, smol, kanal, threads and Go, with every goal; two minutes with --quick
+# The runtime beside may, tokio, smol, kanal, threads and Go, with every goal; eight minutes, two with --quick
 bench-runtime *ARGS:
     cargo run --release --bin weald -- bench runtime --peers {{ARGS}}
 

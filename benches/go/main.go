@@ -23,7 +23,7 @@ const (
 	idleTasks  = 1000
 	timerTurns = 20
 	settling   = 300 * time.Millisecond
-	trimming   = 3 * time.Second
+	trimming   = 5 * time.Second
 )
 
 var workers int

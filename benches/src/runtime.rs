@@ -54,7 +54,7 @@ const SETTLING: Duration = Duration::from_millis(300);
 /// Stack that coroutines use before they park, in bytes.
 const TRIMMED_STACK: usize = 32 * 1024;
 /// How long those coroutines are parked when they are weighed.
-const TRIMMING: Duration = Duration::from_secs(3);
+const TRIMMING: Duration = Duration::from_secs(5);
 /// Tasks that every contestant can hold, for those that cannot hold a million: may needs two mappings each, of 65,530.
 const FEWER_TASKS: u64 = 30_000;
 /// A contestant whose sample takes longer gives one.

@@ -13,8 +13,8 @@ use super::plot;
 ///
 /// Each contestant runs in a process of its own, kept to as many processors as it has workers; rounds alternate over all of them. Ratios
 /// are of costs (time or memory an operation), so that below 1 is better; the floor is a minimal scheduler loop without any features. Rows
-/// are told on standard error as they come, the table with all goals at the end on standard output. All of it with --peers and --quick takes
-/// two minutes on two processors.
+/// are told on standard error as they come, the table with all goals at the end on standard output. All of it with --peers takes
+/// eight minutes on two processors, two with --quick.
 ///
 /// What is alike and what is not. "timer" arms a timer of 10 s and cancels it: tokio and smol poll a sleep once and drop it, Go starts and
 /// stops a timer; Weald and may arm timers in waits only, so theirs is what a time-out adds to a wait: "timed-wait", a ping-pong whose asker
