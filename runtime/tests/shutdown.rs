@@ -105,6 +105,7 @@ fn what_swallows_the_unwinding_is_leaked_and_named() {
     assert!(!report.is_clean());
     assert_eq!(report.leaked.len(), 1, "{report}");
     assert!(report.leaked[0].contains("'stubborn'"), "{report}");
+    assert_eq!(report.stuck_workers, [0_usize; 0], "its worker came back: {report}");
     assert!(!handle.is_finished());
 }
 
