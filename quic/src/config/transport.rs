@@ -1,14 +1,11 @@
-//! What can be set before a connection exists. Every value reaches the wire or an algorithm.
+//! How the transport of one connection behaves.
 //!
-//! Owns the defaults and their reasons. Does not own what the values do.
+//! Owns the defaults of flow control, timers and recovery, and their reasons. Does not own what the values do.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::MIN_UDP_PAYLOAD;
 use crate::recovery::congestion::Algorithm;
-
-/// The smallest datagram that every QUIC path carries (RFC 9000 14).
-pub(crate) const MIN_UDP_PAYLOAD: u16 = 1200;
 
 /// How the transport of one connection behaves.
 ///
@@ -143,57 +140,6 @@ impl TransportConfig {
     #[must_use]
     pub fn key_update_interval(mut self, packets: Option<u64>) -> Self {
         self.key_update_interval = packets;
-        self
-    }
-}
-
-/// How a connection to a server is made.
-#[derive(Clone)]
-pub struct ClientConfig {
-    pub(crate) transport: Arc<TransportConfig>,
-    pub(crate) crypto: weald_crypto::ClientConfig,
-}
-
-impl ClientConfig {
-    /// A client with this TLS configuration and the default transport.
-    pub fn new(crypto: weald_crypto::ClientConfig) -> Self {
-        Self { transport: Arc::default(), crypto }
-    }
-
-    /// The same with another transport.
-    #[must_use]
-    pub fn transport(mut self, transport: TransportConfig) -> Self {
-        self.transport = Arc::new(transport);
-        self
-    }
-}
-
-/// How connections from clients are accepted.
-#[derive(Clone)]
-pub struct ServerConfig {
-    pub(crate) transport: Arc<TransportConfig>,
-    pub(crate) crypto: weald_crypto::ServerConfig,
-    pub(crate) max_pending_handshakes: usize,
-}
-
-impl ServerConfig {
-    /// A server with this TLS configuration and the default transport.
-    pub fn new(crypto: weald_crypto::ServerConfig) -> Self {
-        Self { transport: Arc::default(), crypto, max_pending_handshakes: 4096 }
-    }
-
-    /// The same with another transport.
-    #[must_use]
-    pub fn transport(mut self, transport: TransportConfig) -> Self {
-        self.transport = Arc::new(transport);
-        self
-    }
-
-    /// How many handshakes one worker's endpoint holds at once; further clients are ignored and try again. Default 4096,
-    /// about 100 MB.
-    #[must_use]
-    pub fn max_pending_handshakes(mut self, count: usize) -> Self {
-        self.max_pending_handshakes = count;
         self
     }
 }

@@ -1,0 +1,15 @@
+//! What can be set before a connection exists. Every value reaches the wire or an algorithm.
+//!
+//! A client and a server each have their configuration (`client`, `server`), which both hold one of the transport
+//! (`transport`).
+
+mod client;
+mod server;
+mod transport;
+
+pub use self::client::ClientConfig;
+pub use self::server::ServerConfig;
+pub use self::transport::TransportConfig;
+
+/// The smallest datagram that every QUIC path carries (RFC 9000 14).
+pub(crate) const MIN_UDP_PAYLOAD: u16 = 1200;
