@@ -21,6 +21,7 @@ mod handle;
 mod id;
 mod path;
 mod path_id;
+mod random;
 mod recovery;
 mod side;
 mod stats;

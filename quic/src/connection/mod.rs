@@ -61,6 +61,7 @@ use crate::handle::IdIssuer;
 use crate::id::{ConnectionId, ResetToken};
 use crate::path::{Path, PathConfig};
 use crate::path_id::PathId;
+use crate::random::{Noise, Secrets};
 use crate::recovery::SpaceId;
 use crate::recovery::loss::LossTimer;
 use crate::recovery::sent::SentPacket;
@@ -142,7 +143,7 @@ pub struct Connection {
     events: VecDeque<Event>,
     endpoint_events: VecDeque<EndpointEvent>,
     pool: Pool,
-    rng: fastrand::Rng,
+    secrets: Secrets,
     stats: ConnectionStats,
     /// Reused between packets.
     header: Vec<u8>,
@@ -173,7 +174,10 @@ struct FirstFlight {
 pub(crate) struct Lent {
     pub(crate) issuer: IdIssuer,
     pub(crate) pool: Pool,
-    pub(crate) rng: fastrand::Rng,
+    /// For what the peer sees.
+    pub(crate) noise: Noise,
+    /// For what it must not guess.
+    pub(crate) secrets: Secrets,
 }
 
 impl Connection {
@@ -187,7 +191,7 @@ impl Connection {
         mut lent: Lent,
     ) -> Result<Self, ConnectError> {
         let (local_ids, _) = LocalIds::new(lent.issuer).ok_or(ConnectError::Full)?;
-        let parameters = parameters::client(&config.transport, local_ids.handshake_id(), &mut lent.rng);
+        let parameters = parameters::client(&config.transport, local_ids.handshake_id(), &mut lent.noise);
         let version = crypto_version();
         let session = Session::client(&config.crypto, version, server_name, parameters)?;
         let first_flight = FirstFlight { original, retry_source: None, token: Vec::new(), peer_source: None, heard: false, routed: false };
@@ -200,14 +204,14 @@ impl Connection {
             RemoteIds::new(original, parameters::ACTIVE_CONNECTION_ID_LIMIT),
             (remote, None),
             first_flight,
-            (lent.pool, lent.rng),
+            (lent.pool, lent.secrets),
         ))
     }
 
     /// A server's connection for a client. `None` if the issuer is used up.
     pub(crate) fn server(now: Instant, config: &ServerConfig, incoming: &Incoming, local: Option<IpAddr>, mut lent: Lent) -> Option<Self> {
         let (local_ids, token) = LocalIds::new(lent.issuer)?;
-        let parameters = parameters::server(&config.transport, local_ids.handshake_id(), incoming.original, token, &mut lent.rng);
+        let parameters = parameters::server(&config.transport, local_ids.handshake_id(), incoming.original, token, &mut lent.noise);
         let session = Session::server(&config.crypto, crypto_version(), parameters);
         let first_flight = FirstFlight {
             original: incoming.original,
@@ -226,7 +230,7 @@ impl Connection {
             RemoteIds::new(incoming.source, parameters::ACTIVE_CONNECTION_ID_LIMIT),
             (incoming.remote, local),
             first_flight,
-            (lent.pool, lent.rng),
+            (lent.pool, lent.secrets),
         ))
     }
 
@@ -240,7 +244,7 @@ impl Connection {
         remote_ids: RemoteIds,
         (remote, local): (SocketAddr, Option<IpAddr>),
         first_flight: FirstFlight,
-        (pool, mut rng): (Pool, fastrand::Rng),
+        (pool, mut secrets): (Pool, Secrets),
     ) -> Self {
         let path_config = PathConfig { algorithm: config.congestion, initial_rtt: config.initial_rtt, ..PathConfig::default() };
         let path = Path::new(now, PathId::FIRST, remote, local, &path_config, side.is_client());
@@ -261,7 +265,7 @@ impl Connection {
             spaces: SpaceId::ALL.map(|id| Space::new(id, config.max_ack_delay)),
             path,
             path_responses: PathResponses::default(),
-            streams: parameters::streams(side, config, &mut rng),
+            streams: parameters::streams(side, config, &mut secrets),
             loss: LossTimer::default(),
             timers: Timers::new(),
             close: Close::new(),
@@ -277,7 +281,7 @@ impl Connection {
             events: VecDeque::new(),
             endpoint_events: VecDeque::new(),
             pool,
-            rng,
+            secrets,
             stats: ConnectionStats::default(),
             header: Vec::new(),
             tokens: Default::default(),

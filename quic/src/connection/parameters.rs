@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::TransportConfig;
 use crate::error::{TransportError, TransportErrorCode};
 use crate::id::{ConnectionId, ResetToken};
+use crate::random::{Noise, Secrets};
 use crate::side::Side;
 use crate::streams::{Limits, StreamOptions, Streams};
 use crate::wire::TransportParameters;
@@ -60,8 +61,8 @@ pub(crate) struct SeenIds {
 }
 
 /// What a client declares.
-pub(crate) fn client(config: &TransportConfig, source: ConnectionId, rng: &mut fastrand::Rng) -> Vec<u8> {
-    ours(config, source).encode(rng)
+pub(crate) fn client(config: &TransportConfig, source: ConnectionId, noise: &mut Noise) -> Vec<u8> {
+    ours(config, source).encode(noise)
 }
 
 /// What a server declares.
@@ -70,14 +71,14 @@ pub(crate) fn server(
     source: ConnectionId,
     original: ConnectionId,
     token: ResetToken,
-    rng: &mut fastrand::Rng,
+    noise: &mut Noise,
 ) -> Vec<u8> {
     let parameters = TransportParameters {
         original_destination_connection_id: Some(original),
         stateless_reset_token: Some(token),
         ..ours(config, source)
     };
-    parameters.encode(rng)
+    parameters.encode(noise)
 }
 
 /// Reads what the peer declared, and checks that nobody changed the ids of the handshake on the way (RFC 9000 7.3).
@@ -96,9 +97,9 @@ pub(crate) fn decode(bytes: &[u8], side: Side, seen: &SeenIds) -> Result<Transpo
 }
 
 /// The streams of a new connection.
-pub(crate) fn streams(side: Side, config: &TransportConfig, rng: &mut fastrand::Rng) -> Streams {
+pub(crate) fn streams(side: Side, config: &TransportConfig, secrets: &mut Secrets) -> Streams {
     let options = StreamOptions { limits: limits(config), send_window: config.send_window.into() };
-    Streams::new(side, options, rng)
+    Streams::new(side, options, secrets)
 }
 
 /// What the peer allows us.
@@ -154,9 +155,9 @@ mod tests {
     #[test]
     fn ids_that_differ_from_the_handshakes_are_refused() {
         // RFC 9000 7.3
-        let mut rng = fastrand::Rng::with_seed(1);
+        let mut noise = Noise::new(1);
         let config = TransportConfig::default();
-        let from_server = server(&config, id(1), id(2), ResetToken::from([0; 16]), &mut rng);
+        let from_server = server(&config, id(1), id(2), ResetToken::from([0; 16]), &mut noise);
         let seen = |original, retry_source, peer_source| SeenIds { original, retry_source, peer_source };
         let read = |seen: SeenIds| decode(&from_server, Side::Client, &seen).map_err(|error| error.code);
         assert!(read(seen(id(2), None, Some(id(1)))).is_ok());
@@ -165,7 +166,7 @@ mod tests {
         {
             assert_eq!(read(wrong), Err(TransportErrorCode::TRANSPORT_PARAMETER_ERROR));
         }
-        let from_client = client(&config, id(1), &mut rng);
+        let from_client = client(&config, id(1), &mut noise);
         let read = |source| decode(&from_client, Side::Server, &seen(id(2), None, Some(source)));
         assert!(read(id(1)).is_ok());
         assert!(read(id(2)).is_err());

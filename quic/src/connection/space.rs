@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::error::{TransportError, TransportErrorCode};
 use crate::path_id::PathId;
+use crate::random::Secrets;
 use crate::recovery::SpaceId;
 use crate::recovery::loss::{LossTiming, SpaceTimes};
 use crate::recovery::received::Received;
@@ -122,8 +123,8 @@ impl Space {
     }
 
     /// A packet with the number [`Space::next_number`] was sent. Takes the tokens out of `tokens`. In application data the
-    /// number after it is left out now and then, as `rng` has it.
-    pub(crate) fn on_sent(&mut self, packet: SentPacket, tokens: &mut Vec<Token>, rng: &mut fastrand::Rng) {
+    /// number after it is left out now and then, as `secrets` has it.
+    pub(crate) fn on_sent(&mut self, packet: SentPacket, tokens: &mut Vec<Token>, secrets: &mut Secrets) {
         debug_assert_eq!(Some(packet.number), self.numbers.next);
         if packet.is_ack_eliciting() {
             self.last_ack_eliciting = Some(packet.sent);
@@ -132,7 +133,7 @@ impl Space {
             self.ack_only_run = self.ack_only_run.saturating_add(1);
         }
         self.sent.on_sent(packet, tokens);
-        self.numbers.advance(self.id, rng);
+        self.numbers.advance(self.id, secrets);
     }
 
     /// Takes in an ACK frame, and gives each newly acknowledged packet to `acked`. The peer's `ack_delay_exponent` decodes
@@ -276,29 +277,29 @@ impl Numbers {
     const MIN_PERIOD: u32 = 32;
     const MAX_PERIOD: u32 = 1 << 16;
 
-    fn advance(&mut self, id: SpaceId, rng: &mut fastrand::Rng) {
+    fn advance(&mut self, id: SpaceId, secrets: &mut Secrets) {
         self.next = self.next.and_then(PacketNumber::next);
         // Handshakes are too short to be worth it.
         if id != SpaceId::Data {
             return;
         }
         match self.countdown {
-            None => self.countdown = Some(self.draw(rng)),
+            None => self.countdown = Some(self.draw(secrets)),
             Some(0) => {
                 if let Some(skipped) = self.next {
                     self.skipped[self.skips as usize % Numbers::REMEMBERED] = skipped;
                     self.skips = self.skips.saturating_add(1);
                     self.next = skipped.next();
                 }
-                self.countdown = Some(self.draw(rng));
+                self.countdown = Some(self.draw(secrets));
             }
             Some(left) => self.countdown = Some(left - 1),
         }
     }
 
-    fn draw(&self, rng: &mut fastrand::Rng) -> u32 {
+    fn draw(&self, secrets: &mut Secrets) -> u32 {
         let period = (Numbers::MIN_PERIOD << self.skips.min(16)).min(Numbers::MAX_PERIOD);
-        rng.u32(period / 2..period * 3 / 2)
+        secrets.u32(period / 2..period * 3 / 2)
     }
 
     /// Whether all of `start..=end` were sent.

@@ -46,7 +46,7 @@ fn forge(connection: &mut Connection, pair_now: crate::time::Instant, space: Spa
     }
     let (len, _) = datagram.seal(&connection.keys);
     let record = SentPacket::new(number, pair_now, PathId::FIRST, 0, PacketKind::AckOnly);
-    own.on_sent(record, &mut Vec::new(), &mut connection.rng);
+    own.on_sent(record, &mut Vec::new(), &mut connection.secrets);
     buf.truncate(len);
     buf
 }

@@ -190,7 +190,7 @@ impl Connection {
         };
         let packet = SentPacket::new(sealed.number, now, self.path.id(), sealed.size, kind);
         self.path.on_packet_sent(now, &packet);
-        self.spaces[sealed.space.index()].on_sent(packet, tokens, &mut self.rng);
+        self.spaces[sealed.space.index()].on_sent(packet, tokens, &mut self.secrets);
         if sealed.space == SpaceId::Data {
             self.keys.on_sealed(sealed.number, carries_ack);
         }
@@ -239,7 +239,7 @@ impl Connection {
         for packet in sealed.into_iter().flatten() {
             // Only the number matters now: it must not be used again.
             let record = SentPacket::new(packet.number, now, self.path.id(), packet.size, PacketKind::AckOnly);
-            self.spaces[packet.space.index()].on_sent(record, &mut Vec::new(), &mut self.rng);
+            self.spaces[packet.space.index()].on_sent(record, &mut Vec::new(), &mut self.secrets);
             self.stats.packets_sent += 1;
         }
         self.close.on_sent();

@@ -31,6 +31,7 @@ use crate::connection::{Connection, DatagramMeta, Lent};
 use crate::containment::{Panicked, contain};
 use crate::handle::{ConnectionHandle, EndpointKeys, ID_LEN, Opened};
 use crate::id::{ConnectionId, ResetToken};
+use crate::random::{Noise, Secrets};
 use crate::stats::EndpointStats;
 use crate::time::Instant;
 use crate::wire::PacketType;
@@ -98,7 +99,7 @@ pub struct Endpoint {
     tokens: PeerTokens,
     answers: AnswerBudget,
     pool: Pool,
-    rng: fastrand::Rng,
+    noise: Noise,
     unpredictable: u64,
     stats: EndpointStats,
 }
@@ -122,7 +123,7 @@ impl Endpoint {
             slots: Slots::new(),
             answers: AnswerBudget::default(),
             pool: Pool::new(),
-            rng: fastrand::Rng::with_seed(seed),
+            noise: Noise::new(seed),
             unpredictable: 2,
             stats: EndpointStats::default(),
         }
@@ -180,7 +181,7 @@ impl Endpoint {
                     return Routed::Dropped;
                 }
                 self.stats.version_negotiations += 1;
-                Routed::Answer(version::negotiation(&packet, self.rng.u32(..)))
+                Routed::Answer(version::negotiation(&packet, self.noise.u64() as u32))
             }
         }
     }
@@ -327,7 +328,7 @@ impl Endpoint {
     /// RFC 9000 10.3
     fn reset(&mut self, now: Instant, id: &[u8], received: usize) -> Routed {
         let mut filler = [0; 32];
-        self.rng.fill(&mut filler);
+        self.noise.fill(&mut filler);
         let token = self.keys.reset_token(id);
         match reset::reset(&token, received, &filler) {
             Some(packet) if self.answers.take(now) => {
@@ -339,7 +340,12 @@ impl Endpoint {
     }
 
     fn lend(&mut self, handle: ConnectionHandle) -> Lent {
-        Lent { issuer: self.keys.issuer(self.worker, handle), pool: self.pool.clone(), rng: fastrand::Rng::with_seed(self.rng.u64(..)) }
+        Lent {
+            issuer: self.keys.issuer(self.worker, handle),
+            pool: self.pool.clone(),
+            noise: Noise::new(self.noise.u64()),
+            secrets: Secrets::new(self.unpredictable()),
+        }
     }
 
     fn unpredictable(&mut self) -> [u8; 16] {

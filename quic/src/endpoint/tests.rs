@@ -173,3 +173,22 @@ fn an_unusable_name_or_address_is_refused_and_leaves_nothing() {
     }
     assert_eq!(endpoint.connections(), 0);
 }
+
+#[test]
+fn what_a_connection_keeps_to_itself_does_not_follow_from_what_strangers_see() {
+    // RFC 9000 21.4: a peer that foresees which packet numbers are left out can acknowledge what it did not get.
+    let drawn = |secret, seed| {
+        let mut endpoint = Endpoint::new(EndpointKeys::new(&[secret; 32], 0, 0), 0, 1, None, seed);
+        let mut draw = |slot| {
+            let mut lent = endpoint.lend(ConnectionHandle::new(slot, 0));
+            (lent.noise.u64(), lent.secrets.u64())
+        };
+        [draw(0), draw(1)]
+    };
+    let [first, second] = drawn(1, 1);
+    assert_ne!(first.1, second.1, "each connection has its own");
+    let [other_noise, _] = drawn(1, 2);
+    assert_eq!((first.0 == other_noise.0, first.1), (false, other_noise.1), "secrets do not follow from the noise");
+    let [other_secret, _] = drawn(2, 1);
+    assert_eq!((first.0, first.1 == other_secret.1), (other_secret.0, false), "secrets follow from the secret");
+}

@@ -36,6 +36,7 @@ use self::table::Table;
 use self::transmit::Queues;
 use crate::chunk::{Chunk, Pool};
 use crate::error::{ApplicationCode, TransportError};
+use crate::random::Secrets;
 use crate::side::Side;
 use crate::stream_id::{Direction, StreamId};
 use crate::wire::frame::{MaxData, MaxStreamData, MaxStreams, ResetStream, StopSending, StreamDataBlocked};
@@ -165,12 +166,12 @@ pub(crate) struct Streams {
 
 impl Streams {
     /// The streams of a new connection. Nothing can be sent before [`Streams::set_peer_limits`].
-    pub(crate) fn new(side: Side, options: StreamOptions, rng: &mut fastrand::Rng) -> Self {
+    pub(crate) fn new(side: Side, options: StreamOptions, secrets: &mut Secrets) -> Self {
         Self {
             send_credit: SendCredit::default(),
             receive_credit: ReceiveCredit::new(options.limits.data),
             slack: Slack::new(options.limits.data),
-            table: Table::new(side, options, rng),
+            table: Table::new(side, options, secrets),
             queues: Queues::default(),
         }
     }

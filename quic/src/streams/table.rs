@@ -16,6 +16,7 @@ use super::receive::Receive;
 use super::send::Send;
 use super::{Limits, StreamOptions};
 use crate::error::{TransportError, TransportErrorCode};
+use crate::random::Secrets;
 use crate::side::Side;
 use crate::stream_id::{Direction, StreamId};
 
@@ -114,12 +115,12 @@ impl BuildHasher for Seed {
 }
 
 impl Table {
-    pub(super) fn new(side: Side, options: StreamOptions, rng: &mut fastrand::Rng) -> Self {
+    pub(super) fn new(side: Side, options: StreamOptions, secrets: &mut Secrets) -> Self {
         let remote = |concurrent: u64| {
             let concurrent = concurrent.min(StreamId::MAX_STREAMS);
             Remote { concurrent, advertised: concurrent, ..Remote::default() }
         };
-        let seed = Seed(rng.u64(..), rng.u64(..));
+        let seed = Seed(secrets.u64(), secrets.u64());
         Self {
             side,
             peer: Limits::default(),

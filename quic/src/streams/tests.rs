@@ -41,7 +41,7 @@ struct Packet {
 impl End {
     fn new(side: Side, own: Limits, peer: &Limits) -> Self {
         let options = StreamOptions { limits: own, send_window: 128 * KIB };
-        let mut streams = Streams::new(side, options, &mut fastrand::Rng::with_seed(7));
+        let mut streams = Streams::new(side, options, &mut Secrets::new([7; 16]));
         streams.set_peer_limits(peer);
         Self { side, streams, pool: Pool::new() }
     }

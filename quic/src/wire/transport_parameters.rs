@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::error::{TransportError, TransportErrorCode};
 use crate::id::{ConnectionId, ResetToken};
+use crate::random::Noise;
 use crate::side::Side;
 use crate::stream_id::StreamId;
 use crate::wire::{Reader, Truncated, VarInt, Writer};
@@ -247,16 +248,16 @@ impl TransportParameters {
 
     /// The parameters as TLS carries them, and a reserved one that means nothing, so that peers learn to skip what they do
     /// not know (RFC 9000 section 18.1). What has its default value is left out.
-    pub(crate) fn encode(&self, rng: &mut fastrand::Rng) -> Vec<u8> {
+    pub(crate) fn encode(&self, noise: &mut Noise) -> Vec<u8> {
         let mut out = Encoder(Vec::new());
         for parameter in Parameter::ALL {
             self.encode_one(parameter, &mut out);
         }
         // RFC 9000 section 18.1: 31 * N + 27. Numbers of at most two bytes are enough variety.
-        let number = VarInt::from_u32(31 * rng.u32(0..500) + 27);
+        let number = VarInt::from_u32(31 * noise.u32(0..500) + 27);
         let mut value = [0; 16];
-        let len = rng.usize(0..=value.len());
-        rng.fill(&mut value[..len]);
+        let len = noise.u32(0..value.len() as u32 + 1) as usize;
+        noise.fill(&mut value[..len]);
         out.put(number, &value[..len]);
         out.0
     }

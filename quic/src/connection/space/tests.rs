@@ -24,19 +24,19 @@ fn timing() -> LossTiming {
 /// A space with the generator that leaves numbers out.
 struct Sender {
     space: Space,
-    rng: fastrand::Rng,
+    secrets: Secrets,
 }
 
 impl Sender {
     fn new(id: SpaceId) -> Sender {
-        Sender { space: Space::new(id, 25 * MS), rng: fastrand::Rng::with_seed(7) }
+        Sender { space: Space::new(id, 25 * MS), secrets: Secrets::new([7; 16]) }
     }
 
     /// Sends a packet and says its number.
     fn send(&mut self, ms: u64, kind: PacketKind) -> u64 {
         let number = self.space.next_number().unwrap();
         let packet = SentPacket::new(number, at(ms), PathId::FIRST, 1200, kind);
-        self.space.on_sent(packet, &mut vec![Token::Ping], &mut self.rng);
+        self.space.on_sent(packet, &mut vec![Token::Ping], &mut self.secrets);
         number.as_u64()
     }
 
@@ -230,7 +230,7 @@ fn an_acknowledged_ack_prunes_ranges() {
     }
     let mut tokens = write_ack(&mut sender.space, 0, 1200).1;
     let packet = SentPacket::new(pn(0), at(0), PathId::FIRST, 40, PacketKind::AckOnly);
-    sender.space.on_sent(packet, &mut tokens, &mut sender.rng);
+    sender.space.on_sent(packet, &mut tokens, &mut sender.secrets);
     sender.space.received.on_packet(at(0), pn(8), true, None);
     sender.ack(1, &[(0, 0)], None).unwrap();
     assert_eq!(sender.space.received.ranges().collect::<Vec<_>>(), [pn(8)..=pn(8)]);
