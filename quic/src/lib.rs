@@ -49,7 +49,7 @@ pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};
 /// The protocol as values without I/O: what a driver is written on.
 pub mod protocol {
     pub use crate::chunk::{Chunk, ChunkMut, Pool};
-    pub use crate::connection::{Connection, CryptoDone, CryptoJob, DatagramMeta, Event, Transmit};
+    pub use crate::connection::{Connection, CryptoDone, CryptoJob, DatagramMeta, Event, Scratch, Transmit};
     pub use crate::endpoint::{AcceptError, ConnectError, Endpoint, EndpointEvent, Incoming, Routed};
     pub use crate::handle::{ConnectionHandle, EndpointKeys, SteeringKey};
     pub use crate::streams::{ReadError, StreamEvent, WriteError};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Connection;
 use super::handshake::Handshake;
 use super::ids::{LocalIds, RemoteIds};
-use super::{ConnectionStats, level};
+use super::{ConnectionStats, Scratch, level};
 use crate::error::TransportError;
 use crate::recovery::SpaceId;
 use crate::recovery::loss::{LossEvent, ProbeConditions};
@@ -29,12 +29,12 @@ struct Owners<'a> {
 
 impl Connection {
     /// Takes in an ACK frame of a packet of `space`.
-    pub(super) fn on_ack(&mut self, now: Instant, space: SpaceId, ack: &Ack<'_>) -> Result<(), TransportError> {
+    pub(super) fn on_ack(&mut self, now: Instant, space: SpaceId, ack: &Ack<'_>, scratch: &mut Scratch) -> Result<(), TransportError> {
         let Self { handshake, local_ids, remote_ids, streams, path, keys, .. } = self;
         let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
         let mut acked_phase = None;
         let exponent = self.peer.ack_delay_exponent;
-        let mut acked = std::mem::take(&mut self.acked);
+        let Scratch { acked, .. } = scratch;
         acked.clear();
         let summary = self.spaces[space.index()].on_ack(now, ack, exponent, |packet, tokens| {
             acked_phase = acked_phase.max(Some(packet.number));
@@ -47,7 +47,6 @@ impl Connection {
             path.on_rtt_sample(now, sample.sample, PeerDelay { reported: sample.delay, limit });
         }
         acked.iter().for_each(|packet| path.on_packet_acked(now, packet));
-        self.acked = acked;
         if let Some((_, sent)) = summary.congestion_experienced {
             path.on_congestion_experienced(now, sent);
         }

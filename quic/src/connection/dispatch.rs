@@ -1,6 +1,6 @@
 //! Frames in: hands each frame of an opened packet to the part that owns it.
 
-use super::Connection;
+use super::{Connection, Scratch};
 use crate::chunk::Chunk;
 use crate::error::{ApplicationClose, ConnectionClose, ConnectionError, TransportError};
 use crate::id::ConnectionId;
@@ -21,7 +21,7 @@ pub(super) struct Opened {
 
 impl Connection {
     /// Processes all frames of a packet. Says whether one of them elicits an acknowledgement.
-    pub(super) fn dispatch(&mut self, now: Instant, opened: &Opened) -> Result<bool, TransportError> {
+    pub(super) fn dispatch(&mut self, now: Instant, opened: &Opened, scratch: &mut Scratch) -> Result<bool, TransportError> {
         let mut frames = FrameIter::new(&opened.payload, opened.packet, !self.side);
         let mut ack_eliciting = false;
         while let Some(frame) = frames.next() {
@@ -37,15 +37,22 @@ impl Connection {
                 _ => 0..0,
             };
             let chunk = || opened.payload.slice(data);
-            self.on_frame(now, opened, frame, chunk).map_err(|error| error.in_frame(frame_type))?;
+            self.on_frame(now, opened, frame, chunk, scratch).map_err(|error| error.in_frame(frame_type))?;
         }
         Ok(ack_eliciting)
     }
 
-    fn on_frame(&mut self, now: Instant, opened: &Opened, frame: Frame<'_>, chunk: impl FnOnce() -> Chunk) -> Result<(), TransportError> {
+    fn on_frame(
+        &mut self,
+        now: Instant,
+        opened: &Opened,
+        frame: Frame<'_>,
+        chunk: impl FnOnce() -> Chunk,
+        scratch: &mut Scratch,
+    ) -> Result<(), TransportError> {
         match frame {
             Frame::Padding { .. } | Frame::Ping => Ok(()),
-            Frame::Ack(ack) => self.on_ack(now, opened.space, &ack),
+            Frame::Ack(ack) => self.on_ack(now, opened.space, &ack, scratch),
             Frame::Crypto(crypto) => self.handshake.on_crypto(super::level(opened.space), crypto.offset, crypto.data),
             Frame::HandshakeDone => {
                 self.handshake.on_handshake_done()?;

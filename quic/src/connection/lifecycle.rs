@@ -8,7 +8,7 @@ use super::close::Reason;
 use super::handshake::CryptoDone;
 use super::parameters::{self, Peer, SeenIds};
 use super::timers::Timer;
-use super::{Connection, Event, crypto_version, level};
+use super::{Connection, Event, Scratch, crypto_version, level};
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::endpoint::EndpointEvent;
 use crate::error::{ConnectionError, TransportError, TransportErrorCode};
@@ -43,13 +43,13 @@ impl Connection {
     }
 
     /// Takes in the result of a crypto job.
-    pub fn on_crypto_done(&mut self, now: Instant, done: CryptoDone) {
+    pub fn on_crypto_done(&mut self, now: Instant, done: CryptoDone, scratch: &mut Scratch) {
         if !self.close.is_open() {
             return;
         }
         let result = match self.handshake.on_done(done) {
             Ok(None) => Ok(()),
-            Ok(Some(step)) => self.on_step(now, step),
+            Ok(Some(step)) => self.on_step(now, step, scratch),
             Err(error) => Err(error),
         };
         if let Err(error) = result {
@@ -70,7 +70,7 @@ impl Connection {
 
     // The handshake.
 
-    fn on_step(&mut self, now: Instant, step: Step) -> Result<(), TransportError> {
+    fn on_step(&mut self, now: Instant, step: Step, scratch: &mut Scratch) -> Result<(), TransportError> {
         if let Some(bytes) = step.peer_transport_parameters {
             self.on_peer_parameters(&bytes)?;
         }
@@ -93,7 +93,7 @@ impl Connection {
         // A client opens 1-RTT packets once it has the keys, a server once it is complete; both are now.
         for level in [Level::Handshake, Level::OneRtt] {
             if levels.contains(&Some(level)) || self.handshake.is_complete() {
-                self.receive_kept(now, level);
+                self.receive_kept(now, level, scratch);
             }
         }
         Ok(())

@@ -26,6 +26,7 @@ mod packet_writer;
 mod parameters;
 mod path_response;
 mod receive;
+mod scratch;
 mod space;
 mod timers;
 mod transmit;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use weald_crypto::{Level, Outcome, Session};
 
 pub use self::handshake::{CryptoDone, CryptoJob};
+pub use self::scratch::Scratch;
 
 use self::close::Close;
 use self::handshake::Handshake;
@@ -64,12 +66,10 @@ use crate::path_id::PathId;
 use crate::random::{Noise, Secrets};
 use crate::recovery::SpaceId;
 use crate::recovery::loss::LossTimer;
-use crate::recovery::sent::SentPacket;
 use crate::side::Side;
 use crate::stats::ConnectionStats;
 use crate::streams::{StreamEvent, Streams};
 use crate::time::Instant;
-use crate::token::Token;
 use crate::wire::{PacketType, Version};
 
 /// What came with a received datagram.
@@ -145,10 +145,6 @@ pub struct Connection {
     pool: Pool,
     secrets: Secrets,
     stats: ConnectionStats,
-    /// Reused between packets.
-    header: Vec<u8>,
-    tokens: [Vec<Token>; 3],
-    acked: Vec<SentPacket>,
     /// Where to panic, once.
     #[cfg(test)]
     pub(crate) fault: Option<&'static str>,
@@ -283,9 +279,6 @@ impl Connection {
             pool,
             secrets,
             stats: ConnectionStats::default(),
-            header: Vec::new(),
-            tokens: Default::default(),
-            acked: Vec::new(),
             #[cfg(test)]
             fault: None,
         };
@@ -398,9 +391,6 @@ impl Connection {
             + self.first_flight.token.capacity()
             + (self.events.capacity() * size_of::<Event>())
             + (self.endpoint_events.capacity() * size_of::<EndpointEvent>())
-            + self.tokens.iter().map(|tokens| tokens.capacity() * size_of::<Token>()).sum::<usize>()
-            + (self.acked.capacity() * size_of::<SentPacket>())
-            + self.header.capacity()
     }
 
     /// What the connection did so far.

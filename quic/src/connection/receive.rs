@@ -9,7 +9,7 @@ use weald_crypto::Level;
 
 use super::dispatch::Opened;
 use super::keys::{OpenFailure, Sealed};
-use super::{Connection, DatagramMeta};
+use super::{Connection, DatagramMeta, Scratch};
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::endpoint::reset;
 use crate::error::TransportError;
@@ -30,7 +30,7 @@ enum Fate {
 
 impl Connection {
     /// Takes in a datagram.
-    pub fn receive(&mut self, now: Instant, datagram: &[u8], meta: DatagramMeta) {
+    pub fn receive(&mut self, now: Instant, datagram: &[u8], meta: DatagramMeta, scratch: &mut Scratch) {
         #[cfg(test)]
         self.panic_if_asked("receive");
         self.stats.datagrams_received += 1;
@@ -49,14 +49,14 @@ impl Connection {
         if let (None, Some(local)) = (self.path.local(), meta.local) {
             self.path.set_local(local);
         }
-        let authenticated = self.receive_packets(now, datagram, meta);
+        let authenticated = self.receive_packets(now, datagram, meta, scratch);
         if !authenticated && self.is_reset(datagram) {
             self.on_stateless_reset();
         }
         self.after_input(now);
     }
 
-    fn receive_packets(&mut self, now: Instant, datagram: &[u8], meta: DatagramMeta) -> bool {
+    fn receive_packets(&mut self, now: Instant, datagram: &[u8], meta: DatagramMeta, scratch: &mut Scratch) -> bool {
         let mut authenticated = false;
         let mut destination = None;
         for packet in Packets::new(datagram, self.local_ids.handshake_id().len()) {
@@ -71,7 +71,7 @@ impl Connection {
                 {
                     Fate::Dropped
                 }
-                Ok(Packet::Protected(packet)) => self.receive_packet(now, &packet, meta),
+                Ok(Packet::Protected(packet)) => self.receive_packet(now, &packet, meta, scratch),
                 Ok(Packet::Retry(retry)) => {
                     self.on_retry(&retry);
                     Fate::Kept
@@ -95,18 +95,18 @@ impl Connection {
     }
 
     /// Opens packets that came before their keys.
-    pub(super) fn receive_kept(&mut self, now: Instant, level: Level) {
+    pub(super) fn receive_kept(&mut self, now: Instant, level: Level, scratch: &mut Scratch) {
         for kept in self.undecryptable.take(level) {
             let id_len = self.local_ids.handshake_id().len();
             if let Some(Ok(Packet::Protected(packet))) = Packets::new(&kept.packet, id_len).next()
-                && let Fate::Dropped = self.receive_packet(now, &packet, kept.meta)
+                && let Fate::Dropped = self.receive_packet(now, &packet, kept.meta, scratch)
             {
                 self.stats.packets_dropped += 1;
             }
         }
     }
 
-    fn receive_packet(&mut self, now: Instant, packet: &ProtectedPacket<'_>, meta: DatagramMeta) -> Fate {
+    fn receive_packet(&mut self, now: Instant, packet: &ProtectedPacket<'_>, meta: DatagramMeta, scratch: &mut Scratch) -> Fate {
         let (level, space) = match packet.packet_type {
             PacketType::Initial => (Level::Initial, SpaceId::Initial),
             PacketType::Handshake => (Level::Handshake, SpaceId::Handshake),
@@ -126,12 +126,9 @@ impl Connection {
             }
             return Fate::Dropped;
         }
-        let mut header = std::mem::take(&mut self.header);
-        let opened = self.unseal(now, level, space, packet, &mut header);
-        self.header = header;
-        let result = match opened {
+        let result = match self.unseal(now, level, space, packet, &mut scratch.header) {
             Ok(None) => return Fate::Dropped,
-            Ok(Some(opened)) => self.on_opened(now, packet, opened, meta),
+            Ok(Some(opened)) => self.on_opened(now, packet, &opened, meta, scratch),
             Err(error) => Err(error),
         };
         if let Err(error) = result {
@@ -174,7 +171,14 @@ impl Connection {
         Ok(Some(Opened { packet: packet.packet_type, space, number, destination: packet.dcid, payload }))
     }
 
-    fn on_opened(&mut self, now: Instant, packet: &ProtectedPacket<'_>, opened: Opened, meta: DatagramMeta) -> Result<(), TransportError> {
+    fn on_opened(
+        &mut self,
+        now: Instant,
+        packet: &ProtectedPacket<'_>,
+        opened: &Opened,
+        meta: DatagramMeta,
+        scratch: &mut Scratch,
+    ) -> Result<(), TransportError> {
         self.stats.packets_received += 1;
         // RFC 9000 12.3: the same number again is the same packet again.
         if self.spaces[opened.space.index()].received.is_duplicate(opened.number) {
@@ -185,7 +189,7 @@ impl Connection {
             self.close.on_packet();
         }
         self.on_authenticated(now, packet);
-        let ack_eliciting = self.dispatch(now, &opened)?;
+        let ack_eliciting = self.dispatch(now, opened, scratch)?;
         // The packet may have discarded its own space.
         if self.keys.has(super::level(opened.space)) {
             self.space(opened.space).received.on_packet(now, opened.number, ack_eliciting, meta.ecn);

@@ -8,7 +8,7 @@ use weald_crypto::Level;
 use super::packet_writer::{DatagramWriter, Header, SealedPacket};
 use super::parameters::ACK_DELAY_EXPONENT;
 use super::timers::Timer;
-use super::{Connection, Transmit, level, packet_type};
+use super::{Connection, Scratch, Transmit, level, packet_type};
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::error::TransportErrorCode;
 use crate::path::Blocked;
@@ -33,7 +33,7 @@ enum Purpose {
 impl Connection {
     /// Writes the next datagram to the front of `buf`, which holds at least 1200 bytes. `None` if there is nothing to send
     /// for now.
-    pub fn transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<Transmit> {
+    pub fn transmit(&mut self, now: Instant, buf: &mut [u8], scratch: &mut Scratch) -> Option<Transmit> {
         #[cfg(test)]
         self.panic_if_asked("transmit");
         if self.close.is_open()
@@ -41,14 +41,14 @@ impl Connection {
         {
             self.fail(now, error);
         }
-        let len = if self.close.is_open() { self.write_datagram(now, buf)? } else { self.write_close(now, buf)? };
+        let len = if self.close.is_open() { self.write_datagram(now, buf, scratch)? } else { self.write_close(now, buf)? };
         self.path.amplification_mut().on_datagram_sent(len);
         self.stats.datagrams_sent += 1;
         self.stats.bytes_sent += len as u64;
         Some(Transmit { len, remote: self.path.remote(), local: self.path.local(), ecn: None })
     }
 
-    fn write_datagram(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
+    fn write_datagram(&mut self, now: Instant, buf: &mut [u8], scratch: &mut Scratch) -> Option<usize> {
         // Until the handshake is complete the peer's limit is unknown, and 1200 bytes pass everywhere.
         let mtu = if self.handshake.is_complete() { self.path.mtu() } else { MIN_UDP_PAYLOAD };
         let size = buf.len().min(mtu.into());
@@ -58,7 +58,8 @@ impl Connection {
             return None;
         }
         let permitted = self.permitted(now, size)?;
-        let mut tokens = std::mem::take(&mut self.tokens);
+        let Scratch { tokens, .. } = scratch;
+        tokens.iter_mut().for_each(Vec::clear);
         let mut datagram = DatagramWriter::new(&mut buf[..size]);
         let mut min_size = 0;
         let mut acks = [false; 3];
@@ -70,7 +71,6 @@ impl Connection {
             }
             let Some(number) = self.spaces[space.index()].next_number() else {
                 // RFC 9000 12.3: without numbers there is nothing more to say.
-                self.tokens = tokens;
                 self.fail(now, TransportErrorCode::INTERNAL_ERROR.because("packet numbers are used up"));
                 return None;
             };
@@ -87,7 +87,6 @@ impl Connection {
             datagram.push(slot, written);
         }
         if datagram.is_empty() {
-            self.tokens = tokens;
             return None;
         }
         datagram.pad_to(min_size);
@@ -95,7 +94,6 @@ impl Connection {
         for packet in sealed.into_iter().flatten() {
             self.record(now, packet, &mut tokens[packet.space.index()], acks[packet.space.index()]);
         }
-        self.tokens = tokens;
         self.rearm_loss_timer(now);
         self.rearm_ack_timer();
         Some(len)

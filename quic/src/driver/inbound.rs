@@ -93,7 +93,7 @@ impl Core {
             let mut state = connection.lock_in_place();
             for (datagram, meta) in run.datagrams.iter().zip(&run.metas).take(run.len) {
                 if let Some(meta) = meta {
-                    state.work(now, |protocol| protocol.receive(now, datagram, *meta));
+                    state.work(now, |protocol| protocol.receive(now, datagram, *meta, &mut self.scratch));
                 }
             }
             self.mark(&connection);
@@ -134,7 +134,7 @@ impl Core {
         for (handle, done) in done.drain(..) {
             if let Some(connection) = self.table.get(handle).cloned() {
                 let mut state = connection.lock_in_place();
-                state.work(now, |protocol| protocol.on_crypto_done(now, done));
+                state.work(now, |protocol| protocol.on_crypto_done(now, done, &mut self.scratch));
                 self.mark(&connection);
                 self.settle(now, &connection, state);
             }

@@ -70,9 +70,9 @@ impl Core {
         let mut bytes = 0;
         let mut has_more = false;
         loop {
-            let sending = &mut self.sending;
+            let (sending, scratch) = (&mut self.sending, &mut self.scratch);
             // What a panic interrupted is asked once more, for its close.
-            let mut ask = || state.work(now, |protocol| protocol.transmit(now, sending.reserve()));
+            let mut ask = || state.work(now, |protocol| protocol.transmit(now, sending.reserve(), scratch));
             let Some(datagram) = ask().or_else(ask).flatten() else { break };
             let ecn = datagram.ecn.and_then(|mark| Ecn::from_bits(EcnMark::bits(mark)));
             let (remote, local, len) = (datagram.remote, datagram.local, datagram.len);

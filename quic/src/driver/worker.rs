@@ -21,7 +21,7 @@ use super::instant;
 use super::link::{Forwarded, Inbox, Link};
 use super::table::Table;
 use super::waits::Woken;
-use crate::connection::CryptoJob;
+use crate::connection::{CryptoJob, Scratch};
 use crate::endpoint::Endpoint;
 use crate::error::{ApplicationCode, ConnectionError};
 use crate::handle::ConnectionHandle;
@@ -54,6 +54,7 @@ pub(super) struct Core {
     /// Datagrams for other workers, by worker.
     pub(super) forwarding: Vec<Vec<Forwarded>>,
     pub(super) woken: Woken,
+    pub(super) scratch: Scratch,
     told: EndpointStats,
     ended: bool,
 }
@@ -73,6 +74,7 @@ impl WorkerEndpoint {
             inbox: Inbox::default(),
             forwarding,
             woken: Woken::default(),
+            scratch: Scratch::default(),
             told: EndpointStats::default(),
             ended: false,
         };

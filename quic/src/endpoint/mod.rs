@@ -27,7 +27,7 @@ use self::route::{Initials, KeyedHash};
 use self::slots::Slots;
 use crate::chunk::Pool;
 use crate::config::{ClientConfig, MIN_UDP_PAYLOAD, ServerConfig};
-use crate::connection::{Connection, DatagramMeta, Lent};
+use crate::connection::{Connection, DatagramMeta, Lent, Scratch};
 use crate::containment::{Panicked, contain};
 use crate::handle::{ConnectionHandle, EndpointKeys, ID_LEN, Opened};
 use crate::id::{ConnectionId, ResetToken};
@@ -99,6 +99,7 @@ pub struct Endpoint {
     tokens: PeerTokens,
     answers: AnswerBudget,
     pool: Pool,
+    scratch: Scratch,
     noise: Noise,
     unpredictable: u64,
     stats: EndpointStats,
@@ -123,6 +124,7 @@ impl Endpoint {
             slots: Slots::new(),
             answers: AnswerBudget::default(),
             pool: Pool::new(),
+            scratch: Scratch::default(),
             noise: Noise::new(seed),
             unpredictable: 2,
             stats: EndpointStats::default(),
@@ -251,7 +253,7 @@ impl Endpoint {
         let lent = self.lend(handle);
         let connection = contain("a client's first packet", || {
             let mut connection = Connection::server(now, &server, &incoming, meta.local, lent)?;
-            connection.receive(now, datagram, meta);
+            connection.receive(now, datagram, meta, &mut self.scratch);
             Some(connection)
         });
         let connection = connection.inspect_err(|Panicked| self.slots.free(handle)).map_err(|Panicked| AcceptError::Defect)?;

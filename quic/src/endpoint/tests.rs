@@ -31,9 +31,9 @@ fn first_datagram(seed: u64) -> Vec<u8> {
     let remote = "198.51.100.1:443".parse().unwrap();
     let (_, mut client) = endpoint.connect(now(), &config, remote, "localhost").unwrap();
     let job = client.poll_crypto_job().unwrap();
-    client.on_crypto_done(now(), job.run());
+    client.on_crypto_done(now(), job.run(), &mut Scratch::default());
     let mut buf = [0; 1500];
-    let len = client.transmit(now(), &mut buf).unwrap().len;
+    let len = client.transmit(now(), &mut buf, &mut Scratch::default()).unwrap().len;
     buf[..len].to_vec()
 }
 
@@ -95,7 +95,7 @@ fn the_first_id_is_a_route_until_the_connection_ends() {
     assert!(matches!(endpoint.receive(now(), &datagram, meta(2)), Routed::Incoming(_)));
     let mut at = now();
     while !connection.is_drained() {
-        while connection.transmit(at, &mut [0; 1500]).is_some() {}
+        while connection.transmit(at, &mut [0; 1500], &mut Scratch::default()).is_some() {}
         at = connection.next_timeout().unwrap();
         connection.on_timeout(at);
     }

@@ -3,7 +3,7 @@
 use super::pair::{Network, Pair, client_address};
 use super::{SECOND, bytes, forge};
 use crate::config::TransportConfig;
-use crate::connection::DatagramMeta;
+use crate::connection::{DatagramMeta, Scratch};
 use crate::endpoint::{Endpoint, Routed};
 use crate::error::{ApplicationClose, ApplicationCode, ConnectionError, TransportErrorCode};
 use crate::handle::EndpointKeys;
@@ -85,12 +85,12 @@ fn a_lost_close_is_repeated_but_not_for_every_packet() {
     let now = pair.now;
     pair.client.connection().close(now, ApplicationCode::from_u32(1), b"");
     let mut buf = [0; 1500];
-    assert!(pair.client.connection().transmit(now, &mut buf).is_some());
+    assert!(pair.client.connection().transmit(now, &mut buf, &mut Scratch::default()).is_some());
     let mut answers = 0;
     for _ in 0..100 {
         let ping = forge(pair.server.connection(), now, SpaceId::Data, &[1], 0);
         pair.deliver(false, &ping);
-        while pair.client.connection().transmit(now, &mut buf).is_some() {
+        while pair.client.connection().transmit(now, &mut buf, &mut Scratch::default()).is_some() {
             answers += 1;
         }
     }
@@ -106,14 +106,14 @@ fn a_draining_connection_is_silent() {
     let now = pair.now;
     pair.client.connection().close(now, ApplicationCode::from_u32(1), b"");
     let mut buf = [0; 1500];
-    let close = pair.client.connection().transmit(now, &mut buf).unwrap();
+    let close = pair.client.connection().transmit(now, &mut buf, &mut Scratch::default()).unwrap();
     pair.server.connection().open(Direction::Uni);
     pair.deliver(true, &buf[..close.len]);
-    assert!(pair.server.connection().transmit(now, &mut buf).is_none());
+    assert!(pair.server.connection().transmit(now, &mut buf, &mut Scratch::default()).is_none());
     assert!(!pair.server.connection().is_drained());
     let ping = forge(pair.client.connection(), now, SpaceId::Data, &[1], 0);
     pair.deliver(true, &ping);
-    assert!(pair.server.connection().transmit(now, &mut buf).is_none());
+    assert!(pair.server.connection().transmit(now, &mut buf, &mut Scratch::default()).is_none());
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_reset_with_a_wrong_token_is_noise() {
             pair.deliver(false, &datagram);
             let (_, client) = pair.client.connection.as_mut().unwrap();
             let meta = DatagramMeta { remote: pair.server.address, local: None, ecn: None };
-            client.receive(pair.now, &datagram, meta);
+            client.receive(pair.now, &datagram, meta, &mut Scratch::default());
         }
     }
     assert!(!pair.client.connection().is_closed());
@@ -163,7 +163,7 @@ fn a_job_that_comes_back_late_is_discarded() {
     let job = pair.server.connection().poll_crypto_job().unwrap();
     assert!(pair.server.connection().poll_crypto_job().is_none());
     pair.server.connection().close(now, ApplicationCode::from_u32(1), b"");
-    pair.server.connection().on_crypto_done(now, job.run());
+    pair.server.connection().on_crypto_done(now, job.run(), &mut Scratch::default());
     assert!(!pair.server.connection().keys.has(weald_crypto::Level::Handshake));
     assert!(pair.run(10 * SECOND, |pair| pair.server.dropped && pair.client.dropped));
 }

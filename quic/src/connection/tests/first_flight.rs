@@ -3,7 +3,7 @@
 use super::pair::{Network, Pair, client_config, server_address};
 use super::{SECOND, forge};
 use crate::config::TransportConfig;
-use crate::connection::DatagramMeta;
+use crate::connection::{DatagramMeta, Scratch};
 use crate::error::{ConnectionError, TransportErrorCode};
 use crate::id::ConnectionId;
 use crate::recovery::SpaceId;
@@ -22,10 +22,10 @@ fn first_datagram(pair: &mut Pair) -> Vec<u8> {
     let now = pair.now;
     let client = pair.client.connection();
     while let Some(job) = client.poll_crypto_job() {
-        client.on_crypto_done(now, job.run());
+        client.on_crypto_done(now, job.run(), &mut Scratch::default());
     }
     let mut buf = [0; 1500];
-    let transmit = client.transmit(now, &mut buf).unwrap();
+    let transmit = client.transmit(now, &mut buf, &mut Scratch::default()).unwrap();
     assert_eq!(transmit.len, 1200);
     buf[..transmit.len].to_vec()
 }
@@ -54,11 +54,11 @@ fn a_client_follows_one_retry() {
     let mut buf = [0; 1500];
     for ignored in [damaged, same_id] {
         pair.deliver(false, &ignored);
-        assert!(pair.client.connection().transmit(pair.now, &mut buf).is_none());
+        assert!(pair.client.connection().transmit(pair.now, &mut buf, &mut Scratch::default()).is_none());
     }
 
     pair.deliver(false, &good);
-    let second = pair.client.connection().transmit(pair.now, &mut buf).unwrap();
+    let second = pair.client.connection().transmit(pair.now, &mut buf, &mut Scratch::default()).unwrap();
     assert_eq!(second.len, 1200);
     let (dcid, scid) = ids(&buf[..second.len]);
     assert_eq!((dcid, scid), (chosen, client));
@@ -69,7 +69,7 @@ fn a_client_follows_one_retry() {
 
     // RFC 9000 17.2.5.2: a second one is ignored.
     pair.deliver(false, &retry(original, client, ConnectionId::new(&[8; 8]).unwrap(), b"x"));
-    assert!(pair.client.connection().transmit(pair.now, &mut buf[1200..1500]).is_none());
+    assert!(pair.client.connection().transmit(pair.now, &mut buf[1200..1500], &mut Scratch::default()).is_none());
     // The server opens it with the keys of the id that it chose; but it knows of no Retry, and the client objects to that
     // (RFC 9000 7.3).
     let second = buf[..second.len].to_vec();

@@ -2,7 +2,7 @@
 
 use super::pair::{Network, Pair, client_address};
 use super::{SECOND, answer_to, code, forge};
-use crate::connection::DatagramMeta;
+use crate::connection::{DatagramMeta, Scratch};
 use crate::error::{ConnectionError, TransportErrorCode};
 use crate::recovery::SpaceId;
 
@@ -137,10 +137,10 @@ fn a_path_challenge_is_answered_in_a_full_datagram() {
     let datagram = forge(pair.client.connection(), now, SpaceId::Data, &flood, 0);
     pair.deliver(true, &datagram);
     let mut buf = [0; 1500];
-    let answer = pair.server.connection().transmit(now, &mut buf).unwrap();
+    let answer = pair.server.connection().transmit(now, &mut buf, &mut Scratch::default()).unwrap();
     assert_eq!(answer.len, 1200);
     // Three answers, an ACK, and nothing more (CVE-2023-49295).
-    assert!(pair.server.connection().transmit(now, &mut buf).is_none());
+    assert!(pair.server.connection().transmit(now, &mut buf, &mut Scratch::default()).is_none());
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn another_address_gets_no_answer() {
     let mut elsewhere = client_address();
     elsewhere.set_port(1);
     let meta = DatagramMeta { remote: elsewhere, local: None, ecn: None };
-    pair.server.connection().receive(now, &datagram, meta);
+    pair.server.connection().receive(now, &datagram, meta, &mut Scratch::default());
     let stats = pair.server.connection().stats();
     assert_eq!(stats.packets_dropped, 1);
     assert_eq!(pair.server.connection().remote(), client_address());

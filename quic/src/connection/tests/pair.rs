@@ -10,7 +10,7 @@ use std::time::Duration;
 use weald_crypto::simulation;
 
 use crate::config::{ClientConfig, ServerConfig, TransportConfig};
-use crate::connection::{Connection, CryptoJob, DatagramMeta, Event};
+use crate::connection::{Connection, CryptoJob, DatagramMeta, Event, Scratch};
 use crate::endpoint::{Endpoint, Routed};
 use crate::error::ConnectionError;
 use crate::handle::{ConnectionHandle, EndpointKeys};
@@ -51,6 +51,7 @@ pub(crate) struct Node {
     pub(crate) stuck: bool,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
+    pub(crate) scratch: Scratch,
 }
 
 struct Outgoing {
@@ -119,6 +120,7 @@ impl Node {
             stuck: false,
             sent_bytes: 0,
             received_bytes: 0,
+            scratch: Scratch::default(),
         }
     }
 
@@ -153,7 +155,7 @@ impl Node {
             Routed::Existing(handle) => {
                 let (own, connection) = self.connection.as_mut().expect("a live connection");
                 assert_eq!(*own, handle);
-                connection.receive(now, datagram, meta);
+                connection.receive(now, datagram, meta, &mut self.scratch);
             }
             Routed::Incoming(incoming) => {
                 if let Ok(accepted) = self.endpoint.accept(now, incoming, datagram, meta) {
@@ -172,7 +174,7 @@ impl Node {
         let Some((handle, mut connection)) = self.connection.take() else { return };
         if !self.stuck {
             while let Some(job) = connection.poll_crypto_job() {
-                connection.on_crypto_done(now, CryptoJob::run(job));
+                connection.on_crypto_done(now, CryptoJob::run(job), &mut self.scratch);
             }
         }
         while let Some(event) = connection.poll_event() {
@@ -280,7 +282,7 @@ impl Pair {
             let mut sent = Vec::new();
             let mut buf = [0; 1500];
             if let Some((_, connection)) = &mut node.connection {
-                while let Some(transmit) = connection.transmit(now, &mut buf) {
+                while let Some(transmit) = connection.transmit(now, &mut buf, &mut node.scratch) {
                     sent.push(buf[..transmit.len].to_vec());
                     assert!(sent.len() < 10_000, "transmit never ends");
                 }

@@ -5,8 +5,11 @@ use std::time::Duration;
 use super::SECOND;
 use super::pair::{Network, Pair};
 use crate::config::TransportConfig;
+use crate::connection::Scratch;
 use crate::error::TransportErrorCode;
+use crate::recovery::SpaceId;
 use crate::stream_id::Direction;
+use crate::token::Token;
 
 #[test]
 fn a_handshake_and_a_transfer_both_ways() {
@@ -166,4 +169,19 @@ fn larger_datagrams_are_used_once_the_peer_allows_them() {
     let id = pair.client.send(Direction::Uni, 100_000);
     assert!(pair.run(5 * SECOND, |pair| pair.server.has_received(id, 100_000)));
     assert_eq!(pair.trace.iter().map(|(.., len)| *len).max(), Some(1472));
+}
+
+#[test]
+fn what_an_interrupted_call_left_in_the_lent_buffers_is_nobodys() {
+    let mut pair = Pair::connected(4);
+    let now = pair.now;
+    let mut scratch = Scratch::default();
+    scratch.tokens.iter_mut().for_each(|tokens| tokens.push(Token::HandshakeDone));
+    scratch.header.extend([1; 100]);
+    pair.client.connection().ping();
+    let sent = pair.client.connection().transmit(now, &mut [0; 1500], &mut scratch);
+    assert!(sent.is_some());
+    let mut carried = Vec::new();
+    pair.client.connection().spaces[SpaceId::Data.index()].for_each_oldest(1, |_, tokens| carried.extend(tokens));
+    assert_eq!(carried, [Token::Ping]);
 }
