@@ -7,6 +7,9 @@
 #![forbid(unsafe_code)]
 
 mod chunk;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod codec;
 mod config;
 mod connection;
 mod containment;

@@ -59,7 +59,7 @@ impl PacketNumber {
     /// The short form for a peer whose largest acknowledgment so far is `largest_acked` (RFC 9000 appendix A.2).
     ///
     /// Four bytes are the most there is. They cover 2^31 packets in flight, far above what the ring of sent packets holds.
-    pub(crate) fn truncate(self, largest_acked: Option<PacketNumber>) -> TruncatedPacketNumber {
+    pub fn truncate(self, largest_acked: Option<PacketNumber>) -> TruncatedPacketNumber {
         let unacked = match largest_acked {
             Some(largest) => self.distance_from(largest),
             None => self.0 + 1,
@@ -108,14 +108,14 @@ impl fmt::Debug for PacketNumber {
 
 /// The low 1 to 4 bytes of a packet number, as a header carries them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TruncatedPacketNumber {
+pub struct TruncatedPacketNumber {
     value: u32,
     len: u8,
 }
 
 impl TruncatedPacketNumber {
     /// The longest short form.
-    pub(crate) const MAX_LEN: usize = 4;
+    pub const MAX_LEN: usize = 4;
 
     /// The low `len` bytes of `value`; `len` is 1 to 4.
     fn new(value: u32, len: u8) -> TruncatedPacketNumber {
@@ -125,14 +125,15 @@ impl TruncatedPacketNumber {
     }
 
     /// The short form behind the two low bits of a first byte (RFC 9000 section 17.2).
-    pub(crate) fn decode(first: u8, reader: &mut Reader<'_>) -> Result<TruncatedPacketNumber, Truncated> {
+    pub fn decode(first: u8, reader: &mut Reader<'_>) -> Result<TruncatedPacketNumber, Truncated> {
         let len = (first & 0b11) + 1;
         let bytes = reader.bytes(len.into())?;
         let value = bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte));
         Ok(TruncatedPacketNumber { value, len })
     }
 
-    pub(crate) fn encode(self, writer: &mut Writer<'_>) {
+    /// Puts the bytes.
+    pub fn encode(self, writer: &mut Writer<'_>) {
         writer.put_slice(&self.value.to_be_bytes()[TruncatedPacketNumber::MAX_LEN - self.len()..]);
     }
 
@@ -142,13 +143,13 @@ impl TruncatedPacketNumber {
     }
 
     /// The two low bits of the first byte, which tell the length.
-    pub(crate) fn length_bits(self) -> u8 {
+    pub fn length_bits(self) -> u8 {
         self.len - 1
     }
 
     /// The packet number nearest to the one after `largest`, the largest that was opened so far (RFC 9000 appendix A.3).
     /// `None` if that lies outside the range of packet numbers.
-    pub(crate) fn expand(self, largest: Option<PacketNumber>) -> Option<PacketNumber> {
+    pub fn expand(self, largest: Option<PacketNumber>) -> Option<PacketNumber> {
         let expected = largest.map_or(0, |largest| largest.0 + 1);
         let window = 1u64 << (8 * self.len);
         let candidate = expected & !(window - 1) | u64::from(self.value);

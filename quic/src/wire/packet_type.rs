@@ -2,7 +2,7 @@
 
 /// A packet with protected frames. Version Negotiation and Retry carry none and are not here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum PacketType {
+pub enum PacketType {
     Initial,
     ZeroRtt,
     Handshake,
@@ -11,7 +11,7 @@ pub(crate) enum PacketType {
 
 impl PacketType {
     /// Whether the header is a long one.
-    pub(crate) fn is_long(self) -> bool {
+    pub fn is_long(self) -> bool {
         self != PacketType::OneRtt
     }
 }

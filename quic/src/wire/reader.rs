@@ -4,53 +4,53 @@ use crate::wire::VarInt;
 
 /// The bytes ended inside a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Truncated;
+pub struct Truncated;
 
 /// Takes values off the front of a slice. A failed read leaves the cursor where it was or at the value's start.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { bytes, position: 0 }
     }
 
     /// Bytes taken so far.
-    pub(crate) fn position(&self) -> usize {
+    pub fn position(&self) -> usize {
         self.position
     }
 
     /// Bytes left.
-    pub(crate) fn remaining(&self) -> usize {
+    pub fn remaining(&self) -> usize {
         self.bytes.len() - self.position
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.remaining() == 0
     }
 
     /// The next byte, not taken.
-    pub(crate) fn peek(&self) -> Option<u8> {
+    pub fn peek(&self) -> Option<u8> {
         self.bytes.get(self.position).copied()
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8, Truncated> {
+    pub fn u8(&mut self) -> Result<u8, Truncated> {
         self.array().map(u8::from_be_bytes)
     }
 
-    pub(crate) fn u16(&mut self) -> Result<u16, Truncated> {
+    pub fn u16(&mut self) -> Result<u16, Truncated> {
         self.array().map(u16::from_be_bytes)
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, Truncated> {
+    pub fn u32(&mut self) -> Result<u32, Truncated> {
         self.array().map(u32::from_be_bytes)
     }
 
     /// A variable-length integer of any width, shortest or not (RFC 9000 section 16).
-    pub(crate) fn varint(&mut self) -> Result<VarInt, Truncated> {
+    pub fn varint(&mut self) -> Result<VarInt, Truncated> {
         let first = self.peek().ok_or(Truncated)?;
         let value = match first >> 6 {
             0 => self.u8()?.into(),
@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `len` bytes.
-    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], Truncated> {
+    pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], Truncated> {
         let end = self.position.checked_add(len).ok_or(Truncated)?;
         let bytes = self.bytes.get(self.position..end).ok_or(Truncated)?;
         self.position = end;
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
     }
 
     /// As many bytes as a variable-length integer before them says.
-    pub(crate) fn length_prefixed(&mut self) -> Result<&'a [u8], Truncated> {
+    pub fn length_prefixed(&mut self) -> Result<&'a [u8], Truncated> {
         let mut ahead = self.clone();
         let len = ahead.varint()?.as_u64();
         let bytes = ahead.bytes(usize::try_from(len).map_err(|_| Truncated)?)?;
@@ -79,14 +79,14 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `N` bytes, as an array.
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Truncated> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Truncated> {
         let bytes = self.bytes.get(self.position..).and_then(|rest| rest.first_chunk()).ok_or(Truncated)?;
         self.position += N;
         Ok(*bytes)
     }
 
     /// Takes all zero bytes up to the next other one, and says how many they were.
-    pub(crate) fn skip_zeros(&mut self) -> usize {
+    pub fn skip_zeros(&mut self) -> usize {
         let rest = &self.bytes[self.position..];
         let zeros = rest.iter().position(|byte| *byte != 0).unwrap_or(rest.len());
         self.position += zeros;
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
     }
 
     /// All bytes left.
-    pub(crate) fn rest(&mut self) -> &'a [u8] {
+    pub fn rest(&mut self) -> &'a [u8] {
         let rest = &self.bytes[self.position..];
         self.position = self.bytes.len();
         rest

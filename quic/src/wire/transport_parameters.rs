@@ -16,51 +16,51 @@ use crate::wire::{Reader, Truncated, VarInt, Writer};
 
 /// What an endpoint declares. The default is what holds for parameters that are not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TransportParameters {
+pub struct TransportParameters {
     /// The destination id of the client's first Initial packet. Only servers send it.
-    pub(crate) original_destination_connection_id: Option<ConnectionId>,
+    pub original_destination_connection_id: Option<ConnectionId>,
     /// How long the connection may be silent, in whole milliseconds; `None` for ever.
-    pub(crate) max_idle_timeout: Option<Duration>,
+    pub max_idle_timeout: Option<Duration>,
     /// The token that resets the connection id of the handshake. Only servers send it.
-    pub(crate) stateless_reset_token: Option<ResetToken>,
+    pub stateless_reset_token: Option<ResetToken>,
     /// The largest UDP payload that the endpoint takes: at least 1200.
-    pub(crate) max_udp_payload_size: u64,
+    pub max_udp_payload_size: u64,
     /// Bytes that the peer may send on all streams together.
-    pub(crate) initial_max_data: u64,
+    pub initial_max_data: u64,
     /// Bytes that the peer may send on each bidirectional stream which the sender of the parameter opens.
-    pub(crate) initial_max_stream_data_bidi_local: u64,
+    pub initial_max_stream_data_bidi_local: u64,
     /// Bytes that the peer may send on each bidirectional stream which the peer opens.
-    pub(crate) initial_max_stream_data_bidi_remote: u64,
+    pub initial_max_stream_data_bidi_remote: u64,
     /// Bytes that the peer may send on each unidirectional stream which the peer opens.
-    pub(crate) initial_max_stream_data_uni: u64,
+    pub initial_max_stream_data_uni: u64,
     /// Bidirectional streams that the peer may open: at most 2^60.
-    pub(crate) initial_max_streams_bidi: u64,
+    pub initial_max_streams_bidi: u64,
     /// Unidirectional streams that the peer may open: at most 2^60.
-    pub(crate) initial_max_streams_uni: u64,
+    pub initial_max_streams_uni: u64,
     /// The delay in ACK frames is in units of 2^this microseconds: at most 20.
-    pub(crate) ack_delay_exponent: u8,
+    pub ack_delay_exponent: u8,
     /// How long the endpoint holds acknowledgments back at most, in whole milliseconds: below 2^14 of them.
-    pub(crate) max_ack_delay: Duration,
+    pub max_ack_delay: Duration,
     /// Whether the peer must stay on its address.
-    pub(crate) disable_active_migration: bool,
+    pub disable_active_migration: bool,
     /// Where the server would rather be reached. Only servers send it.
-    pub(crate) preferred_address: Option<PreferredAddress>,
+    pub preferred_address: Option<PreferredAddress>,
     /// Ids of the peer that the endpoint can hold: at least 2.
-    pub(crate) active_connection_id_limit: u64,
+    pub active_connection_id_limit: u64,
     /// The source id of the endpoint's first Initial packet.
-    pub(crate) initial_source_connection_id: Option<ConnectionId>,
+    pub initial_source_connection_id: Option<ConnectionId>,
     /// The source id of the Retry packet. Only servers that sent one send it.
-    pub(crate) retry_source_connection_id: Option<ConnectionId>,
+    pub retry_source_connection_id: Option<ConnectionId>,
 }
 
 /// An address that a server asks its clients to move to (RFC 9000 section 9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PreferredAddress {
-    pub(crate) v4: Option<SocketAddrV4>,
-    pub(crate) v6: Option<SocketAddrV6>,
+pub struct PreferredAddress {
+    pub v4: Option<SocketAddrV4>,
+    pub v6: Option<SocketAddrV6>,
     /// The id with sequence number 1: 1 to 20 bytes.
-    pub(crate) connection_id: ConnectionId,
-    pub(crate) reset_token: ResetToken,
+    pub connection_id: ConnectionId,
+    pub reset_token: ResetToken,
 }
 
 impl Default for TransportParameters {
@@ -173,7 +173,7 @@ impl From<Truncated> for Invalid {
 
 impl TransportParameters {
     /// The parameters that `sender` sent. Unknown ones are skipped.
-    pub(crate) fn decode(bytes: &[u8], sender: Side) -> Result<TransportParameters, TransportError> {
+    pub fn decode(bytes: &[u8], sender: Side) -> Result<TransportParameters, TransportError> {
         TransportParameters::decode_all(bytes, sender)
             .map_err(|Invalid(reason)| TransportErrorCode::TRANSPORT_PARAMETER_ERROR.because(reason))
     }

@@ -7,45 +7,45 @@ use crate::wire::VarInt;
 /// Callers compare a value's size with [`Writer::remaining`] before they put it: a buffer that is too small is a defect of
 /// the caller, and panics as an index out of range would.
 #[derive(Debug)]
-pub(crate) struct Writer<'b> {
+pub struct Writer<'b> {
     buf: &'b mut [u8],
     position: usize,
 }
 
 impl<'b> Writer<'b> {
-    pub(crate) fn new(buf: &'b mut [u8]) -> Writer<'b> {
+    pub fn new(buf: &'b mut [u8]) -> Writer<'b> {
         Writer { buf, position: 0 }
     }
 
     /// Bytes put so far.
-    pub(crate) fn position(&self) -> usize {
+    pub fn position(&self) -> usize {
         self.position
     }
 
     /// Bytes of room left.
-    pub(crate) fn remaining(&self) -> usize {
+    pub fn remaining(&self) -> usize {
         self.buf.len() - self.position
     }
 
     /// What was put so far.
-    pub(crate) fn written(&self) -> &[u8] {
+    pub fn written(&self) -> &[u8] {
         &self.buf[..self.position]
     }
 
-    pub(crate) fn put_u8(&mut self, value: u8) {
+    pub fn put_u8(&mut self, value: u8) {
         self.put_slice(&[value]);
     }
 
-    pub(crate) fn put_u16(&mut self, value: u16) {
+    pub fn put_u16(&mut self, value: u16) {
         self.put_slice(&value.to_be_bytes());
     }
 
-    pub(crate) fn put_u32(&mut self, value: u32) {
+    pub fn put_u32(&mut self, value: u32) {
         self.put_slice(&value.to_be_bytes());
     }
 
     /// The shortest encoding of the integer (RFC 9000 section 16).
-    pub(crate) fn put_varint(&mut self, value: impl Into<VarInt>) {
+    pub fn put_varint(&mut self, value: impl Into<VarInt>) {
         let value = value.into();
         let number = value.as_u64();
         match value.size() {
@@ -57,23 +57,23 @@ impl<'b> Writer<'b> {
     }
 
     /// The bytes behind their length.
-    pub(crate) fn put_length_prefixed(&mut self, bytes: &[u8]) {
+    pub fn put_length_prefixed(&mut self, bytes: &[u8]) {
         self.put_varint(VarInt::saturating(bytes.len() as u64));
         self.put_slice(bytes);
     }
 
-    pub(crate) fn put_slice(&mut self, bytes: &[u8]) {
+    pub fn put_slice(&mut self, bytes: &[u8]) {
         self.buf[self.position..][..bytes.len()].copy_from_slice(bytes);
         self.position += bytes.len();
     }
 
     /// Leaves `len` bytes as they are.
-    pub(crate) fn skip(&mut self, len: usize) {
+    pub fn skip(&mut self, len: usize) {
         self.position = (self.position + len).min(self.buf.len());
     }
 
     /// `len` bytes of zero.
-    pub(crate) fn put_zeros(&mut self, len: usize) {
+    pub fn put_zeros(&mut self, len: usize) {
         self.buf[self.position..][..len].fill(0);
         self.position += len;
     }

@@ -11,23 +11,23 @@ use crate::wire::{PacketNumber, Reader, VarInt, Writer};
 
 /// A received ACK frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ack<'a> {
+pub struct Ack<'a> {
     /// The largest packet number that is acknowledged.
-    pub(crate) largest: PacketNumber,
+    pub largest: PacketNumber,
     /// How long the peer held the acknowledgment back, in units of 2^ack_delay_exponent microseconds.
-    pub(crate) delay: VarInt,
+    pub delay: VarInt,
     /// What is acknowledged.
-    pub(crate) ranges: AckRanges<'a>,
+    pub ranges: AckRanges<'a>,
     /// The peer's counts of ECN marks.
-    pub(crate) ecn: Option<EcnCounts>,
+    pub ecn: Option<EcnCounts>,
 }
 
 /// How many packets came with each mark, in total and in the packet number space of the frame (RFC 9000 section 19.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(crate) struct EcnCounts {
-    pub(crate) ect0: u64,
-    pub(crate) ect1: u64,
-    pub(crate) ce: u64,
+pub struct EcnCounts {
+    pub ect0: u64,
+    pub ect1: u64,
+    pub ce: u64,
 }
 
 impl<'a> Ack<'a> {
@@ -80,7 +80,7 @@ impl EcnCounts {
 
 /// The ranges of a received ACK frame, the newest first; none overlap or touch.
 #[derive(Clone)]
-pub(crate) struct AckRanges<'a> {
+pub struct AckRanges<'a> {
     /// The largest number of the next range, and how many numbers of the range are below it.
     next: Option<(PacketNumber, u64)>,
     rest: Reader<'a>,
@@ -119,7 +119,7 @@ impl fmt::Debug for AckRanges<'_> {
 
 /// An ACK frame to send.
 #[derive(Clone, Debug)]
-pub(crate) struct AckToSend<I> {
+pub struct AckToSend<I> {
     delay: VarInt,
     ecn: Option<EcnCounts>,
     largest: PacketNumber,
@@ -138,7 +138,7 @@ where
     /// A frame with as many of the newest ranges as fit into `space` bytes, `None` if not even one does or there is none.
     ///
     /// `ranges` are the received packet numbers, newest first, with at least one number missing between two of them.
-    pub(crate) fn fit(delay: VarInt, ranges: I, ecn: Option<EcnCounts>, space: usize) -> Option<AckToSend<I>> {
+    pub fn fit(delay: VarInt, ranges: I, ecn: Option<EcnCounts>, space: usize) -> Option<AckToSend<I>> {
         let first = ranges.clone().next()?;
         let mut frame = AckToSend { delay, ecn, largest: *first.end(), ranges_size: varint_size(range_len(&first)), ranges, count: 1 };
         let fixed = frame.size_without_ranges();
@@ -161,7 +161,7 @@ where
     }
 
     /// The largest packet number that the frame acknowledges.
-    pub(crate) fn largest(&self) -> PacketNumber {
+    pub fn largest(&self) -> PacketNumber {
         self.largest
     }
 

@@ -6,18 +6,18 @@ use crate::wire::{Reader, VarInt, Writer};
 
 /// The transport closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Close<'a> {
-    pub(crate) code: TransportErrorCode,
+pub struct Close<'a> {
+    pub code: TransportErrorCode,
     /// The type of the frame at fault. PADDING (0) stands for none, and is decoded as such.
-    pub(crate) frame: Option<u64>,
-    pub(crate) reason: &'a [u8],
+    pub frame: Option<u64>,
+    pub reason: &'a [u8],
 }
 
 /// The application closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ApplicationCloseFrame<'a> {
-    pub(crate) code: ApplicationCode,
-    pub(crate) reason: &'a [u8],
+pub struct ApplicationCloseFrame<'a> {
+    pub code: ApplicationCode,
+    pub reason: &'a [u8],
 }
 
 impl<'a> Close<'a> {
@@ -30,7 +30,7 @@ impl<'a> Close<'a> {
 
     /// The same frame, its reason cut so that it takes at most `space` bytes if that is possible at all.
     #[must_use]
-    pub(crate) fn fit(self, space: usize) -> Close<'a> {
+    pub fn fit(self, space: usize) -> Close<'a> {
         let excess = self.size().saturating_sub(space);
         Close { reason: cut(self.reason, excess), ..self }
     }
@@ -63,7 +63,7 @@ impl<'a> ApplicationCloseFrame<'a> {
 
     /// The same frame, its reason cut so that it takes at most `space` bytes if that is possible at all.
     #[must_use]
-    pub(crate) fn fit(self, space: usize) -> ApplicationCloseFrame<'a> {
+    pub fn fit(self, space: usize) -> ApplicationCloseFrame<'a> {
         let excess = self.size().saturating_sub(space);
         ApplicationCloseFrame { reason: cut(self.reason, excess), ..self }
     }

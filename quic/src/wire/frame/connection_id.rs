@@ -7,13 +7,13 @@ use crate::wire::{Reader, VarInt, Writer};
 
 /// An id that the peer may use from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NewConnectionId {
-    pub(crate) sequence: CidSequence,
+pub struct NewConnectionId {
+    pub sequence: CidSequence,
     /// Ids with a smaller number must be retired. At most `sequence`.
-    pub(crate) retire_prior_to: CidSequence,
+    pub retire_prior_to: CidSequence,
     /// 1 to 20 bytes.
-    pub(crate) id: ConnectionId,
-    pub(crate) reset_token: ResetToken,
+    pub id: ConnectionId,
+    pub reset_token: ResetToken,
 }
 
 impl NewConnectionId {
@@ -56,8 +56,8 @@ impl EncodeFrame for NewConnectionId {
 
 /// An id that the sender will not use any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RetireConnectionId {
-    pub(crate) sequence: CidSequence,
+pub struct RetireConnectionId {
+    pub sequence: CidSequence,
 }
 
 impl RetireConnectionId {

@@ -5,10 +5,10 @@ use crate::wire::{Reader, VarInt, Writer};
 
 /// A piece of the TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Crypto<'a> {
+pub struct Crypto<'a> {
     /// Where in the handshake of the packet's space the data starts. With the data's length at most 2^62 - 1.
-    pub(crate) offset: u64,
-    pub(crate) data: &'a [u8],
+    pub offset: u64,
+    pub data: &'a [u8],
 }
 
 impl<'a> Crypto<'a> {
@@ -20,7 +20,7 @@ impl<'a> Crypto<'a> {
     }
 
     /// The most data that a frame at `offset` can carry in `space` bytes; `None` if not one byte fits.
-    pub(crate) fn capacity(offset: u64, space: usize) -> Option<usize> {
+    pub fn capacity(offset: u64, space: usize) -> Option<usize> {
         let room = space.checked_sub(1 + varint_size(offset))?;
         // Handshake frames fill a packet: a length of two bytes is the rule, and one of one byte costs only what it saves.
         match room {

@@ -9,42 +9,42 @@ use crate::wire::{Reader, VarInt, Writer};
 
 /// How many bytes the peer may send on all streams together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MaxData {
-    pub(crate) limit: u64,
+pub struct MaxData {
+    pub limit: u64,
 }
 
 /// How many bytes the peer may send on one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MaxStreamData {
-    pub(crate) id: StreamId,
-    pub(crate) limit: u64,
+pub struct MaxStreamData {
+    pub id: StreamId,
+    pub limit: u64,
 }
 
 /// How many streams of a direction the peer may open over the connection's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MaxStreams {
-    pub(crate) direction: Direction,
-    pub(crate) limit: u64,
+pub struct MaxStreams {
+    pub direction: Direction,
+    pub limit: u64,
 }
 
 /// The sender has more data than the connection's limit permits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DataBlocked {
-    pub(crate) limit: u64,
+pub struct DataBlocked {
+    pub limit: u64,
 }
 
 /// The sender has more data than the stream's limit permits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StreamDataBlocked {
-    pub(crate) id: StreamId,
-    pub(crate) limit: u64,
+pub struct StreamDataBlocked {
+    pub id: StreamId,
+    pub limit: u64,
 }
 
 /// The sender wants more streams of a direction than the limit permits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StreamsBlocked {
-    pub(crate) direction: Direction,
-    pub(crate) limit: u64,
+pub struct StreamsBlocked {
+    pub direction: Direction,
+    pub limit: u64,
 }
 
 impl MaxData {

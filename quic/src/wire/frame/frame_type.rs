@@ -7,7 +7,7 @@ use crate::wire::{PacketType, VarInt};
 
 /// The type of a frame of RFC 9000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FrameType {
+pub enum FrameType {
     Padding,
     Ping,
     Ack { ecn: bool },
@@ -33,7 +33,7 @@ pub(crate) enum FrameType {
 
 impl FrameType {
     /// The type with this number, `None` if RFC 9000 has none.
-    pub(crate) fn from_wire(number: VarInt) -> Option<FrameType> {
+    pub fn from_wire(number: VarInt) -> Option<FrameType> {
         Some(match number.as_u64() {
             0x00 => FrameType::Padding,
             0x01 => FrameType::Ping,
@@ -64,7 +64,7 @@ impl FrameType {
     }
 
     /// The number on the wire: at most 0x1e, so one byte.
-    pub(crate) fn to_wire(self) -> u8 {
+    pub fn to_wire(self) -> u8 {
         match self {
             FrameType::Padding => 0x00,
             FrameType::Ping => 0x01,
@@ -93,7 +93,7 @@ impl FrameType {
     }
 
     /// Whether a packet of that type may carry the frame (RFC 9000 table 3).
-    pub(crate) fn allowed_in(self, packet: PacketType) -> bool {
+    pub fn allowed_in(self, packet: PacketType) -> bool {
         match self {
             FrameType::Padding | FrameType::Ping | FrameType::Close => true,
             FrameType::Ack { .. } | FrameType::Crypto => packet != PacketType::ZeroRtt,
@@ -120,17 +120,17 @@ impl FrameType {
 
     /// Whether that side may send the frame: the client may not send NEW_TOKEN and HANDSHAKE_DONE (RFC 9000 sections 19.7
     /// and 19.20).
-    pub(crate) fn allowed_from(self, sender: Side) -> bool {
+    pub fn allowed_from(self, sender: Side) -> bool {
         sender.is_server() || !matches!(self, FrameType::NewToken | FrameType::HandshakeDone)
     }
 
     /// Whether a packet with the frame must be acknowledged (RFC 9002 section 2).
-    pub(crate) fn is_ack_eliciting(self) -> bool {
+    pub fn is_ack_eliciting(self) -> bool {
         !matches!(self, FrameType::Padding | FrameType::Ack { .. } | FrameType::Close | FrameType::ApplicationClose)
     }
 
     /// Whether a packet with the frame counts towards bytes in flight (RFC 9002 section 2).
-    pub(crate) fn is_in_flight(self) -> bool {
+    pub fn is_in_flight(self) -> bool {
         self == FrameType::Padding || self.is_ack_eliciting()
     }
 }

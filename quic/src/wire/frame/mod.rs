@@ -12,7 +12,7 @@ mod flow_control;
 mod frame_type;
 mod new_token;
 mod path;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "simulation"))]
 mod reencode;
 mod signal;
 mod stream;
@@ -22,24 +22,24 @@ mod tests;
 
 use std::ops::Range;
 
-pub(crate) use ack::{Ack, AckToSend, EcnCounts};
-pub(crate) use close::{ApplicationCloseFrame, Close};
-pub(crate) use connection_id::{NewConnectionId, RetireConnectionId};
-pub(crate) use crypto::Crypto;
-pub(crate) use flow_control::{DataBlocked, MaxData, MaxStreamData, MaxStreams, StreamDataBlocked, StreamsBlocked};
-pub(crate) use frame_type::FrameType;
-pub(crate) use new_token::NewToken;
-pub(crate) use path::{PathChallenge, PathResponse};
-pub(crate) use signal::{HandshakeDone, Ping};
-pub(crate) use stream::{Stream, StreamHeader};
-pub(crate) use stream_control::{ResetStream, StopSending};
+pub use ack::{Ack, AckToSend, EcnCounts};
+pub use close::{ApplicationCloseFrame, Close};
+pub use connection_id::{NewConnectionId, RetireConnectionId};
+pub use crypto::Crypto;
+pub use flow_control::{DataBlocked, MaxData, MaxStreamData, MaxStreams, StreamDataBlocked, StreamsBlocked};
+pub use frame_type::FrameType;
+pub use new_token::NewToken;
+pub use path::{PathChallenge, PathResponse};
+pub use signal::{HandshakeDone, Ping};
+pub use stream::{Stream, StreamHeader};
+pub use stream_control::{ResetStream, StopSending};
 
 use crate::error::{TransportError, TransportErrorCode};
 use crate::side::Side;
 use crate::wire::{PacketType, Reader, Truncated, VarInt, Writer};
 
 /// A frame that can be put into a packet.
-pub(crate) trait EncodeFrame {
+pub trait EncodeFrame {
     fn frame_type(&self) -> FrameType;
 
     /// Bytes that [`EncodeFrame::encode`] puts, type included.
@@ -51,7 +51,7 @@ pub(crate) trait EncodeFrame {
 
 /// A received frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Frame<'a> {
+pub enum Frame<'a> {
     /// `len` frames of PADDING behind each other.
     Padding {
         len: usize,
@@ -104,7 +104,7 @@ fn check_end(offset: u64, data: &[u8]) -> Result<(), InvalidFrame> {
 
 /// The frames of an opened packet. The walk ends after the first error.
 #[derive(Clone, Debug)]
-pub(crate) struct FrameIter<'a> {
+pub struct FrameIter<'a> {
     reader: Reader<'a>,
     packet: PacketType,
     sender: Side,
@@ -115,17 +115,17 @@ pub(crate) struct FrameIter<'a> {
 
 impl<'a> FrameIter<'a> {
     /// The frames in `payload`, of a packet of that type which `sender` sent.
-    pub(crate) fn new(payload: &'a [u8], packet: PacketType, sender: Side) -> FrameIter<'a> {
+    pub fn new(payload: &'a [u8], packet: PacketType, sender: Side) -> FrameIter<'a> {
         FrameIter { reader: Reader::new(payload), packet, sender, frame_type: None, failed: false }
     }
 
     /// The type of the frame that was handed out last; `None` before the first one.
-    pub(crate) fn frame_type(&self) -> Option<FrameType> {
+    pub fn frame_type(&self) -> Option<FrameType> {
         self.frame_type
     }
 
     /// Where in the payload the data of the STREAM or CRYPTO frame that was handed out last lies.
-    pub(crate) fn data_range(&self, data: &[u8]) -> Range<usize> {
+    pub fn data_range(&self, data: &[u8]) -> Range<usize> {
         // In both, the data is the end of the frame.
         let end = self.reader.position();
         end - data.len()..end

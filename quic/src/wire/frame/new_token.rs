@@ -5,9 +5,9 @@ use crate::wire::{Reader, Writer};
 
 /// A token for the client's next connection to this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NewToken<'a> {
+pub struct NewToken<'a> {
     /// At least one byte.
-    pub(crate) token: &'a [u8],
+    pub token: &'a [u8],
 }
 
 impl<'a> NewToken<'a> {

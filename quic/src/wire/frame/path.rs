@@ -6,11 +6,11 @@ use crate::wire::{Reader, Writer};
 
 /// Bytes that the peer must send back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PathChallenge(pub(crate) [u8; 8]);
+pub struct PathChallenge(pub [u8; 8]);
 
 /// The bytes of a challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PathResponse(pub(crate) [u8; 8]);
+pub struct PathResponse(pub [u8; 8]);
 
 impl PathChallenge {
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<PathChallenge, InvalidFrame> {

@@ -5,11 +5,11 @@ use crate::wire::frame::{EncodeFrame, FrameType};
 
 /// Asks for an acknowledgment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ping;
+pub struct Ping;
 
 /// The server has confirmed the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HandshakeDone;
+pub struct HandshakeDone;
 
 impl EncodeFrame for Ping {
     fn frame_type(&self) -> FrameType {

@@ -6,21 +6,21 @@ use crate::wire::{Reader, VarInt, Writer};
 
 /// Data of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stream<'a> {
-    pub(crate) id: StreamId,
+pub struct Stream<'a> {
+    pub id: StreamId,
     /// Where in the stream the data starts. With the data's length at most 2^62 - 1.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// Whether the stream ends with the data.
-    pub(crate) fin: bool,
-    pub(crate) data: &'a [u8],
+    pub fin: bool,
+    pub data: &'a [u8],
 }
 
 /// A STREAM frame to send whose data stays elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StreamHeader {
-    pub(crate) id: StreamId,
-    pub(crate) offset: u64,
-    pub(crate) fin: bool,
+pub struct StreamHeader {
+    pub id: StreamId,
+    pub offset: u64,
+    pub fin: bool,
 }
 
 impl<'a> Stream<'a> {
@@ -54,14 +54,14 @@ impl EncodeFrame for Stream<'_> {
 
 impl StreamHeader {
     /// Bytes of the header of a frame that ends the packet, and so has no length.
-    pub(crate) fn size_to_end(&self) -> usize {
+    pub fn size_to_end(&self) -> usize {
         let offset = if self.offset == 0 { 0 } else { varint_size(self.offset) };
         1 + varint_size(self.id.as_u64()) + offset
     }
 
     /// The most data that a frame in `space` bytes can carry behind this header and a length. `None` if not even an empty
     /// frame fits.
-    pub(crate) fn capacity(&self, space: usize) -> Option<usize> {
+    pub fn capacity(&self, space: usize) -> Option<usize> {
         let room = space.checked_sub(self.size_to_end())?;
         // A length of n bytes leaves room - n, and is the shortest for that: at the borders one byte of room stays unused.
         let longest = room.checked_sub(1)?;
@@ -74,12 +74,12 @@ impl StreamHeader {
         })
     }
 
-    pub(crate) fn frame_type_to_end(&self) -> FrameType {
+    pub fn frame_type_to_end(&self) -> FrameType {
         self.frame_type(false)
     }
 
     /// Puts the header of a frame that ends the packet.
-    pub(crate) fn encode_to_end(&self, writer: &mut Writer<'_>) {
+    pub fn encode_to_end(&self, writer: &mut Writer<'_>) {
         self.encode(writer, false);
     }
 

@@ -7,11 +7,11 @@ use crate::wire::{Reader, VarInt, Writer};
 
 /// The sender of a stream gives it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ResetStream {
-    pub(crate) id: StreamId,
-    pub(crate) code: ApplicationCode,
+pub struct ResetStream {
+    pub id: StreamId,
+    pub code: ApplicationCode,
     /// Bytes that the stream used of the connection's flow control. At most 2^62 - 1.
-    pub(crate) final_size: u64,
+    pub final_size: u64,
 }
 
 impl ResetStream {
@@ -42,9 +42,9 @@ impl EncodeFrame for ResetStream {
 
 /// The receiver of a stream wants no more of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StopSending {
-    pub(crate) id: StreamId,
-    pub(crate) code: ApplicationCode,
+pub struct StopSending {
+    pub id: StreamId,
+    pub code: ApplicationCode,
 }
 
 impl StopSending {

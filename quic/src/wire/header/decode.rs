@@ -12,7 +12,7 @@ use crate::wire::{PacketType, Reader, Truncated, TruncatedPacketNumber, Version}
 
 /// Why the rest of a datagram is no packet of QUIC: it is dropped, never an error of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HeaderError {
+pub enum HeaderError {
     /// The datagram ends inside the header.
     Truncated,
     /// The fixed bit is zero.
@@ -35,7 +35,7 @@ impl From<Truncated> for HeaderError {
 
 /// A packet of a datagram, by what is in the clear.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Packet<'a> {
+pub enum Packet<'a> {
     /// A packet of a version we speak, with protected frames.
     Protected(ProtectedPacket<'a>),
     /// A Retry packet of a version we speak.
@@ -48,7 +48,7 @@ pub(crate) enum Packet<'a> {
 /// The packets of a datagram (RFC 9000 section 12.2). The walk ends after the first error; Retry, Version Negotiation and
 /// unknown versions take the rest of the datagram.
 #[derive(Clone, Debug)]
-pub(crate) struct Packets<'a> {
+pub struct Packets<'a> {
     datagram: &'a [u8],
     position: usize,
     local_cid_len: usize,
@@ -57,7 +57,7 @@ pub(crate) struct Packets<'a> {
 impl<'a> Packets<'a> {
     /// The packets of `datagram`. A short header does not tell how long its connection id is: `local_cid_len` is the length
     /// of the ids that this endpoint gives out.
-    pub(crate) fn new(datagram: &'a [u8], local_cid_len: usize) -> Packets<'a> {
+    pub fn new(datagram: &'a [u8], local_cid_len: usize) -> Packets<'a> {
         Packets { datagram, position: 0, local_cid_len }
     }
 
@@ -134,13 +134,13 @@ fn short_prefixed<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Truncated> {
 
 /// A packet whose first byte, number and frames are still protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ProtectedPacket<'a> {
-    pub(crate) packet_type: PacketType,
-    pub(crate) dcid: ConnectionId,
+pub struct ProtectedPacket<'a> {
+    pub packet_type: PacketType,
+    pub dcid: ConnectionId,
     /// Empty in a short header, which has none.
-    pub(crate) scid: ConnectionId,
+    pub scid: ConnectionId,
     /// Empty but in Initial packets.
-    pub(crate) token: &'a [u8],
+    pub token: &'a [u8],
     /// The whole packet.
     bytes: &'a [u8],
     /// Where the packet number starts, from the packet's start.
@@ -173,24 +173,27 @@ impl<'a> ProtectedPacket<'a> {
     }
 
     /// The whole packet as it arrived.
-    pub(crate) fn bytes(&self) -> &'a [u8] {
+    pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
     /// Where in the datagram the packet lies.
-    #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "tests and fuzz targets look where packets lie"))]
-    pub(crate) fn range(&self) -> Range<usize> {
+    #[cfg_attr(
+        not(any(test, fuzzing, feature = "simulation")),
+        expect(dead_code, reason = "tests and fuzz targets look where packets lie")
+    )]
+    pub fn range(&self) -> Range<usize> {
         self.start..self.start + self.bytes.len()
     }
 
     /// What the header key makes the mask from. `None` if the packet is too short to be genuine: it is dropped.
-    pub(crate) fn sample(&self) -> Option<&'a [u8; SAMPLE_LEN]> {
+    pub fn sample(&self) -> Option<&'a [u8; SAMPLE_LEN]> {
         sample(self.bytes, self.pn_offset)
     }
 
     /// Removes the header's protection. `header` is overwritten with the plain header, which the AEAD authenticates; a
     /// buffer that is kept between packets costs no allocation. `None` if the packet ends inside its number.
-    pub(crate) fn unprotect(&self, mask: [u8; MASK_LEN], header: &mut Vec<u8>) -> Option<UnprotectedHeader> {
+    pub fn unprotect(&self, mask: [u8; MASK_LEN], header: &mut Vec<u8>) -> Option<UnprotectedHeader> {
         // RFC 9001 section 5.4.1.
         let first = self.bytes[0] ^ mask[0] & protected_bits(self.bytes[0]);
         let pn_len = usize::from(first & 0x03) + 1;
@@ -207,35 +210,35 @@ impl<'a> ProtectedPacket<'a> {
     }
 
     /// The protected frames and their tag.
-    pub(crate) fn ciphertext(&self, header: &UnprotectedHeader) -> &'a [u8] {
+    pub fn ciphertext(&self, header: &UnprotectedHeader) -> &'a [u8] {
         &self.bytes[header.len..]
     }
 }
 
 /// What header protection hid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct UnprotectedHeader {
+pub struct UnprotectedHeader {
     first: u8,
-    pub(crate) packet_number: TruncatedPacketNumber,
+    pub packet_number: TruncatedPacketNumber,
     /// Bytes of the whole header, packet number included.
-    pub(crate) len: usize,
+    pub len: usize,
 }
 
 impl UnprotectedHeader {
     /// The key phase of a short header (RFC 9001 section 6).
-    pub(crate) fn key_phase(&self) -> bool {
+    pub fn key_phase(&self) -> bool {
         self.first & SHORT_KEY_PHASE != 0
     }
 
     /// The latency spin bit of a short header (RFC 9000 section 17.4).
-    #[cfg(test)]
-    pub(crate) fn spin(&self) -> bool {
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn spin(&self) -> bool {
         self.first & super::SHORT_SPIN != 0
     }
 
     /// Whether the reserved bits are zero, as they must be. To be asked only once the packet was opened: before, the bits
     /// are anyone's (RFC 9000 sections 17.2 and 17.3.1).
-    pub(crate) fn check_reserved_bits(&self) -> Result<(), TransportError> {
+    pub fn check_reserved_bits(&self) -> Result<(), TransportError> {
         let reserved = if self.first & LONG != 0 { LONG_RESERVED } else { SHORT_RESERVED };
         if self.first & reserved == 0 {
             Ok(())
@@ -247,15 +250,15 @@ impl UnprotectedHeader {
 
 /// A Retry packet (RFC 9000 section 17.2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Retry<'a> {
-    pub(crate) version: Version,
-    pub(crate) dcid: ConnectionId,
-    pub(crate) scid: ConnectionId,
+pub struct Retry<'a> {
+    pub version: Version,
+    pub dcid: ConnectionId,
+    pub scid: ConnectionId,
     /// At least one byte.
-    pub(crate) token: &'a [u8],
-    pub(crate) integrity_tag: &'a [u8; RETRY_TAG_LEN],
+    pub token: &'a [u8],
+    pub integrity_tag: &'a [u8; RETRY_TAG_LEN],
     /// What the tag protects, behind the client's original destination id.
-    pub(crate) without_tag: &'a [u8],
+    pub without_tag: &'a [u8],
 }
 
 impl<'a> Retry<'a> {
@@ -278,11 +281,11 @@ impl<'a> Retry<'a> {
 
 /// A Version Negotiation packet (RFC 8999 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct VersionNegotiation<'a> {
+pub struct VersionNegotiation<'a> {
     /// At most 255 bytes.
-    pub(crate) dcid: &'a [u8],
+    pub dcid: &'a [u8],
     /// At most 255 bytes.
-    pub(crate) scid: &'a [u8],
+    pub scid: &'a [u8],
     versions: &'a [[u8; 4]],
 }
 
@@ -295,17 +298,17 @@ impl<'a> VersionNegotiation<'a> {
     }
 
     /// The versions that the server speaks, as it says. At least one.
-    pub(crate) fn versions(&self) -> impl Iterator<Item = Version> + 'a {
+    pub fn versions(&self) -> impl Iterator<Item = Version> + 'a {
         self.versions.iter().map(|version| Version::from_u32(u32::from_be_bytes(*version)))
     }
 }
 
 /// A long header of a version that we do not speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct UnsupportedVersion<'a> {
-    pub(crate) version: Version,
+pub struct UnsupportedVersion<'a> {
+    pub version: Version,
     /// At most 255 bytes.
-    pub(crate) dcid: &'a [u8],
+    pub dcid: &'a [u8],
     /// At most 255 bytes.
-    pub(crate) scid: &'a [u8],
+    pub scid: &'a [u8],
 }

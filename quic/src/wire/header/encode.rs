@@ -17,27 +17,27 @@ const MAX_LENGTH: usize = 0x3fff;
 
 /// The header of an Initial, 0-RTT or Handshake packet.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LongHeader<'a> {
-    pub(crate) long_type: LongType<'a>,
-    pub(crate) version: Version,
-    pub(crate) dcid: ConnectionId,
-    pub(crate) scid: ConnectionId,
+pub struct LongHeader<'a> {
+    pub long_type: LongType<'a>,
+    pub version: Version,
+    pub dcid: ConnectionId,
+    pub scid: ConnectionId,
 }
 
 /// The type of a long header, with what only that type has.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum LongType<'a> {
+pub enum LongType<'a> {
     Initial {
         token: &'a [u8],
     },
-    #[cfg_attr(not(test), expect(dead_code, reason = "clients send no early data yet"))]
+    #[cfg_attr(not(any(test, feature = "simulation")), expect(dead_code, reason = "clients send no early data yet"))]
     ZeroRtt,
     Handshake,
 }
 
 impl LongHeader<'_> {
     /// Bytes of the header with such a packet number.
-    pub(crate) fn size(&self, packet_number: TruncatedPacketNumber) -> usize {
+    pub fn size(&self, packet_number: TruncatedPacketNumber) -> usize {
         let token = match self.long_type {
             LongType::Initial { token } => VarInt::saturating(token.len() as u64).size() + token.len(),
             LongType::ZeroRtt | LongType::Handshake => 0,
@@ -46,7 +46,7 @@ impl LongHeader<'_> {
     }
 
     /// Puts the header, its length still zero.
-    pub(crate) fn encode(&self, packet_number: TruncatedPacketNumber, writer: &mut Writer<'_>) -> EncodedHeader {
+    pub fn encode(&self, packet_number: TruncatedPacketNumber, writer: &mut Writer<'_>) -> EncodedHeader {
         let start = writer.position();
         let type_bits = match self.long_type {
             LongType::Initial { .. } => TYPE_INITIAL,
@@ -67,7 +67,7 @@ impl LongHeader<'_> {
 
 impl LongType<'_> {
     #[cfg(test)]
-    pub(crate) fn packet_type(&self) -> crate::wire::PacketType {
+    pub fn packet_type(&self) -> crate::wire::PacketType {
         match self {
             LongType::Initial { .. } => crate::wire::PacketType::Initial,
             LongType::ZeroRtt => crate::wire::PacketType::ZeroRtt,
@@ -78,20 +78,20 @@ impl LongType<'_> {
 
 /// The header of a 1-RTT packet.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ShortHeader {
-    pub(crate) dcid: ConnectionId,
-    pub(crate) spin: bool,
-    pub(crate) key_phase: bool,
+pub struct ShortHeader {
+    pub dcid: ConnectionId,
+    pub spin: bool,
+    pub key_phase: bool,
 }
 
 impl ShortHeader {
     /// Bytes of the header with such a packet number.
-    pub(crate) fn size(&self, packet_number: TruncatedPacketNumber) -> usize {
+    pub fn size(&self, packet_number: TruncatedPacketNumber) -> usize {
         1 + self.dcid.len() + packet_number.len()
     }
 
     /// Puts the header.
-    pub(crate) fn encode(&self, packet_number: TruncatedPacketNumber, writer: &mut Writer<'_>) -> EncodedHeader {
+    pub fn encode(&self, packet_number: TruncatedPacketNumber, writer: &mut Writer<'_>) -> EncodedHeader {
         let start = writer.position();
         let spin = if self.spin { SHORT_SPIN } else { 0 };
         let key_phase = if self.key_phase { SHORT_KEY_PHASE } else { 0 };
@@ -106,7 +106,7 @@ impl ShortHeader {
 /// Where a header lies in the buffer that it was put into, for what is done once the frames are there: first the length,
 /// then sealing, then the header's protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct EncodedHeader {
+pub struct EncodedHeader {
     start: usize,
     pn_offset: usize,
     end: usize,
@@ -114,19 +114,19 @@ pub(crate) struct EncodedHeader {
 
 impl EncodedHeader {
     /// Where the header lies. The frames come behind it.
-    pub(crate) fn range(&self) -> Range<usize> {
+    pub fn range(&self) -> Range<usize> {
         self.start..self.end
     }
 
     /// Bytes of the packet number.
-    pub(crate) fn packet_number_len(&self) -> usize {
+    pub fn packet_number_len(&self) -> usize {
         self.end - self.pn_offset
     }
 
     /// Fills in the length of a packet that has `sealed_len` bytes of frames and tag; a short header has none.
     ///
     /// At most 16383 with the packet number: packets with a long header are no larger than the handshake needs.
-    pub(crate) fn set_length(&self, buf: &mut [u8], sealed_len: usize) {
+    pub fn set_length(&self, buf: &mut [u8], sealed_len: usize) {
         if buf[self.start] & LONG == 0 {
             return;
         }
@@ -138,12 +138,12 @@ impl EncodedHeader {
 
     /// What the header key makes the mask from, once the frames are sealed. `None` if the packet is too short: frames and
     /// packet number must be 4 bytes at least (RFC 9001 section 5.4.2).
-    pub(crate) fn sample<'b>(&self, buf: &'b [u8]) -> Option<&'b [u8; SAMPLE_LEN]> {
+    pub fn sample<'b>(&self, buf: &'b [u8]) -> Option<&'b [u8; SAMPLE_LEN]> {
         sample(buf, self.pn_offset)
     }
 
     /// Protects the header (RFC 9001 section 5.4.1).
-    pub(crate) fn protect(&self, buf: &mut [u8], mask: [u8; MASK_LEN]) {
+    pub fn protect(&self, buf: &mut [u8], mask: [u8; MASK_LEN]) {
         buf[self.start] ^= mask[0] & protected_bits(buf[self.start]);
         for (byte, mask) in buf[self.pn_offset..self.end].iter_mut().zip(&mask[1..]) {
             *byte ^= mask;
@@ -153,22 +153,22 @@ impl EncodedHeader {
 
 /// A Retry packet to send, without its integrity tag.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RetryToSend<'a> {
-    pub(crate) version: Version,
-    pub(crate) dcid: ConnectionId,
-    pub(crate) scid: ConnectionId,
-    pub(crate) token: &'a [u8],
+pub struct RetryToSend<'a> {
+    pub version: Version,
+    pub dcid: ConnectionId,
+    pub scid: ConnectionId,
+    pub token: &'a [u8],
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "servers send no Retry packets yet"))]
+#[cfg_attr(not(any(test, feature = "simulation")), expect(dead_code, reason = "servers send no Retry packets yet"))]
 impl RetryToSend<'_> {
     /// Bytes of the packet without its tag.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         long_prefix_size(&self.dcid, &self.scid) + self.token.len()
     }
 
     /// Puts the packet without its tag.
-    pub(crate) fn encode(&self, writer: &mut Writer<'_>) {
+    pub fn encode(&self, writer: &mut Writer<'_>) {
         // The low bits are unused; the example in RFC 9001 appendix A.4 has them set.
         let first = LONG | FIXED | TYPE_RETRY | 0x0f;
         put_long_prefix(writer, first, self.version, &self.dcid, &self.scid);
@@ -178,25 +178,25 @@ impl RetryToSend<'_> {
 
 /// A Version Negotiation packet to send: a list of the versions that we speak (RFC 9000 section 17.2.1).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct VersionNegotiationToSend<'a> {
+pub struct VersionNegotiationToSend<'a> {
     /// The source id of the packet that is answered, at most 255 bytes.
-    pub(crate) dcid: &'a [u8],
+    pub dcid: &'a [u8],
     /// The destination id of the packet that is answered, at most 255 bytes.
-    pub(crate) scid: &'a [u8],
+    pub scid: &'a [u8],
     /// A reserved version to list besides ours, so that clients learn to skip what they do not know (section 6.3).
-    pub(crate) grease: Version,
+    pub grease: Version,
     /// Seven bits of the first byte, which mean nothing.
-    pub(crate) unused: u8,
+    pub unused: u8,
 }
 
 impl VersionNegotiationToSend<'_> {
     /// Bytes of the packet.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         long_prefix_size(self.dcid, self.scid) + 4 * (Version::SUPPORTED.len() + 1)
     }
 
     /// Puts the packet.
-    pub(crate) fn encode(&self, writer: &mut Writer<'_>) {
+    pub fn encode(&self, writer: &mut Writer<'_>) {
         debug_assert!(self.grease.is_reserved());
         // RFC 9000 section 17.2.1: the fixed bit should be set, for those who tell protocols apart by it.
         put_long_prefix(writer, LONG | FIXED | self.unused, Version::NEGOTIATION, self.dcid, self.scid);

@@ -10,10 +10,10 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-pub(crate) use self::{decode::HeaderError, encode::RetryToSend};
-pub(crate) use decode::{Packet, Packets, ProtectedPacket, Retry, UnsupportedVersion, VersionNegotiation};
-pub(crate) use encode::{EncodedHeader, LongHeader, LongType, ShortHeader, VersionNegotiationToSend};
+#[cfg(any(test, feature = "simulation"))]
+pub use self::{decode::HeaderError, encode::RetryToSend};
+pub use decode::{Packet, Packets, ProtectedPacket, Retry, UnsupportedVersion, VersionNegotiation};
+pub use encode::{EncodedHeader, LongHeader, LongType, ShortHeader, VersionNegotiationToSend};
 
 /// The first byte's bit that tells a long header from a short one (RFC 8999 section 5).
 const LONG: u8 = 0x80;
@@ -36,11 +36,11 @@ const LONG_PROTECTED: u8 = 0x0f;
 const SHORT_PROTECTED: u8 = 0x1f;
 
 /// Bytes of the sample that the header's mask is made from (RFC 9001 section 5.4.2).
-pub(crate) const SAMPLE_LEN: usize = 16;
+pub const SAMPLE_LEN: usize = 16;
 /// Bytes of the mask.
-pub(crate) const MASK_LEN: usize = 5;
+pub const MASK_LEN: usize = 5;
 /// Bytes of a Retry packet's integrity tag (RFC 9001 section 5.8).
-pub(crate) const RETRY_TAG_LEN: usize = 16;
+pub const RETRY_TAG_LEN: usize = 16;
 
 /// The bits of the first byte that header protection hides.
 fn protected_bits(first: u8) -> u8 {
