@@ -43,7 +43,9 @@ pub use driver::{
 pub use ecn::EcnMark;
 pub use error::{ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError, TransportErrorCode};
 pub use id::{CidSequence, ConnectionId, ResetToken};
-pub use recovery::congestion::{AckedPacket, Algorithm, CongestionSignal, Controller, UnknownAlgorithm};
+pub use recovery::congestion::{
+    AckEnd, AckedPacket, Algorithm, CongestionSignal, Controller, ControllerFactory, ControllerStart, RttSample, UnknownAlgorithm,
+};
 pub use side::Side;
 pub use stats::{ConnectionStats, EndpointStats};
 pub use stream_id::{Direction, StreamId};

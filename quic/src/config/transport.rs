@@ -2,10 +2,11 @@
 //!
 //! Owns the defaults of flow control, timers and recovery, and their reasons. Does not own what the values do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::MIN_UDP_PAYLOAD;
-use crate::recovery::congestion::Algorithm;
+use crate::recovery::congestion::{Algorithm, ControllerFactory};
 
 /// How the transport of one connection behaves.
 ///
@@ -23,7 +24,7 @@ pub struct TransportConfig {
     pub(crate) initial_rtt: Duration,
     pub(crate) max_ack_delay: Duration,
     pub(crate) udp_payload: u16,
-    pub(crate) congestion: Algorithm,
+    pub(crate) congestion: Arc<dyn ControllerFactory>,
     pub(crate) key_update_interval: Option<u64>,
 }
 
@@ -43,7 +44,7 @@ impl Default for TransportConfig {
             // RFC 9000 18.2
             max_ack_delay: Duration::from_millis(25),
             udp_payload: MIN_UDP_PAYLOAD,
-            congestion: Algorithm::default(),
+            congestion: Arc::new(Algorithm::default()),
             key_update_interval: None,
         }
     }
@@ -129,10 +130,10 @@ impl TransportConfig {
         self
     }
 
-    /// The congestion controller. Default CUBIC.
+    /// The congestion controller: an [`Algorithm`], or one of the application's. Default CUBIC.
     #[must_use]
-    pub fn congestion(mut self, congestion: Algorithm) -> Self {
-        self.congestion = congestion;
+    pub fn congestion(mut self, congestion: impl ControllerFactory + 'static) -> Self {
+        self.congestion = Arc::new(congestion);
         self
     }
 

@@ -47,6 +47,9 @@ impl Connection {
             path.on_rtt_sample(now, sample.sample, PeerDelay { reported: sample.delay, limit });
         }
         acked.iter().for_each(|packet| path.on_packet_acked(now, packet));
+        if let Some(sent) = acked.iter().filter(|packet| packet.is_in_flight()).map(|packet| packet.sent).max() {
+            path.on_ack_end(now, sent);
+        }
         if let Some((_, sent)) = summary.congestion_experienced {
             path.on_congestion_experienced(now, sent);
         }

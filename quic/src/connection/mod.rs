@@ -242,7 +242,7 @@ impl Connection {
         first_flight: FirstFlight,
         (pool, mut secrets): (Pool, Secrets),
     ) -> Self {
-        let path_config = PathConfig { algorithm: config.congestion, initial_rtt: config.initial_rtt, ..PathConfig::default() };
+        let path_config = PathConfig { congestion: &*config.congestion, initial_rtt: config.initial_rtt, ..PathConfig::default() };
         let path = Path::new(now, PathId::FIRST, remote, local, &path_config, side.is_client());
         let mut keys = KeyRing::default();
         let crypto_side = match side {

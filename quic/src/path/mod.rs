@@ -13,7 +13,10 @@ use std::time::Duration;
 
 pub(crate) use self::amplification::Amplification;
 use crate::path_id::PathId;
-use crate::recovery::congestion::{AckedPacket, Algorithm, CongestionSignal, Controller, INITIAL_WINDOW_PACKETS};
+use crate::recovery::congestion::{
+    AckEnd, AckedPacket, Algorithm, CongestionSignal, Controller, ControllerFactory, ControllerStart, INITIAL_WINDOW_PACKETS, RttSample,
+    initial_window, minimum_window,
+};
 use crate::recovery::loss::LossTiming;
 use crate::recovery::pacer::{Pacer, Rate};
 use crate::recovery::rtt::{INITIAL_RTT, PeerDelay, Rtt};
@@ -31,9 +34,9 @@ const GAIN: f64 = 1.25;
 
 /// What a path starts from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PathConfig {
-    /// The congestion controller.
-    pub(crate) algorithm: Algorithm,
+pub(crate) struct PathConfig<'a> {
+    /// Makes the congestion controller.
+    pub(crate) congestion: &'a dyn ControllerFactory,
     /// The initial window in datagrams.
     pub(crate) initial_window_packets: u32,
     /// Stands for the RTT before there is a sample.
@@ -42,14 +45,9 @@ pub(crate) struct PathConfig {
     pub(crate) mtu: u16,
 }
 
-impl Default for PathConfig {
-    fn default() -> PathConfig {
-        PathConfig {
-            algorithm: Algorithm::default(),
-            initial_window_packets: INITIAL_WINDOW_PACKETS,
-            initial_rtt: INITIAL_RTT,
-            mtu: MIN_MTU,
-        }
+impl Default for PathConfig<'_> {
+    fn default() -> Self {
+        PathConfig { congestion: &Algorithm::Cubic, initial_window_packets: INITIAL_WINDOW_PACKETS, initial_rtt: INITIAL_RTT, mtu: MIN_MTU }
     }
 }
 
@@ -82,15 +80,23 @@ pub(crate) struct Path {
 
 impl Path {
     /// A path that came up at `now`. `validated` says that the remote address is the peer's for certain.
-    pub(crate) fn new(now: Instant, id: PathId, remote: SocketAddr, local: Option<IpAddr>, config: &PathConfig, validated: bool) -> Path {
+    pub(crate) fn new(
+        now: Instant,
+        id: PathId,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+        config: &PathConfig<'_>,
+        validated: bool,
+    ) -> Path {
         let mtu = config.mtu.max(MIN_MTU);
+        let window = initial_window(config.initial_window_packets, mtu);
         Path {
             id,
             remote,
             local,
             mtu,
             rtt: Rtt::new(config.initial_rtt),
-            controller: config.algorithm.build(config.initial_window_packets, mtu),
+            controller: config.congestion.build(ControllerStart { now, window, mtu }),
             pacer: Pacer::new(now),
             amplification: Amplification::new(validated),
             in_flight: 0,
@@ -136,7 +142,8 @@ impl Path {
 
     /// The congestion window in bytes.
     pub(crate) fn window(&self) -> u64 {
-        self.controller.window()
+        // RFC 9002 section 7.2, whatever a controller says: without a packet in flight nothing would ever change it.
+        self.controller.window().max(minimum_window(self.mtu))
     }
 
     /// Bytes in flight (RFC 9002 section 2).
@@ -205,6 +212,8 @@ impl Path {
     /// A round trip was measured.
     pub(crate) fn on_rtt_sample(&mut self, now: Instant, sample: Duration, delay: PeerDelay) {
         self.rtt.on_sample(now, sample, delay);
+        let rtt = &self.rtt;
+        self.controller.on_rtt(RttSample { now, latest: rtt.latest(), min: rtt.min(), smoothed: rtt.smoothed() });
     }
 
     /// A packet of this path was acknowledged.
@@ -219,6 +228,11 @@ impl Path {
             rtt: self.rtt.smoothed(),
             underused: self.full.is_none_or(|full| full < packet.sent),
         });
+    }
+
+    /// An ACK frame is taken in, whose packets in flight were sent until `sent`.
+    pub(crate) fn on_ack_end(&mut self, now: Instant, sent: Instant) {
+        self.controller.on_ack_end(AckEnd { now, sent, in_flight: self.in_flight });
     }
 
     /// A packet of this path was lost.
@@ -256,6 +270,9 @@ impl Path {
     }
 
     fn rate(&self) -> Rate {
+        if let Some(rate) = self.controller.pacing_rate() {
+            return Rate::new(rate, Duration::from_secs(1), 1.0, self.mtu);
+        }
         let gain = if self.controller.in_slow_start() { SLOW_START_GAIN } else { GAIN };
         Rate::new(self.window(), self.rtt.smoothed(), gain, self.mtu)
     }

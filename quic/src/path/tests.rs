@@ -11,7 +11,7 @@ fn at(ms: u64) -> Instant {
 
 fn path(algorithm: Algorithm, validated: bool) -> Path {
     let remote = SocketAddr::from(([127, 0, 0, 1], 443));
-    let config = PathConfig { algorithm, ..PathConfig::default() };
+    let config = PathConfig { congestion: &algorithm, ..PathConfig::default() };
     Path::new(at(0), PathId::FIRST, remote, None, &config, validated)
 }
 

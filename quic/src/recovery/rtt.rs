@@ -70,7 +70,6 @@ impl Rtt {
     }
 
     /// The most recent sample, or the initial guess.
-    #[cfg(test)]
     pub(crate) fn latest(&self) -> Duration {
         self.latest
     }

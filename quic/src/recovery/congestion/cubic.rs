@@ -1,11 +1,12 @@
-//! CUBIC (RFC 9438), after a slow start as RFC 9002 has it.
+//! CUBIC (RFC 9438), after a first slow start as RFC 9406 has it and others as RFC 9002 does.
 //!
 //! Windows are bytes here and segments in the RFC, so C is scaled by the datagram size. Invariants: `window` is at least two
 //! datagrams; the clock of an epoch stands still while the window is not in use (RFC 9438 section 5.8).
 
 use std::time::Duration;
 
-use super::{AckedPacket, CongestionSignal, Controller, Recovery, minimum_window};
+use super::hystart::HyStart;
+use super::{AckEnd, AckedPacket, CongestionSignal, Controller, ControllerStart, Recovery, RttSample, minimum_window};
 use crate::time::Instant;
 
 pub(super) const NAME: &str = "cubic";
@@ -61,6 +62,7 @@ impl Epoch {
 pub(super) struct Cubic {
     window: f64,
     slow_start_threshold: f64,
+    hystart: HyStart,
     /// W_max; zero when there is none.
     max_window: f64,
     /// cwnd_prior.
@@ -71,15 +73,16 @@ pub(super) struct Cubic {
 }
 
 impl Cubic {
-    pub(super) fn new(window: u64, mtu: u16) -> Cubic {
+    pub(super) fn new(start: ControllerStart) -> Cubic {
         Cubic {
-            window: window as f64,
+            window: start.window as f64,
             slow_start_threshold: f64::INFINITY,
+            hystart: HyStart::new(start.now),
             max_window: 0.0,
             prior_window: 0.0,
             epoch: None,
             recovery: Recovery::default(),
-            mtu,
+            mtu: start.mtu,
         }
     }
 
@@ -114,6 +117,10 @@ impl Controller for Cubic {
         }
     }
 
+    fn on_rtt(&mut self, sample: RttSample) {
+        self.hystart.on_rtt(sample.latest);
+    }
+
     fn on_acked(&mut self, packet: AckedPacket) {
         if self.recovery.contains(packet.sent) {
             return;
@@ -125,11 +132,18 @@ impl Controller for Cubic {
             return;
         }
         if self.in_slow_start() {
-            self.window += packet.bytes as f64;
+            self.window += self.hystart.growth(packet.bytes) as f64;
         } else {
             self.avoid_congestion(packet);
         }
         self.window = self.window.min(MAX_WINDOW);
+    }
+
+    fn on_ack_end(&mut self, end: AckEnd) {
+        if self.hystart.on_ack_end(end.now, end.sent) {
+            // RFC 9438 section 4.10: without a loss the curve starts here, for there is no W_max.
+            self.slow_start_threshold = self.window;
+        }
     }
 
     fn on_congestion(&mut self, now: Instant, sent: Instant, _: CongestionSignal) {
@@ -142,6 +156,7 @@ impl Controller for Cubic {
         // RFC 9438 section 4.6. RFC 9002 section 7.2 keeps two datagrams, for marks as for losses.
         self.window = (self.window * BETA).max(minimum_window(self.mtu) as f64);
         self.slow_start_threshold = self.window;
+        self.hystart.finish();
         self.epoch = None;
     }
 
@@ -165,10 +180,6 @@ impl Controller for Cubic {
     fn in_slow_start(&self) -> bool {
         self.window < self.slow_start_threshold
     }
-
-    fn name(&self) -> &'static str {
-        NAME
-    }
 }
 
 #[cfg(test)]
@@ -185,9 +196,13 @@ mod tests {
         AckedPacket { now: at(now), sent: at(now), bytes, rtt: Duration::from_millis(100), underused: false }
     }
 
+    fn cubic(segments: u64) -> Cubic {
+        Cubic::new(ControllerStart { now: at(0), window: segments * MTU, mtu: MTU as u16 })
+    }
+
     /// A controller that lost a packet at 1 s when its window was `segments`.
     fn reduced(segments: u64) -> Cubic {
-        let mut cubic = Cubic::new(segments * MTU, MTU as u16);
+        let mut cubic = cubic(segments);
         cubic.on_congestion(at(1000), at(900), CongestionSignal::Loss);
         cubic
     }
@@ -261,7 +276,7 @@ mod tests {
     // RFC 9438 section 4.3: a small window grows by alpha a round trip to the prior one, and by one segment after.
     #[test]
     fn reno_friendly_region() {
-        let mut cubic = Cubic::new(20 * MTU, MTU as u16);
+        let mut cubic = cubic(20);
         cubic.on_congestion(at(1000), at(900), CongestionSignal::Loss);
         assert_eq!(cubic.window(), 14 * MTU);
         // RTT 10 ms: the curve hardly moves in 110 ms.
@@ -328,7 +343,7 @@ mod tests {
 
     #[test]
     fn extreme_values_stay_within_bounds() {
-        let mut cubic = Cubic::new(12_000, 1200);
+        let mut cubic = Cubic::new(ControllerStart { now: at(0), window: 12_000, mtu: 1200 });
         for _ in 0..100_000 {
             cubic.on_acked(acked(1, u64::MAX));
         }
@@ -340,5 +355,31 @@ mod tests {
             cubic.on_congestion(at(round * 10), at(round * 10 - 1), CongestionSignal::Loss);
         }
         assert_eq!(cubic.window(), 2400);
+    }
+
+    // RFC 9438 section 4.10: slow start ended without a loss, so K = 0 and the window is the plateau: the convex curve.
+    #[test]
+    fn a_slow_start_that_ends_by_delay_goes_on_along_the_curve() {
+        let mut cubic = cubic(10);
+        let mut rounds = 0;
+        while cubic.in_slow_start() {
+            rounds += 1;
+            let (now, rtt) = (at(rounds * 100), Duration::from_millis(if rounds < 4 { 50 } else { 70 }));
+            for _ in 0..cubic.window() / MTU {
+                cubic.on_rtt(RttSample { now, latest: rtt, min: rtt, smoothed: rtt });
+                cubic.on_acked(acked(rounds * 100, MTU));
+            }
+            cubic.on_ack_end(AckEnd { now, sent: at(rounds * 100 - 50), in_flight: 0 });
+            assert!(rounds < 20);
+        }
+        let window = cubic.window;
+        assert!(window > 160_000.0 && window < 320_000.0, "{window} after {rounds} rounds");
+        cubic.on_acked(acked(2000, MTU));
+        let epoch = cubic.epoch.unwrap();
+        assert_eq!((epoch.plateau, epoch.origin.to_bits()), (0.0, window.to_bits()));
+        // 0.4 * 5^3 = 50 segments after five seconds.
+        let after = run(&mut cubic, 2000, 5);
+        assert_eq!(after, 7000);
+        assert!((cubic.window - window - 50_000.0).abs() < 5_000.0, "{} more", cubic.window - window);
     }
 }

@@ -1,14 +1,18 @@
-//! Congestion control: the interface of every algorithm, and the choice of one by name (RFC 9002 section 7).
+//! Congestion control: what every algorithm is told and asked (RFC 9002 section 7).
 //!
-//! Owns: what an algorithm is told and asked. Does not own: bytes in flight and pacing (`path`), or what counts as lost
-//! (`connection::space`). Invariant: an algorithm's window is never below two datagrams (RFC 9002 section 7.2).
+//! Owns: the interface and what algorithms share. Does not own: bytes in flight and pacing (`path`), or what counts as lost
+//! (`connection::space`). Invariant: no algorithm's window is below two datagrams (RFC 9002 section 7.2); `path` sees to that
+//! for those that come from outside.
 
 mod cubic;
+mod factory;
+mod hystart;
 mod new_reno;
 
-use std::{fmt::Debug, str::FromStr, time::Duration};
+use std::{fmt::Debug, time::Duration};
 
-use self::{cubic::Cubic, new_reno::NewReno};
+pub use self::factory::{Algorithm, ControllerFactory, ControllerStart, UnknownAlgorithm};
+pub(crate) use self::factory::{INITIAL_WINDOW_PACKETS, initial_window};
 use crate::time::Instant;
 
 /// A packet in flight that was acknowledged.
@@ -27,6 +31,30 @@ pub struct AckedPacket {
     pub underused: bool,
 }
 
+/// A measurement of the round-trip time, and what is known of it now.
+#[derive(Clone, Copy, Debug)]
+pub struct RttSample {
+    /// Now.
+    pub now: Instant,
+    /// What was measured, the peer's delay included.
+    pub latest: Duration,
+    /// The smallest measurement so far.
+    pub min: Duration,
+    /// The weighted average.
+    pub smoothed: Duration,
+}
+
+/// The end of what one ACK frame said.
+#[derive(Clone, Copy, Debug)]
+pub struct AckEnd {
+    /// Now.
+    pub now: Instant,
+    /// When the last sent of the packets that it acknowledged was sent.
+    pub sent: Instant,
+    /// Bytes in flight after it.
+    pub in_flight: u64,
+}
+
 /// Why the network is thought to be congested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CongestionSignal {
@@ -37,12 +65,28 @@ pub enum CongestionSignal {
 }
 
 /// A congestion controller of one path. All sizes are bytes of UDP payload.
+///
+/// An ACK is told in this order: [`on_rtt`](Controller::on_rtt) if it gives a sample, [`on_acked`](Controller::on_acked) for
+/// each packet, [`on_ack_end`](Controller::on_ack_end), then [`on_congestion`](Controller::on_congestion) for what it shows to
+/// be lost or marked.
 pub trait Controller: Debug + Send {
     /// A packet of `bytes` was sent when `in_flight` others were.
-    fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64);
+    fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64) {
+        let _ = (now, bytes, in_flight);
+    }
+
+    /// The round-trip time was measured.
+    fn on_rtt(&mut self, sample: RttSample) {
+        let _ = sample;
+    }
 
     /// A packet in flight was acknowledged.
     fn on_acked(&mut self, packet: AckedPacket);
+
+    /// All packets that one ACK frame acknowledged were told.
+    fn on_ack_end(&mut self, end: AckEnd) {
+        let _ = end;
+    }
 
     /// The network signalled congestion by a packet sent at `sent`. Called for each lost packet: a controller reacts once a
     /// round trip.
@@ -54,73 +98,20 @@ pub trait Controller: Debug + Send {
     /// The path's largest datagram changed.
     fn on_mtu(&mut self, mtu: u16);
 
-    /// How many bytes may be in flight.
+    /// How many bytes may be in flight. Less than two datagrams count as two (RFC 9002 section 7.2).
     fn window(&self) -> u64;
 
     /// Whether the window still grows exponentially; pacing is twice as fast as the window then, and 1.25 times after.
     fn in_slow_start(&self) -> bool;
 
-    /// The name by which [`Algorithm`] knows it.
-    fn name(&self) -> &'static str;
-}
-
-/// A congestion control algorithm. Its names are `new_reno` and `cubic`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Algorithm {
-    /// RFC 9002 section 7.
-    NewReno,
-    /// RFC 9438. The default, as in the kernels that its flows share queues with.
-    #[default]
-    Cubic,
-}
-
-/// No congestion control algorithm has this name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownAlgorithm(String);
-
-impl std::fmt::Display for UnknownAlgorithm {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "no congestion control algorithm is named {:?}; there are new_reno and cubic", self.0)
+    /// The rate in bytes a second at which packets leave, if it does not follow from window and round-trip time.
+    fn pacing_rate(&self) -> Option<u64> {
+        None
     }
-}
-
-impl std::error::Error for UnknownAlgorithm {}
-
-impl FromStr for Algorithm {
-    type Err = UnknownAlgorithm;
-
-    fn from_str(name: &str) -> Result<Algorithm, UnknownAlgorithm> {
-        match name {
-            new_reno::NAME => Ok(Algorithm::NewReno),
-            cubic::NAME => Ok(Algorithm::Cubic),
-            _ => Err(UnknownAlgorithm(name.to_owned())),
-        }
-    }
-}
-
-impl Algorithm {
-    /// A controller for a path whose datagrams hold at most `mtu` bytes and whose window starts at `packets` of them.
-    pub(crate) fn build(self, packets: u32, mtu: u16) -> Box<dyn Controller> {
-        let window = initial_window(packets, mtu);
-        match self {
-            Algorithm::NewReno => Box::new(NewReno::new(window, mtu)),
-            Algorithm::Cubic => Box::new(Cubic::new(window, mtu)),
-        }
-    }
-}
-
-/// The recommended initial window, in packets (RFC 9002 section 7.2).
-pub(crate) const INITIAL_WINDOW_PACKETS: u32 = 10;
-
-/// RFC 9002 section 7.2: ten datagrams, and no more than 14,720 bytes or two datagrams; a configured count moves the byte
-/// limit in proportion.
-fn initial_window(packets: u32, mtu: u16) -> u64 {
-    let (packets, mtu) = (u64::from(packets), u64::from(mtu));
-    (packets * mtu).min((packets * 1472).max(2 * mtu)).max(2 * mtu)
 }
 
 /// kMinimumWindow (RFC 9002 section 7.2).
-fn minimum_window(mtu: u16) -> u64 {
+pub(crate) fn minimum_window(mtu: u16) -> u64 {
     2 * u64::from(mtu)
 }
 
@@ -143,32 +134,5 @@ impl Recovery {
             self.start = Some(now);
         }
         fresh
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // RFC 9002 section 7.2
-    #[test]
-    fn initial_windows() {
-        assert_eq!(initial_window(10, 1200), 12_000);
-        assert_eq!(initial_window(10, 1500), 14_720);
-        assert_eq!(initial_window(10, 9000), 18_000);
-        assert_eq!(initial_window(100, 1472), 147_200);
-        assert_eq!(initial_window(0, 1200), 2400);
-    }
-
-    #[test]
-    fn chosen_by_name() {
-        for algorithm in [Algorithm::NewReno, Algorithm::Cubic] {
-            let controller = algorithm.build(INITIAL_WINDOW_PACKETS, 1200);
-            assert_eq!(controller.name().parse(), Ok(algorithm));
-            assert_eq!(controller.window(), 12_000);
-            assert!(controller.in_slow_start());
-        }
-        let error = "vegas".parse::<Algorithm>().unwrap_err();
-        assert!(error.to_string().contains("vegas"));
     }
 }
