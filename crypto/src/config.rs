@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{DigitallySignedStruct, InconsistentKeys, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::client_auth::{self, ClientAuth};
+use crate::resolver::{Resolver, ServerCertificates};
 use crate::secrets_tap::Tap;
 #[cfg(feature = "simulation")]
 use crate::simulation;
@@ -53,6 +55,7 @@ pub struct ClientConfigBuilder {
     roots: Vec<Certificates>,
     system_roots: Vec<CertificateDer<'static>>,
     skip_verification: bool,
+    identity: Option<(Certificates, PrivateKey)>,
 }
 
 impl ClientConfigBuilder {
@@ -75,6 +78,14 @@ impl ClientConfigBuilder {
     #[must_use]
     pub fn system_roots<C: Into<Vec<u8>>>(mut self, roots: impl IntoIterator<Item = C>) -> Self {
         self.system_roots.extend(roots.into_iter().map(|root| CertificateDer::from(root.into())));
+        self
+    }
+
+    /// The chain to show to a server that asks who the client is, the client's own certificate first, and the private key of
+    /// that one. It is shown to whoever asks, under whichever authorities; without one, the client shows none.
+    #[must_use]
+    pub fn identity(mut self, chain: Certificates, key: PrivateKey) -> Self {
+        self.identity = Some((chain, key));
         self
     }
 
@@ -119,23 +130,28 @@ impl ClientConfigBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], by its kind: no or bad application protocols, no roots, an unusable root, nothing to negotiate.
+    /// [`ConfigError`], by its kind: no or bad application protocols, no roots, an unusable root, an unusable certificate or
+    /// key of its own, a key that is not the certificate's, nothing to negotiate.
     pub fn build(mut self) -> Result<ClientConfig, ConfigError> {
         let Checked { provider, time, alpn, key_log } = self.common.check()?;
         let provider = Arc::new(provider);
         let verifier: Arc<dyn ServerCertVerifier> = if self.skip_verification {
             Arc::new(AnyCertificate(provider.signature_verification_algorithms))
         } else {
-            let roots = root_store(&self.roots, self.system_roots)?;
+            let roots = root_store(&self.roots, self.system_roots)?.ok_or(ConfigError::ClientWithoutRoots)?;
             let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
             builder.build().map_err(|error| ConfigError::Tls { reason: error.to_string() })?
         };
-        let mut tls = rustls::ClientConfig::builder_with_details(provider, time)
+        let identity = self.identity.map(|(chain, key)| certified_key(chain, key, &provider)).transpose()?;
+        let tls = rustls::ClientConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(tls_refused)?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(verifier);
+        let mut tls = match identity {
+            Some(identity) => tls.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity))),
+            None => tls.with_no_client_auth(),
+        };
         tls.alpn_protocols = alpn;
         tls.key_log = key_log;
         tls.resumption = Resumption::disabled();
@@ -151,6 +167,7 @@ impl ClientConfigBuilder {
 #[derive(Clone)]
 pub struct ServerConfig {
     pub(crate) tls: Arc<rustls::ServerConfig>,
+    certificates: Arc<Resolver>,
     #[cfg(feature = "simulation")]
     pub(crate) seeds: Option<Arc<Seeds>>,
 }
@@ -159,6 +176,30 @@ impl ServerConfig {
     /// A configuration with nothing set.
     pub fn builder() -> ServerConfigBuilder {
         ServerConfigBuilder::default()
+    }
+
+    /// Puts `certificates` in the place of all chains that the server has: handshakes that start from now on are shown them,
+    /// through every clone of this configuration. Connections that exist go on, and so does what else was configured.
+    ///
+    /// ```
+    /// # use weald_crypto::{Certificates, ConfigError, PrivateKey, ServerCertificates, ServerConfig};
+    /// fn renew(running: &ServerConfig) -> Result<(), ConfigError> {
+    ///     let certificates = ServerCertificates::new()
+    ///         .certificate(Certificates::from_pem_file("chain.pem")?, PrivateKey::from_pem_file("key.pem")?);
+    ///     running.reload(certificates)
+    /// }
+    /// # let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    /// # let chain = Certificates::from_pem(made.cert.pem().as_bytes()).unwrap();
+    /// # let key = PrivateKey::from_pem(made.signing_key.serialize_pem().as_bytes()).unwrap();
+    /// # let running = ServerConfig::builder().alpn(["h3"]).certificate(chain, key).build().unwrap();
+    /// assert!(renew(&running).is_err(), "there are no such files, so the server keeps what it has");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], as [`ServerConfigBuilder::build`] has it for certificates and keys. The server keeps what it has then.
+    pub fn reload(&self, certificates: ServerCertificates) -> Result<(), ConfigError> {
+        self.certificates.reload(certificates, self.tls.crypto_provider())
     }
 }
 
@@ -172,7 +213,9 @@ impl fmt::Debug for ServerConfig {
 #[derive(Debug, Default)]
 pub struct ServerConfigBuilder {
     common: Common,
-    certificate: Option<(Certificates, PrivateKey)>,
+    certificates: ServerCertificates,
+    client_roots: Vec<Certificates>,
+    client_auth: Option<ClientAuth>,
 }
 
 impl ServerConfigBuilder {
@@ -183,10 +226,30 @@ impl ServerConfigBuilder {
         self
     }
 
-    /// The certificate chain, the server's own first, and the private key of that one. Required.
+    /// The certificate chain, the server's own first, and the private key of that one. Required, unless every client asks for
+    /// a name that [`certificate_for`](Self::certificate_for) has a chain for.
     #[must_use]
     pub fn certificate(mut self, chain: Certificates, key: PrivateKey) -> Self {
-        self.certificate = Some((chain, key));
+        self.certificates = self.certificates.certificate(chain, key);
+        self
+    }
+
+    /// Another chain and its key, for clients that ask for `name`, which may be a wildcard: see [`ServerCertificates`].
+    #[must_use]
+    pub fn certificate_for(mut self, name: impl Into<String>, chain: Certificates, key: PrivateKey) -> Self {
+        self.certificates = self.certificates.certificate_for(name, chain, key);
+        self
+    }
+
+    /// Asks clients for a certificate, which must be signed under one of `roots`. Each root must be usable, or `build` fails
+    /// and names it. Called again, it adds roots, and the last `auth` counts. By default clients are asked for none.
+    ///
+    /// A client is done with its handshake before the server has seen its certificate: one that is refused connects, and
+    /// then its connection is closed with the alert.
+    #[must_use]
+    pub fn client_roots(mut self, roots: Certificates, auth: ClientAuth) -> Self {
+        self.client_roots.push(roots);
+        self.client_auth = Some(auth);
         self
     }
 
@@ -225,22 +288,31 @@ impl ServerConfigBuilder {
     /// # Errors
     ///
     /// [`ConfigError`], by its kind: no or bad application protocols, no certificate, an unusable certificate or key, a
-    /// key that is not the certificate's, nothing to negotiate.
+    /// key that is not the certificate's, a bad name, one given twice or one that its certificate does not cover, no or
+    /// unusable roots for clients, nothing to negotiate.
     pub fn build(mut self) -> Result<ServerConfig, ConfigError> {
         let Checked { provider, time, alpn, key_log } = self.common.check()?;
-        let (chain, key) = self.certificate.ok_or(ConfigError::ServerWithoutCertificate)?;
-        let certified = certified_key(chain, key, &provider)?;
-        let mut tls = rustls::ServerConfig::builder_with_details(Arc::new(provider), time)
+        let provider = Arc::new(provider);
+        let certificates = Arc::new(Resolver::new(self.certificates, &provider)?);
+        let clients = match self.client_auth {
+            Some(auth) => {
+                let roots = root_store(&self.client_roots, Vec::new())?.ok_or(ConfigError::ServerWithoutClientRoots)?;
+                client_auth::verifier(roots, auth, provider.clone())?
+            }
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
+        let mut tls = rustls::ServerConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(tls_refused)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(certificates.clone());
         tls.alpn_protocols = alpn;
         tls.key_log = key_log;
         tls.session_storage = Arc::new(NoServerSessionStorage {});
         tls.send_tls13_tickets = 0;
         Ok(ServerConfig {
             tls: Arc::new(tls),
+            certificates,
             #[cfg(feature = "simulation")]
             seeds: self.common.seed.map(|seed| Arc::new(Seeds::new(seed))),
         })
@@ -312,7 +384,8 @@ fn tls_refused(error: rustls::Error) -> ConfigError {
     ConfigError::Tls { reason: error.to_string() }
 }
 
-fn root_store(roots: &[Certificates], system_roots: Vec<CertificateDer<'static>>) -> Result<RootCertStore, ConfigError> {
+/// `None` if there is no root at all.
+fn root_store(roots: &[Certificates], system_roots: Vec<CertificateDer<'static>>) -> Result<Option<RootCertStore>, ConfigError> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(system_roots);
     for set in roots {
@@ -324,10 +397,11 @@ fn root_store(roots: &[Certificates], system_roots: Vec<CertificateDer<'static>>
             })?;
         }
     }
-    if store.is_empty() { Err(ConfigError::ClientWithoutRoots) } else { Ok(store) }
+    Ok(Some(store).filter(|store| !store.is_empty()))
 }
 
-fn certified_key(chain: Certificates, key: PrivateKey, provider: &CryptoProvider) -> Result<CertifiedKey, ConfigError> {
+/// A chain and the key that it is shown with, if they belong together.
+pub(crate) fn certified_key(chain: Certificates, key: PrivateKey, provider: &CryptoProvider) -> Result<CertifiedKey, ConfigError> {
     if chain.certificates.is_empty() {
         return Err(ConfigError::NoCertificate { origin: chain.origin });
     }

@@ -46,6 +46,11 @@ impl TlsError {
     pub(crate) fn from_rustls(error: &rustls::Error, alert: Option<AlertDescription>, server_name: Option<&str>) -> Self {
         let message = match (error, server_name) {
             (rustls::Error::InvalidCertificate(reason), Some(host)) => certificate_message(reason, host),
+            (rustls::Error::InvalidCertificate(reason), None) => format!("the client's certificate was refused: {reason}"),
+            (rustls::Error::NoCertificatesPresented, None) => "the client showed no certificate, and must".to_owned(),
+            (rustls::Error::General(_), None) if alert == Some(NO_CHAIN) => {
+                return Self::new(AlertDescription::UnrecognisedName, "there is no certificate for the name that the client asked for");
+            }
             (rustls::Error::NoApplicationProtocol, Some(host)) => {
                 format!("{host} speaks none of the application protocols that were offered")
             }
@@ -55,6 +60,10 @@ impl TlsError {
         Self::new(alert.unwrap_or_else(|| alert_of(error)), message)
     }
 }
+
+/// What rustls tells a client for whose name there is no chain. RFC 6066, 3, has an alert for it, and nothing else in a TLS 1.3
+/// server uses this one.
+const NO_CHAIN: AlertDescription = AlertDescription::AccessDenied;
 
 fn certificate_message(reason: &CertificateError, host: &str) -> String {
     match reason {
@@ -144,6 +153,25 @@ pub enum ConfigError {
     ServerWithoutCertificate,
     /// A client was given nothing to check certificates against.
     ClientWithoutRoots,
+    /// A server was given nothing to check its clients' certificates against.
+    ServerWithoutClientRoots,
+    /// What a certificate is to be shown for is neither a DNS name nor `*.` and a DNS name.
+    CertificateName {
+        /// The name.
+        name: String,
+    },
+    /// Two certificates are to be shown for the same name.
+    NamedTwice {
+        /// The name.
+        name: String,
+    },
+    /// A certificate is to be shown for a name that it is not for.
+    NotCovered {
+        /// The name.
+        name: String,
+        /// The file, or another word for where the certificate came from.
+        certificate: String,
+    },
     /// No application protocol was named; QUIC requires one (RFC 9001, 8.1).
     NoApplicationProtocol,
     /// An application protocol's name is empty or longer than 255 bytes.
@@ -188,6 +216,14 @@ impl fmt::Display for ConfigError {
             }
             Self::ServerWithoutCertificate => f.write_str("a server needs a certificate chain and its private key"),
             Self::ClientWithoutRoots => f.write_str("a client needs root certificates to check servers against"),
+            Self::ServerWithoutClientRoots => f.write_str("a server that asks for certificates needs roots to check its clients against"),
+            Self::CertificateName { name } => {
+                write!(f, "{name:?}, for which a certificate is to be shown, is neither a DNS name nor \"*.\" and a DNS name")
+            }
+            Self::NamedTwice { name } => write!(f, "two certificates are to be shown for {name:?}"),
+            Self::NotCovered { name, certificate } => {
+                write!(f, "the first certificate from {certificate} is not for {name:?}, for which it is to be shown")
+            }
             Self::NoApplicationProtocol => f.write_str("no application protocol (ALPN) is configured; QUIC requires one"),
             Self::ApplicationProtocol { name } => {
                 write!(f, "the application protocol name {name:?} is not 1 to 255 bytes long")

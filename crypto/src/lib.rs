@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod algorithm;
+mod client_auth;
 mod config;
 mod credentials;
 mod error;
@@ -39,12 +40,14 @@ mod keys;
 mod provider;
 mod random;
 mod reset;
+mod resolver;
 mod secrets_tap;
 mod session;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 
 pub use algorithm::{CipherSuite, NamedGroup};
+pub use client_auth::ClientAuth;
 pub use config::{ClientConfig, ClientConfigBuilder, ServerConfig, ServerConfigBuilder};
 pub use credentials::{Certificates, PrivateKey};
 pub use error::{ConfigError, OpenError, TlsError};
@@ -55,6 +58,7 @@ pub use key_log::{KeyLog, KeyLogFile};
 pub use keys::{DirectionKeys, HeaderKey, Keys, OneRttSecrets, PacketKey, PacketKeys, Secret, TAG_LEN};
 pub use random::random_bytes;
 pub use reset::{ResetKey, constant_time_eq};
+pub use resolver::ServerCertificates;
 pub use session::{Outcome, Session, Step};
 
 /// Which end of a connection this is: the one that sent the first packet, or the one that received it.

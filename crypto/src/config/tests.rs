@@ -1,7 +1,7 @@
 //! What `build` refuses, and that it says why.
 
 use super::{ClientConfig, ServerConfig};
-use crate::{Certificates, CipherSuite, ConfigError, NamedGroup, PrivateKey};
+use crate::{Certificates, CipherSuite, ClientAuth, ConfigError, NamedGroup, PrivateKey};
 
 fn credentials(name: &str) -> (Certificates, PrivateKey) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -59,4 +59,29 @@ fn server_needs_a_certificate_and_its_key() {
     let hollow = PrivateKey::from_pem(hollow).unwrap();
     assert!(matches!(server().certificate(chain.clone(), hollow).build(), Err(ConfigError::PrivateKey { .. })));
     assert!(server().certificate(chain, key).build().is_ok());
+}
+
+#[test]
+fn a_clients_own_certificate_must_be_its_keys() {
+    let (chain, key) = credentials("a.example");
+    let (_, other) = credentials("b.example");
+    let client = || ClientConfig::builder().alpn(["h3"]).dangerous_skip_verification();
+    assert!(matches!(client().identity(chain.clone(), other).build(), Err(ConfigError::KeyMismatch { .. })));
+    let empty = Certificates::from_der(Vec::<Vec<u8>>::new());
+    assert!(matches!(client().identity(empty, key.clone()).build(), Err(ConfigError::NoCertificate { .. })));
+    assert!(client().identity(chain, key).build().is_ok());
+}
+
+#[test]
+fn roots_for_clients_must_be_there_and_usable() {
+    let (chain, key) = credentials("a.example");
+    let server =
+        |roots| ServerConfig::builder().alpn(["h3"]).certificate(chain.clone(), key.clone()).client_roots(roots, ClientAuth::Required);
+    let empty = Certificates::from_der(Vec::<Vec<u8>>::new());
+    let refused = server(empty.clone()).build();
+    assert!(matches!(refused, Err(ConfigError::ServerWithoutClientRoots)), "{refused:?}");
+    let refused = server(Certificates::from_der([vec![0x30, 0x00]])).build();
+    assert!(matches!(refused, Err(ConfigError::Certificate { position: 1, .. })), "{refused:?}");
+    // Sets add up.
+    assert!(server(empty).client_roots(chain.clone(), ClientAuth::Required).build().is_ok());
 }

@@ -6,8 +6,8 @@ use rustls::server::ServerSessionMemoryCache;
 
 use super::{Outcome, Session, State, Step};
 use crate::{
-    Certificates, CipherSuite, ClientConfig, ClientConfigBuilder, ConfigError, DirectionKeys, KeyLog, KeyLogFile, Keys, Level, NamedGroup,
-    OneRttSecrets, PrivateKey, ServerConfig, ServerConfigBuilder, Side, TAG_LEN, TlsError, Version,
+    Certificates, CipherSuite, ClientAuth, ClientConfig, ClientConfigBuilder, ConfigError, DirectionKeys, KeyLog, KeyLogFile, Keys, Level,
+    NamedGroup, OneRttSecrets, PrivateKey, ServerCertificates, ServerConfig, ServerConfigBuilder, Side, TAG_LEN, TlsError, Version,
 };
 
 const HOST: &str = "server.example";
@@ -16,12 +16,15 @@ const HOST: &str = "server.example";
 const UNEXPECTED_MESSAGE: u8 = 10;
 const HANDSHAKE_FAILURE: u8 = 40;
 const BAD_CERTIFICATE: u8 = 42;
+const UNSUPPORTED_CERTIFICATE: u8 = 43;
 const CERTIFICATE_EXPIRED: u8 = 45;
 const ILLEGAL_PARAMETER: u8 = 47;
 const UNKNOWN_CA: u8 = 48;
 const DECODE_ERROR: u8 = 50;
 const DECRYPT_ERROR: u8 = 51;
 const MISSING_EXTENSION: u8 = 109;
+const UNRECOGNIZED_NAME: u8 = 112;
+const CERTIFICATE_REQUIRED: u8 = 116;
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// A self-signed certificate and its key.
@@ -281,6 +284,102 @@ fn any_certificate_will_do_if_verification_is_skipped() {
     let (client, server) = configs(|client| client.dangerous_skip_verification(), |server| server.certificate(chain, key));
     let (mut client, mut server) = sessions(&client, &server);
     assert_success(&mut client, &mut server, unchanged);
+}
+
+/// A certificate for clients, or for what `usage` says, and its key.
+fn client_credentials(usage: rcgen::ExtendedKeyUsagePurpose) -> (Certificates, PrivateKey) {
+    credentials(|params| {
+        params.distinguished_name.push(rcgen::DnType::CommonName, "client");
+        params.extended_key_usages = vec![usage];
+    })
+}
+
+#[test]
+fn a_client_shows_who_it_is() {
+    let (chain, key) = client_credentials(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+    for auth in [ClientAuth::Optional, ClientAuth::Required] {
+        for identity in [true, false] {
+            let (client, server) = configs(
+                |client| if identity { client.identity(chain.clone(), key.clone()) } else { client },
+                |server| server.client_roots(chain.clone(), auth),
+            );
+            let (mut client, mut server) = sessions(&client, &server);
+            match run(&mut client, &mut server, unchanged) {
+                Ok([at_client, at_server]) => {
+                    assert!(at_client.complete && at_server.complete);
+                    let shown = if identity { chain.iter().map(<[u8]>::to_vec).collect() } else { Vec::new() };
+                    assert_eq!(at_server.outcomes[0].peer_certificates, shown);
+                    assert!(identity || auth == ClientAuth::Optional);
+                }
+                Err((side, error)) => {
+                    assert_eq!((side, error.alert), (Side::Server, CERTIFICATE_REQUIRED), "{error}");
+                    assert!(!identity && auth == ClientAuth::Required);
+                }
+            }
+        }
+    }
+    // Nobody asked.
+    let (client, server) = configs(|client| client.identity(chain, key), |server| server);
+    let (mut client, mut server) = sessions(&client, &server);
+    assert_success(&mut client, &mut server, unchanged);
+}
+
+/// A certificate that is shown must be good, whether one is required or not.
+#[test]
+fn a_client_that_shows_a_bad_certificate_is_refused() {
+    let (trusted, _) = client_credentials(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+    let stranger = credentials(|params| params.distinguished_name.push(rcgen::DnType::CommonName, "stranger"));
+    let namesake = client_credentials(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+    let expired = credentials(|params| params.not_after = rcgen::date_time_ymd(2001, 2, 3));
+    let for_servers = client_credentials(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
+    let cases = [
+        (trusted.clone(), stranger, UNKNOWN_CA),
+        (trusted, namesake, DECRYPT_ERROR),
+        (expired.0.clone(), expired, CERTIFICATE_EXPIRED),
+        (for_servers.0.clone(), for_servers, UNSUPPORTED_CERTIFICATE),
+    ];
+    for (roots, (chain, key), alert) in cases {
+        for auth in [ClientAuth::Optional, ClientAuth::Required] {
+            let (client, server) =
+                configs(|client| client.identity(chain.clone(), key.clone()), |server| server.client_roots(roots.clone(), auth));
+            let (side, error) = failure(&client, &server);
+            assert_eq!((side, error.alert), (Side::Server, alert), "{error}");
+            assert!(error.message.contains("client's certificate"), "{error}");
+        }
+    }
+}
+
+/// The chain follows the name that the client asks for, and a reload reaches the handshakes that start after it.
+#[test]
+fn the_chain_is_chosen_by_name_and_exchanged_while_the_server_runs() {
+    let named = |name: &str| credentials(|params| params.subject_alt_names = vec![rcgen::SanType::DnsName(name.try_into().unwrap())]);
+    let (a, a_key) = named("a.site.example");
+    let (wildcard, wildcard_key) = named("*.site.example");
+    let server = ServerConfig::builder()
+        .alpn(["hq-interop"])
+        .certificate_for("a.site.example", a.clone(), a_key)
+        .certificate_for("*.site.example", wildcard.clone(), wildcard_key)
+        .build()
+        .unwrap();
+    let shown = |host: &str, roots: &Certificates| {
+        let client = ClientConfig::builder().alpn(["hq-interop"]).roots(roots.clone()).build().unwrap();
+        let mut client = Session::client(&client, Version::V1, host, Vec::new()).unwrap();
+        let mut server = Session::server(&server, Version::V1, Vec::new());
+        run(&mut client, &mut server, unchanged).map(|[at_client, _]| at_client.outcomes[0].peer_certificates.clone())
+    };
+    let der = |chain: &Certificates| chain.iter().map(<[u8]>::to_vec).collect::<Vec<_>>();
+    assert_eq!(shown("a.site.example", &a), Ok(der(&a)));
+    assert_eq!(shown("A.Site.example", &a), Ok(der(&a)));
+    assert_eq!(shown("b.site.example", &wildcard), Ok(der(&wildcard)));
+    for unknown in ["elsewhere.org", "192.0.2.1"] {
+        let (side, error) = shown(unknown, &a).unwrap_err();
+        assert_eq!((side, error.alert), (Side::Server, UNRECOGNIZED_NAME), "{error}");
+    }
+    let (next, next_key) = named("elsewhere.org");
+    server.clone().reload(ServerCertificates::new().certificate(next.clone(), next_key)).unwrap();
+    assert_eq!(shown("elsewhere.org", &next), Ok(der(&next)));
+    let (side, error) = shown("a.site.example", &a).unwrap_err();
+    assert_eq!(side, Side::Client, "the old chain is gone: {error}");
 }
 
 /// RFC 9001, 8.1: no common application protocol is error 0x0178.

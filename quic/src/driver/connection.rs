@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
-use weald_crypto::{CipherSuite, NamedGroup};
-use weald_runtime::JoinHandle;
+use weald_crypto::{CipherSuite, ExportError, NamedGroup};
+use weald_runtime::{JoinHandle, on_worker_stack};
 
 use super::connection_shared::{Attempt, Cancelled, ConnectionRef, State};
 use super::recv_stream::RecvStream;
@@ -39,7 +39,7 @@ pub struct HandshakeInfo {
     pub cipher_suite: CipherSuite,
     /// The server's name, as the client gave it; at a server, `None` if it gave none.
     pub server_name: Option<String>,
-    /// The peer's certificates in DER, its own first; empty at a server.
+    /// The peer's certificates in DER, its own first; empty at a server whose client showed none.
     pub peer_certificates: Vec<Vec<u8>>,
     /// From the first packet until the handshake was complete, at this end.
     pub duration: Duration,
@@ -167,6 +167,19 @@ impl Connection {
             },
             None => unreachable!("handles are given out when the handshake is complete"),
         }
+    }
+
+    /// Fills `out` with keying material that both ends derive from the handshake, each other pair of `label` and `context` giving
+    /// material of its own (RFC 8446 7.5). Material of different lengths is unrelated. Labels are registered with IANA, or
+    /// begin with `EXPERIMENTAL`.
+    ///
+    /// # Errors
+    /// `out` is longer than 255 hashes (8,160 bytes, or 12,240 under AES-256), or `label` longer than 249 bytes.
+    pub fn export_keying_material(&self, out: &mut [u8], label: &[u8], context: &[u8]) -> Result<(), ExportError> {
+        let exporter = self.0.lock().protocol.outcome().map(|outcome| outcome.exporter.clone());
+        let Some(exporter) = exporter else { unreachable!("handles are given out when the handshake is complete") };
+        // It is foreign code, which a coroutine's stack is not meant for.
+        on_worker_stack(|| exporter.export(label, context, out))
     }
 
     /// Bytes of memory that the connection holds: its state, and the buffers of its streams. Allocators' overhead, and what
