@@ -4,9 +4,8 @@
 //! nor packets. Received bytes are copied into one window that starts at the first unread byte, so that what is retained
 //! is bounded by the window however the peer cuts its frames.
 
-use std::ops::Range;
-
 use crate::error::{TransportError, TransportErrorCode};
+use crate::ranges::RangeSet;
 use crate::token::Token;
 use crate::wire::FrameWriter;
 use crate::wire::frame::Crypto;
@@ -26,16 +25,16 @@ pub(crate) struct CryptoSend {
     base: u64,
     /// First byte never sent.
     next: u64,
-    /// Sorted, disjoint, all below `next`.
-    lost: Vec<Range<u64>>,
-    /// Sorted, disjoint, all above `base`.
-    acked: Vec<Range<u64>>,
+    /// All below `next`.
+    lost: RangeSet,
+    /// All above `base`.
+    acked: RangeSet,
 }
 
 impl CryptoSend {
     /// Bytes held outside of the value itself.
     pub(crate) fn memory(&self) -> usize {
-        self.data.capacity() + (self.lost.capacity() + self.acked.capacity()) * size_of::<Range<u64>>()
+        self.data.capacity() + self.lost.memory() + self.acked.memory()
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
@@ -50,7 +49,7 @@ impl CryptoSend {
     pub(crate) fn write_frames(&mut self, out: &mut FrameWriter<'_>) {
         loop {
             let range = match self.lost.first() {
-                Some(lost) => lost.clone(),
+                Some(lost) => lost,
                 None if self.next < self.end() => self.next..self.end(),
                 None => return,
             };
@@ -63,13 +62,8 @@ impl CryptoSend {
             if !out.frame(&frame, Token::Crypto { offset: sent.start, len: length as u16 }) {
                 return;
             }
-            match self.lost.first_mut() {
-                Some(lost) if lost.end == sent.end => {
-                    self.lost.remove(0);
-                }
-                Some(lost) => lost.start = sent.end,
-                None => self.next = sent.end,
-            }
+            self.next = self.next.max(sent.end);
+            self.lost.remove(sent);
         }
     }
 
@@ -78,11 +72,9 @@ impl CryptoSend {
         if range.is_empty() {
             return;
         }
-        remove(&mut self.lost, &range);
-        insert(&mut self.acked, range);
-        if let Some(first) = self.acked.first().filter(|first| first.start == self.base) {
-            let end = first.end;
-            self.acked.remove(0);
+        self.lost.remove(range.clone());
+        self.acked.insert(range);
+        if let Some(end) = self.acked.pop_at(self.base) {
             self.data.drain(..(end - self.base) as usize);
             self.base = end;
             if self.data.is_empty() {
@@ -96,10 +88,8 @@ impl CryptoSend {
         if range.is_empty() {
             return;
         }
-        insert(&mut self.lost, range);
-        for acked in &self.acked {
-            remove(&mut self.lost, acked);
-        }
+        self.lost.insert(range.clone());
+        self.lost.remove_all(&self.acked, range);
     }
 
     fn end(&self) -> u64 {
@@ -115,14 +105,14 @@ pub(crate) struct CryptoReceive {
     window: Vec<u8>,
     spent: usize,
     read: u64,
-    /// Sorted, disjoint; what of the window is filled.
-    filled: Vec<Range<u64>>,
+    /// What of the window is filled.
+    filled: RangeSet,
 }
 
 impl CryptoReceive {
     /// Bytes held outside of the value itself.
     pub(crate) fn memory(&self) -> usize {
-        self.window.capacity() + self.filled.capacity() * size_of::<Range<u64>>()
+        self.window.capacity() + self.filled.memory()
     }
 
     /// Takes in one frame's data. Duplicates are ignored.
@@ -142,7 +132,7 @@ impl CryptoReceive {
             self.window.resize(at + data.len(), 0);
         }
         self.window[at..at + data.len()].copy_from_slice(data);
-        insert(&mut self.filled, offset.max(self.read)..end);
+        self.filled.insert(offset.max(self.read)..end);
         if self.filled.len() > MAX_PIECES {
             return Err(exceeded());
         }
@@ -151,10 +141,9 @@ impl CryptoReceive {
 
     /// The bytes that follow those already read, if there are any.
     pub(crate) fn read(&mut self) -> Option<Vec<u8>> {
-        let first = self.filled.first().filter(|first| first.start == self.read)?;
-        let length = (first.end - first.start) as usize;
-        self.read = first.end;
-        self.filled.remove(0);
+        let end = self.filled.pop_at(self.read)?;
+        let length = (end - self.read) as usize;
+        self.read = end;
         let bytes = self.window[self.spent..self.spent + length].to_vec();
         self.spent += length;
         if self.filled.is_empty() {
@@ -181,34 +170,10 @@ fn exceeded() -> TransportError {
     TransportErrorCode::CRYPTO_BUFFER_EXCEEDED.because("more CRYPTO bytes out of order than are buffered")
 }
 
-/// Adds `range` to a sorted disjoint set, merging what touches.
-fn insert(set: &mut Vec<Range<u64>>, range: Range<u64>) {
-    let first = set.partition_point(|old| old.end < range.start);
-    let last = set.partition_point(|old| old.start <= range.end);
-    if first == last {
-        set.insert(first, range);
-        return;
-    }
-    let merged = set[first].start.min(range.start)..set[last - 1].end.max(range.end);
-    set[first] = merged;
-    set.drain(first + 1..last);
-}
-
-/// Takes `range` out of a sorted disjoint set.
-fn remove(set: &mut Vec<Range<u64>>, range: &Range<u64>) {
-    let first = set.partition_point(|old| old.end <= range.start);
-    let last = set.partition_point(|old| old.start < range.end);
-    if first >= last {
-        return;
-    }
-    let left = set[first].start..range.start;
-    let right = range.end..set[last - 1].end;
-    let keep = [left, right].into_iter().filter(|part| !part.is_empty());
-    set.splice(first..last, keep);
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     fn bytes(range: Range<u64>) -> Vec<u8> {
@@ -271,32 +236,5 @@ mod tests {
         let mut receive = CryptoReceive::default();
         let refused = (1..2000u64).find(|at| receive.on_data(at * 2, &[1]).is_err());
         assert_eq!(refused, Some(MAX_PIECES as u64 + 1));
-    }
-
-    #[test]
-    fn range_sets_agree_with_a_bit_map() {
-        let mut rng = fastrand::Rng::with_seed(5);
-        let mut set = Vec::new();
-        let mut map = [false; 64];
-        for _ in 0..5000 {
-            let start = rng.u64(0..63);
-            let range = start..rng.u64(start + 1..=63);
-            let adds = rng.bool();
-            for at in range.clone() {
-                map[at as usize] = adds;
-            }
-            if adds {
-                insert(&mut set, range)
-            } else {
-                remove(&mut set, &range)
-            }
-            let mut seen = [false; 64];
-            for part in &set {
-                assert!(!part.is_empty());
-                part.clone().for_each(|at| seen[at as usize] = true);
-            }
-            assert_eq!(seen, map);
-            assert!(set.windows(2).all(|two| two[0].end <= two[1].start));
-        }
     }
 }

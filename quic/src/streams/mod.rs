@@ -15,7 +15,6 @@
 //! [`Token`]: crate::token::Token
 
 mod flow;
-mod ranges;
 pub(crate) mod reassembly;
 mod receive;
 mod send;

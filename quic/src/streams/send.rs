@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 
-use super::ranges::RangeSet;
 use crate::chunk::{Chunk, Pool, SEND_CHUNK, SendSlice};
 use crate::error::ApplicationCode;
+use crate::ranges::RangeSet;
 use crate::streams::WriteError;
 
 /// Owned chunks shorter than this are copied all the same: an entry of the queue, and the memory that the application's
@@ -354,7 +354,7 @@ impl Send {
     /// Bytes held outside of the value itself.
     pub(super) fn memory(&self) -> usize {
         let data: usize = self.blocks.iter().map(|block| block.data.retained()).sum();
-        data + self.blocks.capacity() * size_of::<Block>()
+        data + self.blocks.capacity() * size_of::<Block>() + self.acknowledged_above.memory() + self.lost.memory()
     }
 
     /// The peer's reason to stop.

@@ -7,7 +7,7 @@
 //! - `accepted <= opened <= advertised`: the peer's open streams, untouched ones included, are `concurrent` at most.
 //! - The hash is keyed, since the peer chooses which ids of its own appear.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use siphasher::sip::SipHasher13;
@@ -17,6 +17,7 @@ use super::send::Send;
 use super::{Limits, StreamOptions};
 use crate::error::{TransportError, TransportErrorCode};
 use crate::random::Secrets;
+use crate::ranges::RangeSet;
 use crate::side::Side;
 use crate::stream_id::{Direction, StreamId};
 
@@ -97,8 +98,8 @@ struct Remote {
     /// How many the application has accepted; they are accepted in order.
     accepted: u64,
     closed: u64,
-    /// Ranges (start to end) of indices that were opened only by a higher one.
-    untouched: BTreeMap<u64, u64>,
+    /// Indices that were opened only by a higher one. Boxed since most peers open their streams in order.
+    untouched: Option<Box<RangeSet>>,
     /// There are new ones, and nobody was told yet.
     news: bool,
 }
@@ -251,7 +252,8 @@ impl Table {
 
     /// Bytes held outside of the value itself, the streams' own excepted.
     pub(super) fn memory(&self) -> usize {
-        self.streams.capacity() * size_of::<(StreamId, Box<Stream>)>()
+        let untouched = |remote: &Remote| remote.untouched.as_ref().map_or(0, |set| size_of::<RangeSet>() + set.memory());
+        self.streams.capacity() * size_of::<(StreamId, Box<Stream>)>() + self.remote.iter().map(untouched).sum::<usize>()
     }
 
     /// All streams that were touched and are not closed.
@@ -282,7 +284,7 @@ impl Table {
         if index >= remote.opened {
             // RFC 9000 section 3.2: all lower streams open with it.
             if remote.opened < index {
-                remote.untouched.insert(remote.opened, index);
+                remote.untouched.get_or_insert_default().insert(remote.opened..index);
             }
             remote.opened = index + 1;
             remote.news = true;
@@ -306,16 +308,10 @@ impl Table {
 impl Remote {
     /// Takes `index` out of the untouched ones; false if it is not one of them.
     fn touch(&mut self, index: u64) -> bool {
-        let Some((&start, &end)) = self.untouched.range(..=index).next_back() else { return false };
-        if index >= end {
-            return false;
-        }
-        self.untouched.remove(&start);
-        if start < index {
-            self.untouched.insert(start, index);
-        }
-        if index + 1 < end {
-            self.untouched.insert(index + 1, end);
+        let Some(untouched) = self.untouched.as_mut().filter(|untouched| untouched.contains(index..index + 1)) else { return false };
+        untouched.remove(index..index + 1);
+        if untouched.is_empty() {
+            self.untouched = None;
         }
         true
     }
