@@ -36,7 +36,8 @@ impl Connection {
         let exponent = self.peer.ack_delay_exponent;
         let Scratch { acked, .. } = scratch;
         acked.clear();
-        let summary = self.spaces[space.index()].on_ack(now, ack, exponent, |packet, tokens| {
+        let Some(own) = self.spaces.get_mut(space) else { return Ok(()) };
+        let summary = own.on_ack(now, ack, exponent, |packet, tokens| {
             acked_phase = acked_phase.max(Some(packet.number));
             acked.push(*packet);
             tokens.for_each(|token| owners.on_acked(token));
@@ -99,8 +100,7 @@ impl Connection {
             has_handshake_keys: self.keys.has(level(SpaceId::Handshake)),
             peer_validated_address: self.peer_validated_us || self.handshake.is_confirmed(),
         };
-        let times = [self.spaces[0].times(), self.spaces[1].times(), self.spaces[2].times()];
-        self.loss.rearm(now, &times, &conditions);
+        self.loss.rearm(now, &self.spaces.times(), &conditions);
         self.timers.set(super::Timer::Loss, self.loss.deadline());
     }
 
@@ -113,7 +113,8 @@ impl Connection {
         let timing = self.path.loss_timing(self.peer.max_ack_delay);
         let Self { handshake, local_ids, remote_ids, streams, path, stats, .. } = self;
         let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
-        let summary = self.spaces[space.index()].detect_lost(now, &timing, |packet, tokens| {
+        let Some(own) = self.spaces.get_mut(space) else { return };
+        let summary = own.detect_lost(now, &timing, |packet, tokens| {
             count_lost(stats, packet);
             path.on_packet_lost(now, packet);
             tokens.for_each(|token| owners.on_lost(token));
@@ -127,14 +128,17 @@ impl Connection {
     fn repeat_oldest(&mut self, space: SpaceId) {
         let Self { handshake, local_ids, remote_ids, streams, .. } = self;
         let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
-        self.spaces[space.index()].for_each_oldest(2, |_, tokens| tokens.for_each(|token| owners.on_lost(token)));
+        if let Some(own) = self.spaces.get(space) {
+            own.for_each_oldest(2, |_, tokens| tokens.for_each(|token| owners.on_lost(token)));
+        }
     }
 
     /// Forgets what was sent in a space and sends it again: a Retry came (RFC 9000 17.2.5.3).
     pub(super) fn restart_space(&mut self, space: SpaceId) {
         let Self { handshake, local_ids, remote_ids, streams, path, .. } = self;
         let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
-        self.spaces[space.index()].on_restart(|packet, tokens| {
+        let Some(own) = self.spaces.get_mut(space) else { return };
+        own.on_restart(|packet, tokens| {
             path.on_packet_forgotten(packet);
             tokens.for_each(|token| owners.on_lost(token));
         });

@@ -45,6 +45,11 @@ impl CryptoSend {
         !self.lost.is_empty() || self.next < self.end()
     }
 
+    /// Whether all that was ever pushed has arrived.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
     /// Writes lost bytes first, then new ones, while they fit.
     pub(crate) fn write_frames(&mut self, out: &mut FrameWriter<'_>) {
         loop {

@@ -4,8 +4,9 @@
 //! output, so that a flood of handshakes never stalls established streams. Does not own keys or transport parameters:
 //! what a step yields goes to `lifecycle`.
 //!
-//! Invariants: at most one job of a connection is out, and a result whose generation is not the current one is dropped.
-//! What comes in meanwhile stays in the window of its level, so that a slow job bounds what a peer can make us hold.
+//! Invariants: at most one job of a connection is out, and a result that nobody waits for any more is dropped. What comes
+//! in meanwhile stays in the window of its level, so that a slow job bounds what a peer can make us hold. What the
+//! exchange needs goes with it: a confirmed connection holds the outcome alone.
 
 use weald_crypto::{Level, Outcome, Session, Step, TlsError};
 
@@ -24,7 +25,6 @@ const UNEXPECTED_MESSAGE: u8 = 10;
 pub struct CryptoJob {
     session: Box<Session>,
     input: Vec<(Level, Vec<u8>)>,
-    generation: u32,
     short: bool,
 }
 
@@ -41,7 +41,7 @@ impl CryptoJob {
         let advanced = contain("a step of TLS", || self.session.advance(&self.input));
         let result = advanced
             .unwrap_or_else(|Panicked| Err(TlsError { alert: INTERNAL_ERROR, message: "a defect of this implementation".to_owned() }));
-        CryptoDone { session: self.session, result, generation: self.generation }
+        CryptoDone { session: self.session, result }
     }
 }
 
@@ -49,21 +49,27 @@ impl CryptoJob {
 pub struct CryptoDone {
     session: Box<Session>,
     result: Result<Step, TlsError>,
-    generation: u32,
 }
 
 /// A connection's handshake.
 pub(crate) struct Handshake {
     side: Side,
-    tls: Tls,
-    generation: u32,
-    send: [CryptoSend; 3],
-    receive: [CryptoReceive; 3],
     complete: bool,
     confirmed: bool,
     done: Done,
+    /// Until the handshake is confirmed and all that was said has arrived.
+    exchange: Option<Box<Exchange>>,
     outcome: Option<Box<Outcome>>,
-    tickets: TicketSkipper,
+    /// At a client whose server has sent any.
+    tickets: Option<Box<Tickets>>,
+}
+
+/// What TLS says and hears.
+struct Exchange {
+    tls: Tls,
+    send: [CryptoSend; 3],
+    /// Of the Initial and the Handshake level.
+    receive: [CryptoReceive; 2],
 }
 
 enum Tls {
@@ -85,17 +91,16 @@ enum Done {
 
 impl Handshake {
     pub(crate) fn new(side: Side, session: Session) -> Self {
+        let tls = Tls::In { session: Box::new(session), fresh: side.is_client() };
+        let exchange = Exchange { tls, send: Default::default(), receive: Default::default() };
         Self {
             side,
-            tls: Tls::In { session: Box::new(session), fresh: side.is_client() },
-            generation: 0,
-            send: Default::default(),
-            receive: Default::default(),
             complete: false,
             confirmed: false,
             done: Done::NotYet,
+            exchange: Some(Box::new(exchange)),
             outcome: None,
-            tickets: TicketSkipper::default(),
+            tickets: None,
         }
     }
 
@@ -111,15 +116,7 @@ impl Handshake {
 
     /// Whether a job is out, or waits to be taken.
     pub(crate) fn is_working(&self) -> bool {
-        self.is_busy() || self.has_input()
-    }
-
-    fn has_input(&self) -> bool {
-        self.receive.iter().any(CryptoReceive::is_readable)
-    }
-
-    fn is_busy(&self) -> bool {
-        matches!(self.tls, Tls::Out)
+        self.exchange.as_ref().is_some_and(|exchange| matches!(exchange.tls, Tls::Out) || exchange.has_input())
     }
 
     /// What TLS agreed on, once complete.
@@ -129,78 +126,71 @@ impl Handshake {
 
     /// Bytes held outside of the value itself, the TLS session's own excepted.
     pub(crate) fn memory(&self) -> usize {
-        self.send.iter().map(CryptoSend::memory).sum::<usize>()
-            + self.receive.iter().map(CryptoReceive::memory).sum::<usize>()
-            + self.outcome.as_ref().map_or(0, |outcome| size_of_val(&**outcome))
+        self.exchange.as_ref().map_or(0, |exchange| size_of::<Exchange>() + exchange.memory())
+            + self.outcome.as_ref().map_or(0, |outcome| size_of::<Outcome>() + outcome_memory(outcome))
+            + self.tickets.as_ref().map_or(0, |tickets| size_of::<Tickets>() + tickets.stream.memory())
     }
 
     /// Takes in the data of a CRYPTO frame.
     pub(crate) fn on_crypto(&mut self, level: Level, offset: u64, data: &[u8]) -> Result<(), TransportError> {
-        if level == Level::OneRtt && self.side.is_server() {
-            // RFC 9001 6: TLS KeyUpdate is forbidden, and a client has nothing else to say after the handshake.
-            return Err(unexpected("CRYPTO in a 1-RTT packet from a client"));
+        if level == Level::OneRtt {
+            if self.side.is_server() {
+                // RFC 9001 6: TLS KeyUpdate is forbidden, and a client has nothing else to say after the handshake.
+                return Err(unexpected("CRYPTO in a 1-RTT packet from a client"));
+            }
+            return self.tickets.get_or_insert_default().on_data(offset, data);
         }
-        self.receive[index(level)].on_data(offset, data)?;
-        match self.tls {
-            Tls::Gone => self.read_on(),
-            Tls::In { .. } | Tls::Out => Ok(()),
-        }
-    }
-
-    /// Reads what comes when TLS is gone.
-    fn read_on(&mut self) -> Result<(), TransportError> {
-        let [initial, handshake, one_rtt] = &mut self.receive;
-        if initial.is_readable() || handshake.is_readable() {
-            return Err(unexpected("CRYPTO after the handshake"));
-        }
-        one_rtt.read().map_or(Ok(()), |bytes| self.tickets.skip(&bytes))
+        // Without it the level's keys are gone, too.
+        let Some(exchange) = &mut self.exchange else { return Ok(()) };
+        exchange.receive[index(level)].on_data(offset, data)?;
+        exchange.check_silence()
     }
 
     /// The next step of TLS, if there is input for it and the session is here.
     pub(crate) fn poll_job(&mut self) -> Option<CryptoJob> {
-        match &self.tls {
-            Tls::In { fresh, .. } if *fresh || self.has_input() => {}
+        let exchange = self.exchange.as_mut()?;
+        match &exchange.tls {
+            Tls::In { fresh, .. } if *fresh || exchange.has_input() => {}
             _ => return None,
         }
-        let Tls::In { session, .. } = std::mem::replace(&mut self.tls, Tls::Out) else { return None };
-        let levels = [Level::Initial, Level::Handshake, Level::OneRtt];
-        let streams = levels.into_iter().zip(&mut self.receive);
+        let Tls::In { session, .. } = std::mem::replace(&mut exchange.tls, Tls::Out) else { return None };
+        let streams = [Level::Initial, Level::Handshake].into_iter().zip(&mut exchange.receive);
         let input: Vec<_> = streams.filter_map(|(level, stream)| Some((level, stream.read()?))).collect();
         // A client that shows a certificate says more, and checking that is not short.
         let short = self.side.is_server() && input.iter().all(|(level, data)| *level == Level::Handshake && data.len() <= FINISHED_LEN);
-        Some(CryptoJob { session, input, generation: self.generation, short })
+        Some(CryptoJob { session, input, short })
     }
 
     /// Takes a job's session back. Its CRYPTO bytes are queued; the rest of the step is the caller's. `None` if the result
     /// is stale.
     pub(crate) fn on_done(&mut self, done: CryptoDone) -> Result<Option<Step>, TransportError> {
-        if done.generation != self.generation || !self.is_busy() {
+        let Some(exchange) = self.exchange.as_mut().filter(|exchange| matches!(exchange.tls, Tls::Out)) else {
             return Ok(None);
-        }
-        self.tls = Tls::In { session: done.session, fresh: false };
+        };
+        exchange.tls = Tls::In { session: done.session, fresh: false };
         let mut step = done.result.map_err(|error| {
             let mut failure = TransportErrorCode::crypto(error.alert).because(error.message);
             failure.frame = Some(FRAME_TYPE_CRYPTO);
             failure
         })?;
         for (level, bytes) in step.output.drain(..) {
-            self.send[index(level)].push(&bytes);
+            exchange.send[index(level)].push(&bytes);
         }
         for (level, _) in &step.keys {
             // RFC 9001 4.1.3: nothing may be left over at a level that TLS has gone past.
-            if *level == Level::Handshake && self.receive[0].has_buffered() {
+            if *level == Level::Handshake && exchange.receive[0].has_buffered() {
                 return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("CRYPTO left over at the Initial level"));
             }
         }
         if step.complete && !self.complete {
-            if self.receive[1].has_buffered() {
+            if exchange.receive[1].has_buffered() {
                 return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("CRYPTO left over at the Handshake level"));
             }
             self.complete = true;
             self.outcome = step.outcome.take().map(Box::new);
             // Tickets that a server sends are in this step's output; those that a client gets are skipped.
-            self.tls = Tls::Gone;
-            self.read_on()?;
+            exchange.tls = Tls::Gone;
+            exchange.check_silence()?;
             if self.side.is_server() {
                 // RFC 9001 4.1.2: at a server, complete is confirmed.
                 self.confirmed = true;
@@ -224,22 +214,30 @@ impl Handshake {
     }
 
     pub(crate) fn has_pending(&self, level: Level) -> bool {
-        self.send[index(level)].has_pending() || (level == Level::OneRtt && self.done == Done::Owed)
+        let has_crypto = self.exchange.as_ref().is_some_and(|exchange| exchange.send[index(level)].has_pending());
+        has_crypto || (level == Level::OneRtt && self.done == Done::Owed)
     }
 
     pub(crate) fn write_frames(&mut self, level: Level, out: &mut FrameWriter<'_>) {
         if level == Level::OneRtt && self.done == Done::Owed && out.frame(&HandshakeDone, Token::HandshakeDone) {
             self.done = Done::Sent;
         }
-        self.send[index(level)].write_frames(out);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.send[index(level)].write_frames(out);
+        }
     }
 
     pub(crate) fn on_acked(&mut self, level: Level, offset: u64, len: u16) {
-        self.send[index(level)].on_acked(offset, len.into());
+        if let Some(exchange) = &mut self.exchange {
+            exchange.send[index(level)].on_acked(offset, len.into());
+            self.forget();
+        }
     }
 
     pub(crate) fn on_lost(&mut self, level: Level, offset: u64, len: u16) {
-        self.send[index(level)].on_lost(offset, len.into());
+        if let Some(exchange) = &mut self.exchange {
+            exchange.send[index(level)].on_lost(offset, len.into());
+        }
     }
 
     pub(crate) fn on_handshake_done_lost(&mut self) {
@@ -248,16 +246,55 @@ impl Handshake {
 
     /// The level's packets are over (RFC 9001 4.9).
     pub(crate) fn on_space_discarded(&mut self, level: Level) {
-        self.send[index(level)] = CryptoSend::default();
-        self.receive[index(level)] = CryptoReceive::default();
+        if let Some(exchange) = &mut self.exchange {
+            exchange.send[index(level)] = CryptoSend::default();
+            if let Some(receive) = exchange.receive.get_mut(index(level)) {
+                *receive = CryptoReceive::default();
+            }
+            self.forget();
+        }
     }
 
     /// The connection is closing: the session goes, and what a job brings back is dropped.
     pub(crate) fn abandon(&mut self) {
-        self.generation = self.generation.wrapping_add(1);
-        self.tls = Tls::Gone;
-        self.receive = Default::default();
+        self.exchange = None;
+        self.tickets = None;
     }
+
+    /// Drops the exchange if it is over.
+    fn forget(&mut self) {
+        if self.confirmed && self.exchange.as_ref().is_some_and(|exchange| exchange.is_over()) {
+            self.exchange = None;
+        }
+    }
+}
+
+impl Exchange {
+    fn has_input(&self) -> bool {
+        self.receive.iter().any(CryptoReceive::is_readable)
+    }
+
+    /// When TLS is gone, nobody reads what its peer still says.
+    fn check_silence(&self) -> Result<(), TransportError> {
+        let is_heard = !matches!(self.tls, Tls::Gone) || !self.has_input();
+        if is_heard { Ok(()) } else { Err(unexpected("CRYPTO after the handshake")) }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.tls, Tls::Gone) && self.send.iter().all(CryptoSend::is_empty)
+    }
+
+    fn memory(&self) -> usize {
+        self.send.iter().map(CryptoSend::memory).sum::<usize>() + self.receive.iter().map(CryptoReceive::memory).sum::<usize>()
+    }
+}
+
+fn outcome_memory(outcome: &Outcome) -> usize {
+    let certificates = &outcome.peer_certificates;
+    outcome.alpn.as_ref().map_or(0, Vec::capacity)
+        + outcome.server_name.as_ref().map_or(0, String::capacity)
+        + certificates.capacity() * size_of::<Vec<u8>>()
+        + certificates.iter().map(Vec::capacity).sum::<usize>()
 }
 
 const FRAME_TYPE_CRYPTO: u64 = 0x06;
@@ -276,6 +313,20 @@ fn index(level: Level) -> usize {
 
 fn unexpected(reason: &'static str) -> TransportError {
     TransportErrorCode::crypto(UNEXPECTED_MESSAGE).because(reason)
+}
+
+/// What a server says after the handshake, read over and not kept.
+#[derive(Default)]
+struct Tickets {
+    stream: CryptoReceive,
+    skipper: TicketSkipper,
+}
+
+impl Tickets {
+    fn on_data(&mut self, offset: u64, data: &[u8]) -> Result<(), TransportError> {
+        self.stream.on_data(offset, data)?;
+        self.stream.read().map_or(Ok(()), |bytes| self.skipper.skip(&bytes))
+    }
 }
 
 /// Reads over the tickets that a server sends after the handshake, and holds none of them.

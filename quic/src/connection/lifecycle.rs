@@ -5,6 +5,7 @@ use std::time::Duration;
 use weald_crypto::{Level, Step};
 
 use super::close::Reason;
+use super::early::Early;
 use super::handshake::CryptoDone;
 use super::parameters::{self, Peer, SeenIds};
 use super::timers::Timer;
@@ -100,11 +101,10 @@ impl Connection {
     }
 
     fn on_peer_parameters(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
-        let seen = SeenIds {
-            original: self.first_flight.original,
-            retry_source: self.first_flight.retry_source,
-            peer_source: self.first_flight.peer_source,
+        let Some(early) = &self.early else {
+            return Err(TransportErrorCode::INTERNAL_ERROR.because("transport parameters after the handshake"));
         };
+        let seen = SeenIds { original: early.original, retry_source: early.retry_source, peer_source: early.peer_source };
         let parameters = parameters::decode(bytes, self.side, &seen)?;
         self.peer = Peer::new(&parameters);
         self.streams.set_peer_limits(&parameters::peer_limits(&parameters));
@@ -140,18 +140,24 @@ impl Connection {
             self.discard_space(SpaceId::Handshake);
             self.events.push_back(Event::Confirmed);
         }
-        if std::mem::take(&mut self.first_flight.routed) {
-            self.endpoint_events.push_back(EndpointEvent::confirmed(self.path.remote(), self.first_flight.original));
+    }
+
+    /// The first packets matter no more, to the endpoint neither.
+    fn forget_early(&mut self) {
+        if let Some(early) = self.early.take().filter(|early| early.routed) {
+            self.endpoint_events.push_back(EndpointEvent::confirmed(self.path.remote(), early.original));
         }
     }
 
     /// A packet is the peer's own; what that alone says.
     pub(super) fn on_authenticated(&mut self, now: Instant, packet: &ProtectedPacket<'_>) {
-        self.first_flight.heard = true;
-        if packet.packet_type == PacketType::Initial && self.first_flight.peer_source.is_none() {
-            // RFC 9000 7.2: the server's first packet names the id to use from now on.
-            self.first_flight.peer_source = Some(packet.scid);
-            self.remote_ids.replace_first(packet.scid);
+        if let Some(early) = &mut self.early {
+            early.heard = true;
+            if packet.packet_type == PacketType::Initial && early.peer_source.is_none() {
+                // RFC 9000 7.2: the server's first packet names the id to use from now on.
+                early.peer_source = Some(packet.scid);
+                self.remote_ids.replace_first(packet.scid);
+            }
         }
         if packet.packet_type == PacketType::Handshake && self.side.is_server() {
             // RFC 9000 8.1: only the owner of the address can have the keys. RFC 9001 4.9.1.
@@ -182,7 +188,7 @@ impl Connection {
         self.keys.discard(level(space));
         self.handshake.on_space_discarded(level(space));
         let path = &mut self.path;
-        self.spaces[space.index()].on_space_discarded(|packet, _| path.on_packet_forgotten(packet));
+        self.spaces.discard(space, |packet, _| path.on_packet_forgotten(packet));
         self.probes[space.index()] = 0;
         self.loss.on_keys_discarded();
     }
@@ -220,19 +226,20 @@ impl Connection {
 
     /// RFC 9000 17.2.5.2
     pub(super) fn on_retry(&mut self, retry: &Retry<'_>) {
-        let is_welcome = self.side.is_client()
-            && self.close.is_open()
-            && !self.first_flight.heard
-            && self.first_flight.retry_source.is_none()
-            && retry.dcid == self.local_ids.handshake_id()
-            && retry.scid != self.first_flight.original;
-        let tag = || weald_crypto::retry_integrity_tag(crypto_version(), &self.first_flight.original, retry.without_tag);
-        if !is_welcome || !weald_crypto::constant_time_eq(&tag(), retry.integrity_tag) {
+        let is_welcome = |early: &Early| {
+            let tag = || weald_crypto::retry_integrity_tag(crypto_version(), &early.original, retry.without_tag);
+            retry.dcid == self.local_ids.handshake_id()
+                && retry.scid != early.original
+                && weald_crypto::constant_time_eq(&tag(), retry.integrity_tag)
+        };
+        if !self.expects_first_answer() || !self.early.as_deref().is_some_and(is_welcome) {
             self.stats.packets_dropped += 1;
             return;
         }
-        self.first_flight.retry_source = Some(retry.scid);
-        self.first_flight.token = retry.token.to_vec();
+        if let Some(early) = &mut self.early {
+            early.retry_source = Some(retry.scid);
+            early.token = retry.token.to_vec();
+        }
         self.remote_ids.replace_first(retry.scid);
         // RFC 9001 5.2: the keys follow from the id that the server chose.
         let keys = weald_crypto::initial_keys(crypto_version(), &retry.scid, weald_crypto::Side::Client);
@@ -243,18 +250,23 @@ impl Connection {
 
     /// RFC 9000 6.2
     pub(super) fn on_version_negotiation(&mut self, negotiation: &VersionNegotiation<'_>) {
-        let is_welcome = self.side.is_client()
-            && self.close.is_open()
-            && !self.first_flight.heard
-            && self.first_flight.retry_source.is_none()
-            && negotiation.dcid == self.local_ids.handshake_id().as_slice()
-            && negotiation.scid == self.first_flight.original.as_slice()
-            && negotiation.versions().all(|version| version != self.version);
-        if is_welcome {
+        let is_welcome = |early: &Early| {
+            negotiation.dcid == self.local_ids.handshake_id().as_slice()
+                && negotiation.scid == early.original.as_slice()
+                && negotiation.versions().all(|version| version != self.version)
+        };
+        if self.expects_first_answer() && self.early.as_deref().is_some_and(is_welcome) {
             self.end(ConnectionError::VersionMismatch);
         } else {
             self.stats.packets_dropped += 1;
         }
+    }
+
+    /// Whether we are a client that has heard nothing yet: after any authentic packet, or one Retry, what could start the
+    /// handshake anew is a forgery.
+    fn expects_first_answer(&self) -> bool {
+        let is_first = |early: &Early| !early.heard && early.retry_source.is_none();
+        self.side.is_client() && self.close.is_open() && self.early.as_deref().is_some_and(is_first)
     }
 
     // The end.
@@ -304,9 +316,7 @@ impl Connection {
         self.stop_working();
         self.close.finish();
         let remote = self.path.remote();
-        if std::mem::take(&mut self.first_flight.routed) {
-            self.endpoint_events.push_back(EndpointEvent::confirmed(remote, self.first_flight.original));
-        }
+        self.forget_early();
         if let Some(token) = self.registered_token.take() {
             self.endpoint_events.push_back(EndpointEvent::token(remote, Some(token), None));
         }
@@ -316,7 +326,9 @@ impl Connection {
     fn stop_working(&mut self) {
         self.timers.clear();
         self.handshake.abandon();
-        self.undecryptable.clear();
+        if let Some(early) = &mut self.early {
+            early.undecryptable.clear();
+        }
     }
 
     // Timers.
@@ -325,6 +337,10 @@ impl Connection {
     pub(super) fn after_input(&mut self, now: Instant) {
         if !self.close.is_open() {
             return;
+        }
+        // Not before packets that waited for their keys were taken in.
+        if self.handshake.is_confirmed() {
+            self.forget_early();
         }
         if self.registered_token != self.remote_ids.reset_token() {
             let token = self.remote_ids.reset_token();
@@ -348,7 +364,7 @@ impl Connection {
         if !self.keys.has(level(space)) {
             return None;
         }
-        let due = self.spaces[space.index()].received.ack_deadline()?;
+        let due = self.spaces.get(space)?.received.ack_deadline()?;
         let is_held = space == SpaceId::Initial && self.side.is_server() && self.handshake.is_working();
         Some(if is_held { due + HELD_BACK } else { due })
     }

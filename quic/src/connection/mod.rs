@@ -1,8 +1,9 @@
 //! One connection: a value that takes datagrams, timeouts, finished crypto jobs and the application's verbs, and gives
 //! datagrams, deadlines, crypto jobs and events. It has no clock, socket or thread.
 //!
-//! The parts own their frames and know neither each other nor this module: `handshake`, `keys`, `ids`, `space`, `close`,
-//! `path_response` here, and `crate::streams` and `crate::path`. Five files apply what they cause:
+//! The parts own their frames and know neither each other nor this module: `handshake`, `keys`, `ids`, `spaces`, `early`,
+//! `close`, `path_response` here, and `crate::streams` and `crate::path`. What a part needs for the handshake alone it
+//! drops itself when that is confirmed. Five files apply what they cause:
 //!
 //! - `receive`: datagram to opened packets
 //! - `dispatch`: each frame of a packet to the part that owns it
@@ -18,6 +19,7 @@ mod acknowledge;
 mod close;
 mod crypto_stream;
 mod dispatch;
+mod early;
 mod handshake;
 mod ids;
 mod keys;
@@ -28,6 +30,7 @@ mod path_response;
 mod receive;
 mod scratch;
 mod space;
+mod spaces;
 mod timers;
 mod transmit;
 mod undecryptable;
@@ -46,14 +49,14 @@ pub use self::handshake::{CryptoDone, CryptoJob};
 pub use self::scratch::Scratch;
 
 use self::close::Close;
+use self::early::Early;
 use self::handshake::Handshake;
 use self::ids::{LocalIds, RemoteIds};
 use self::keys::KeyRing;
 use self::parameters::Peer;
 use self::path_response::PathResponses;
-use self::space::Space;
+use self::spaces::Spaces;
 use self::timers::{Timer, Timers};
-use self::undecryptable::Undecryptable;
 use crate::chunk::Pool;
 use crate::config::{ClientConfig, ServerConfig, TransportConfig};
 use crate::ecn::EcnMark;
@@ -118,15 +121,15 @@ pub struct Connection {
     keys: KeyRing,
     local_ids: LocalIds,
     remote_ids: RemoteIds,
-    spaces: [Space; 3],
+    spaces: Spaces,
     path: Path,
     path_responses: PathResponses,
     streams: Streams,
     loss: LossTimer,
     timers: Timers,
     close: Close,
-    undecryptable: Undecryptable,
-    first_flight: FirstFlight,
+    /// Until the handshake is confirmed.
+    early: Option<Box<Early>>,
     peer: Peer,
     /// Ack-eliciting packets owed in each space because of a probe timeout.
     probes: [u8; 3],
@@ -148,22 +151,6 @@ pub struct Connection {
     /// Where to panic, once.
     #[cfg(test)]
     pub(crate) fault: Option<&'static str>,
-}
-
-/// What the first packets of both sides fix (RFC 9000 7.2, 7.3, 17.2.5).
-struct FirstFlight {
-    /// The destination id of the client's very first packet.
-    original: ConnectionId,
-    /// The source id of a Retry that the client followed.
-    retry_source: Option<ConnectionId>,
-    /// The token of that Retry.
-    token: Vec<u8>,
-    /// The source id of the peer's first packet, from which it must not depart.
-    peer_source: Option<ConnectionId>,
-    /// A packet of the peer authenticated.
-    heard: bool,
-    /// The endpoint still routes the original id here.
-    routed: bool,
 }
 
 /// What the endpoint lends a new connection.
@@ -190,7 +177,6 @@ impl Connection {
         let parameters = parameters::client(&config.transport, local_ids.handshake_id(), &mut lent.noise);
         let version = crypto_version();
         let session = Session::client(&config.crypto, version, server_name, parameters)?;
-        let first_flight = FirstFlight { original, retry_source: None, token: Vec::new(), peer_source: None, heard: false, routed: false };
         Ok(Self::new(
             now,
             Side::Client,
@@ -199,7 +185,7 @@ impl Connection {
             local_ids,
             RemoteIds::new(original, parameters::ACTIVE_CONNECTION_ID_LIMIT),
             (remote, None),
-            first_flight,
+            Early::client(original),
             (lent.pool, lent.secrets),
         ))
     }
@@ -209,14 +195,6 @@ impl Connection {
         let (local_ids, token) = LocalIds::new(lent.issuer)?;
         let parameters = parameters::server(&config.transport, local_ids.handshake_id(), incoming.original, token, &mut lent.noise);
         let session = Session::server(&config.crypto, crypto_version(), parameters);
-        let first_flight = FirstFlight {
-            original: incoming.original,
-            retry_source: None,
-            token: Vec::new(),
-            peer_source: Some(incoming.source),
-            heard: false,
-            routed: true,
-        };
         Some(Self::new(
             now,
             Side::Server,
@@ -225,7 +203,7 @@ impl Connection {
             local_ids,
             RemoteIds::new(incoming.source, parameters::ACTIVE_CONNECTION_ID_LIMIT),
             (incoming.remote, local),
-            first_flight,
+            Early::server(incoming.original, incoming.source),
             (lent.pool, lent.secrets),
         ))
     }
@@ -239,7 +217,7 @@ impl Connection {
         local_ids: LocalIds,
         remote_ids: RemoteIds,
         (remote, local): (SocketAddr, Option<IpAddr>),
-        first_flight: FirstFlight,
+        early: Early,
         (pool, mut secrets): (Pool, Secrets),
     ) -> Self {
         let path_config = PathConfig { congestion: &*config.congestion, initial_rtt: config.initial_rtt, ..PathConfig::default() };
@@ -249,7 +227,7 @@ impl Connection {
             Side::Client => weald_crypto::Side::Client,
             Side::Server => weald_crypto::Side::Server,
         };
-        keys.install_initial(weald_crypto::initial_keys(crypto_version(), &first_flight.original, crypto_side));
+        keys.install_initial(weald_crypto::initial_keys(crypto_version(), &early.original, crypto_side));
         let mut connection = Self {
             side,
             version: Version::V1,
@@ -258,15 +236,14 @@ impl Connection {
             keys,
             local_ids,
             remote_ids,
-            spaces: SpaceId::ALL.map(|id| Space::new(id, config.max_ack_delay)),
+            spaces: Spaces::new(config.max_ack_delay),
             path,
             path_responses: PathResponses::default(),
             streams: parameters::streams(side, config, &mut secrets),
             loss: LossTimer::default(),
             timers: Timers::new(),
             close: Close::new(),
-            undecryptable: Undecryptable::default(),
-            first_flight,
+            early: Some(Box::new(early)),
             peer: Peer::default(),
             probes: [0; 3],
             ping: false,
@@ -377,7 +354,7 @@ impl Connection {
 
     /// Whether a packet of the peer authenticated.
     pub(crate) fn has_heard(&self) -> bool {
-        self.first_flight.heard
+        self.early.as_ref().is_none_or(|early| early.heard)
     }
 
     /// Bytes of memory that the connection holds: itself, and the buffers of its parts. Allocators' overhead, and what TLS
@@ -385,10 +362,9 @@ impl Connection {
     pub fn memory(&self) -> usize {
         size_of::<Self>()
             + self.handshake.memory()
-            + self.spaces.iter().map(Space::memory).sum::<usize>()
+            + self.spaces.memory()
             + self.streams.memory()
-            + self.undecryptable.memory()
-            + self.first_flight.token.capacity()
+            + self.early.as_ref().map_or(0, |early| size_of::<Early>() + early.memory())
             + (self.events.capacity() * size_of::<Event>())
             + (self.endpoint_events.capacity() * size_of::<EndpointEvent>())
     }
@@ -404,10 +380,6 @@ impl Connection {
             mtu: self.path.mtu(),
             ..self.stats
         }
-    }
-
-    fn space(&mut self, id: SpaceId) -> &mut Space {
-        &mut self.spaces[id.index()]
     }
 }
 

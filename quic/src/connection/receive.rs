@@ -8,7 +8,9 @@
 use weald_crypto::Level;
 
 use super::dispatch::Opened;
+use super::early::Early;
 use super::keys::{OpenFailure, Sealed};
+use super::space::Space;
 use super::{Connection, DatagramMeta, Scratch};
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::endpoint::reset;
@@ -96,7 +98,8 @@ impl Connection {
 
     /// Opens packets that came before their keys.
     pub(super) fn receive_kept(&mut self, now: Instant, level: Level, scratch: &mut Scratch) {
-        for kept in self.undecryptable.take(level) {
+        let kept = self.early.as_mut().map_or_else(Vec::new, |early| early.undecryptable.take(level));
+        for kept in kept {
             let id_len = self.local_ids.handshake_id().len();
             if let Some(Ok(Packet::Protected(packet))) = Packets::new(&kept.packet, id_len).next()
                 && let Fate::Dropped = self.receive_packet(now, &packet, kept.meta, scratch)
@@ -121,10 +124,9 @@ impl Connection {
         let is_early = level == Level::OneRtt && !self.handshake.is_complete();
         if is_early || !self.keys.has(level) {
             let is_awaited = is_early || (level == Level::Handshake && !self.keys.is_handshake_over());
-            if is_awaited && self.close.is_open() && self.undecryptable.keep(level, packet.bytes(), meta) {
-                return Fate::Kept;
-            }
-            return Fate::Dropped;
+            let keep = |early: &mut Box<Early>| early.undecryptable.keep(level, packet.bytes(), meta);
+            let is_kept = is_awaited && self.close.is_open() && self.early.as_mut().is_some_and(keep);
+            return if is_kept { Fate::Kept } else { Fate::Dropped };
         }
         let result = match self.unseal(now, level, space, packet, &mut scratch.header) {
             Ok(None) => return Fate::Dropped,
@@ -139,8 +141,8 @@ impl Connection {
 
     /// Whether the long header names the peer as it introduced itself.
     fn is_from_peer(&self, packet: &ProtectedPacket<'_>) -> bool {
-        // RFC 9000 7.2: the source id never changes after the first packet. 17.2.2: servers send no token.
-        self.first_flight.peer_source.is_none_or(|source| source == packet.scid) && (self.side.is_server() || packet.token.is_empty())
+        // RFC 9000 17.2.2: servers send no token.
+        self.early.as_ref().is_some_and(|early| early.is_peer(packet.scid)) && (self.side.is_server() || packet.token.is_empty())
     }
 
     fn unseal(
@@ -153,7 +155,7 @@ impl Connection {
     ) -> Result<Option<Opened>, TransportError> {
         let (Some(sample), Some(key)) = (packet.sample(), self.keys.remote_header(level)) else { return Ok(None) };
         let Some(plain) = packet.unprotect(key.mask(sample), header) else { return Ok(None) };
-        let received = &self.spaces[space.index()].received;
+        let Some(Space { received, .. }) = self.spaces.get(space) else { return Ok(None) };
         let Some(number) = plain.packet_number.expand(received.largest()) else { return Ok(None) };
         let payload = packet.ciphertext(&plain);
         let mut chunk = self.pool.take(payload.len());
@@ -181,7 +183,7 @@ impl Connection {
     ) -> Result<(), TransportError> {
         self.stats.packets_received += 1;
         // RFC 9000 12.3: the same number again is the same packet again.
-        if self.spaces[opened.space.index()].received.is_duplicate(opened.number) {
+        if self.spaces.get(opened.space).is_none_or(|space| space.received.is_duplicate(opened.number)) {
             self.stats.packets_dropped += 1;
             return Ok(());
         }
@@ -191,8 +193,8 @@ impl Connection {
         self.on_authenticated(now, packet);
         let ack_eliciting = self.dispatch(now, opened, scratch)?;
         // The packet may have discarded its own space.
-        if self.keys.has(super::level(opened.space)) {
-            self.space(opened.space).received.on_packet(now, opened.number, ack_eliciting, meta.ecn);
+        if let Some(space) = self.spaces.get_mut(opened.space) {
+            space.received.on_packet(now, opened.number, ack_eliciting, meta.ecn);
         }
         Ok(())
     }

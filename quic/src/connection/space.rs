@@ -225,13 +225,6 @@ impl Space {
         is_written
     }
 
-    /// The keys of the space are gone. Forgets all there is; gives outstanding packets to `forgotten`, whose bytes are in
-    /// flight no more (RFC 9002 section 6.4).
-    pub(crate) fn on_space_discarded(&mut self, forgotten: impl FnMut(&SentPacket, Tokens<'_>)) {
-        self.on_restart(forgotten);
-        self.received = Received::new(Duration::ZERO);
-    }
-
     /// A Retry came, or 0-RTT was rejected: what was sent is forgotten and given to `forgotten`, to be sent again. Numbers
     /// go on (RFC 9000 section 17.2.5.3).
     pub(crate) fn on_restart(&mut self, forgotten: impl FnMut(&SentPacket, Tokens<'_>)) {

@@ -7,6 +7,7 @@ use weald_crypto::Level;
 
 use super::packet_writer::{DatagramWriter, Header, SealedPacket};
 use super::parameters::ACK_DELAY_EXPONENT;
+use super::space::Space;
 use super::timers::Timer;
 use super::{Connection, Scratch, Transmit, level, packet_type};
 use crate::config::MIN_UDP_PAYLOAD;
@@ -19,7 +20,7 @@ use crate::token::Token;
 use crate::wire::FrameWriter;
 use crate::wire::frame::Ping;
 
-/// What a packet is for.
+/// What a datagram, or a packet in it, is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     /// Whatever there is.
@@ -28,6 +29,8 @@ enum Purpose {
     AckOnly,
     /// As normal, past the congestion window, and never without a frame that elicits an answer (RFC 9002 6.2.4).
     Probe,
+    /// Why the connection ends, at every level that the peer may be able to open (RFC 9000 10.2.3).
+    Close,
 }
 
 impl Connection {
@@ -41,50 +44,75 @@ impl Connection {
         {
             self.fail(now, error);
         }
-        let len = if self.close.is_open() { self.write_datagram(now, buf, scratch)? } else { self.write_close(now, buf)? };
+        let (purpose, size) = self.choose(now, buf.len())?;
+        let len = self.fill(now, purpose, &mut buf[..size], scratch)?;
         self.path.amplification_mut().on_datagram_sent(len);
         self.stats.datagrams_sent += 1;
         self.stats.bytes_sent += len as u64;
+        if purpose == Purpose::Close {
+            self.close.on_sent();
+        } else {
+            self.rearm_loss_timer(now);
+            self.rearm_ack_timer();
+        }
         Some(Transmit { len, remote: self.path.remote(), local: self.path.local(), ecn: None })
     }
 
-    fn write_datagram(&mut self, now: Instant, buf: &mut [u8], scratch: &mut Scratch) -> Option<usize> {
+    /// What the next datagram is for, and how long it may be, of at most `room` bytes.
+    fn choose(&mut self, now: Instant, room: usize) -> Option<(Purpose, usize)> {
+        if !self.close.is_open() {
+            // RFC 9000 8.1 holds here, too.
+            let budget = usize::try_from(self.path.amplification().budget()).unwrap_or(usize::MAX);
+            return self.close.is_owed().then_some((Purpose::Close, room.min(MIN_UDP_PAYLOAD.into()).min(budget)));
+        }
         // Until the handshake is complete the peer's limit is unknown, and 1200 bytes pass everywhere.
         let mtu = if self.handshake.is_complete() { self.path.mtu() } else { MIN_UDP_PAYLOAD };
-        let size = buf.len().min(mtu.into());
+        let size = room.min(mtu.into());
         // RFC 9000 8.1, 14.1: what elicits an answer in an Initial packet needs a full datagram, so that less is as good as
         // nothing.
         if self.is_amplification_limited() {
             return None;
         }
-        let permitted = self.permitted(now, size)?;
+        Some((self.permitted(now, size)?, size))
+    }
+
+    /// Fills a datagram with one packet for each space that has something to carry.
+    fn fill(&mut self, now: Instant, purpose: Purpose, buf: &mut [u8], scratch: &mut Scratch) -> Option<usize> {
         let Scratch { tokens, .. } = scratch;
         tokens.iter_mut().for_each(Vec::clear);
-        let mut datagram = DatagramWriter::new(&mut buf[..size]);
+        let mut datagram = DatagramWriter::new(buf);
         let mut min_size = 0;
         let mut acks = [false; 3];
         for space in SpaceId::ALL {
-            let is_probe = self.probes[space.index()] > 0 || self.is_stranded(space);
-            let purpose = if is_probe { Purpose::Probe } else { permitted };
+            let purpose = if self.is_probe_owed(space, purpose) { Purpose::Probe } else { purpose };
             if !self.is_wanted(now, space, purpose) {
                 continue;
             }
-            let Some(number) = self.spaces[space.index()].next_number() else {
-                // RFC 9000 12.3: without numbers there is nothing more to say.
-                self.fail(now, TransportErrorCode::INTERNAL_ERROR.because("packet numbers are used up"));
-                return None;
+            let Some(own) = self.spaces.get(space) else { continue };
+            let Some(number) = own.next_number() else {
+                if purpose != Purpose::Close {
+                    // RFC 9000 12.3: without numbers there is nothing more to say.
+                    self.fail(now, TransportErrorCode::INTERNAL_ERROR.because("packet numbers are used up"));
+                    return None;
+                }
+                continue;
             };
-            let short = number.truncate(self.spaces[space.index()].largest_acked());
+            let short = number.truncate(own.largest_acked());
             let Some(slot) = datagram.begin(space, &self.header_values(), number, short) else { break };
             let mut out = FrameWriter::new(datagram.payload(slot), &mut tokens[space.index()]);
-            acks[space.index()] = self.spaces[space.index()].write_ack(now, ACK_DELAY_EXPONENT, &mut out);
-            let is_path_response = purpose != Purpose::AckOnly && self.write_parts(space, purpose, &mut out);
+            let mut is_path_response = false;
+            if purpose == Purpose::Close {
+                self.close.write_frame(packet_type(space), &mut out);
+            } else {
+                acks[space.index()] = self.spaces.get_mut(space).is_some_and(|own| own.write_ack(now, ACK_DELAY_EXPONENT, &mut out));
+                is_path_response = purpose != Purpose::AckOnly && self.write_parts(space, purpose, &mut out);
+            }
             let written = out.finish();
             // RFC 9000 14.1, 8.2.2
-            if is_path_response || (space == SpaceId::Initial && (self.side.is_client() || written.ack_eliciting)) {
+            let is_to_be_full = is_path_response || (space == SpaceId::Initial && (self.side.is_client() || written.ack_eliciting));
+            if datagram.push(slot, written) && is_to_be_full {
                 min_size = MIN_UDP_PAYLOAD.into();
             }
-            datagram.push(slot, written);
         }
         if datagram.is_empty() {
             return None;
@@ -94,8 +122,6 @@ impl Connection {
         for packet in sealed.into_iter().flatten() {
             self.record(now, packet, &mut tokens[packet.space.index()], acks[packet.space.index()]);
         }
-        self.rearm_loss_timer(now);
-        self.rearm_ack_timer();
         Some(len)
     }
 
@@ -105,7 +131,7 @@ impl Connection {
             version: self.version,
             destination: self.remote_ids.current(),
             source: self.local_ids.handshake_id(),
-            token: &self.first_flight.token,
+            token: self.early.as_ref().map_or(&[], |early| &early.token),
             phase: self.keys.local(Level::OneRtt).is_some_and(|keys| keys.phase),
         }
     }
@@ -133,15 +159,24 @@ impl Connection {
         if !self.keys.has(level(space)) {
             return false;
         }
+        if purpose == Purpose::Close {
+            return true;
+        }
         let is_ack_due = self.ack_deadline(space).is_some_and(|due| due <= now);
         let is_probe = self.probes[space.index()] > 0;
         is_ack_due || is_probe || (purpose != Purpose::AckOnly && self.has_data(space))
     }
 
+    /// Whether a packet of the space goes out past the congestion window.
+    fn is_probe_owed(&self, space: SpaceId, purpose: Purpose) -> bool {
+        purpose != Purpose::Close && (self.probes[space.index()] > 0 || self.is_stranded(space))
+    }
+
     /// Whether a space has handshake data to send and no timer that would ever make it probe. The window may be full of
     /// 1-RTT packets that the peer cannot open before it has just this data, so one packet goes past it (RFC 9002 7.5).
     fn is_stranded(&self, space: SpaceId) -> bool {
-        space != SpaceId::Data && self.has_data(space) && !self.spaces[space.index()].has_ack_eliciting()
+        let is_outstanding = || self.spaces.get(space).is_some_and(Space::has_ack_eliciting);
+        space != SpaceId::Data && self.has_data(space) && !is_outstanding()
     }
 
     /// Whether a part has frames for the space.
@@ -171,7 +206,7 @@ impl Connection {
             }
             self.streams.write_frames(out);
         }
-        let wants_answer = purpose == Purpose::Probe || self.spaces[space.index()].wants_ping();
+        let wants_answer = purpose == Purpose::Probe || self.spaces.get(space).is_some_and(Space::wants_ping);
         if wants_answer && !out.is_ack_eliciting() {
             // Without room for a PING the packet elicits an answer already.
             let _ = out.frame(&Ping, Token::Ping);
@@ -187,60 +222,20 @@ impl Connection {
             (false, false) => PacketKind::AckOnly,
         };
         let packet = SentPacket::new(sealed.number, now, self.path.id(), sealed.size, kind);
-        self.path.on_packet_sent(now, &packet);
-        self.spaces[sealed.space.index()].on_sent(packet, tokens, &mut self.secrets);
+        if let Some(own) = self.spaces.get_mut(sealed.space) {
+            own.on_sent(packet, tokens, &mut self.secrets);
+        }
         if sealed.space == SpaceId::Data {
             self.keys.on_sealed(sealed.number, carries_ack);
         }
-        if sealed.ack_eliciting {
-            let probes = &mut self.probes[sealed.space.index()];
-            *probes = probes.saturating_sub(1);
-        }
         self.stats.packets_sent += 1;
-        self.on_packet_sent(now, sealed.space, sealed.ack_eliciting);
-    }
-
-    /// A datagram that says why the connection ends (RFC 9000 10.2).
-    fn write_close(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
-        if !self.close.is_owed() {
-            return None;
-        }
-        // RFC 9000 8.1 holds here, too.
-        let budget = usize::try_from(self.path.amplification().budget()).unwrap_or(usize::MAX);
-        let size = buf.len().min(MIN_UDP_PAYLOAD.into()).min(budget);
-        let mut datagram = DatagramWriter::new(&mut buf[..size]);
-        let mut tokens = Vec::new();
-        let mut has_initial = false;
-        let mut numbers = [None; 3];
-        for space in SpaceId::ALL {
-            // RFC 9000 10.2.3: at every level that the peer may be able to open.
-            let (true, Some(number)) = (self.keys.has(level(space)), self.spaces[space.index()].next_number()) else {
-                continue;
-            };
-            let short = number.truncate(self.spaces[space.index()].largest_acked());
-            let Some(slot) = datagram.begin(space, &self.header_values(), number, short) else { break };
-            let mut out = FrameWriter::new(datagram.payload(slot), &mut tokens);
-            let is_written = self.close.write_frame(packet_type(space), &mut out);
-            let written = out.finish();
-            if is_written && datagram.push(slot, written) {
-                has_initial |= space == SpaceId::Initial;
-                numbers[space.index()] = Some(number);
+        if self.close.is_open() {
+            self.path.on_packet_sent(now, &packet);
+            if sealed.ack_eliciting {
+                let probes = &mut self.probes[sealed.space.index()];
+                *probes = probes.saturating_sub(1);
             }
+            self.on_packet_sent(now, sealed.space, sealed.ack_eliciting);
         }
-        if datagram.is_empty() {
-            return None;
-        }
-        if has_initial && self.side.is_client() {
-            datagram.pad_to(MIN_UDP_PAYLOAD.into());
-        }
-        let (len, sealed) = datagram.seal(&self.keys);
-        for packet in sealed.into_iter().flatten() {
-            // Only the number matters now: it must not be used again.
-            let record = SentPacket::new(packet.number, now, self.path.id(), packet.size, PacketKind::AckOnly);
-            self.spaces[packet.space.index()].on_sent(record, &mut Vec::new(), &mut self.secrets);
-            self.stats.packets_sent += 1;
-        }
-        self.close.on_sent();
-        Some(len)
     }
 }

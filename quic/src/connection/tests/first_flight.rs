@@ -1,5 +1,7 @@
 //! The first packets: Retry, Version Negotiation, forged Initials, TLS that fails.
 
+use std::time::Duration;
+
 use super::pair::{Network, Pair, client_config, server_address};
 use super::{SECOND, forge};
 use crate::config::TransportConfig;
@@ -7,6 +9,7 @@ use crate::connection::{DatagramMeta, Scratch};
 use crate::error::{ConnectionError, TransportErrorCode};
 use crate::id::ConnectionId;
 use crate::recovery::SpaceId;
+use crate::stream_id::Direction;
 use crate::wire::header::{Packet, Packets, RetryToSend};
 use crate::wire::{Version, Writer};
 
@@ -206,4 +209,21 @@ fn a_wrong_server_name_fails_the_handshake_at_both_ends() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn packets_that_come_before_the_servers_handshake_is_complete_are_kept_for_then() {
+    // RFC 9001 5.7
+    let mut pair = Pair::new(1, Network::CLEAN);
+    assert!(pair.run(SECOND, |pair| pair.client.connected));
+    let id = pair.client.send(Direction::Uni, 5000);
+    // The client's Finished arrives, and TLS takes until all the rest of the flight is there.
+    pair.server.stuck = true;
+    pair.run(Duration::from_millis(15), |_| false);
+    assert!(!pair.server.connection().is_confirmed());
+    pair.server.stuck = false;
+    pair.flush();
+    assert!(pair.server.has_received(id, 5000), "{:?}", pair.server.connection().stats());
+    assert!(pair.run(SECOND, |pair| pair.client.confirmed));
+    assert_eq!((pair.client.connection().stats().packets_lost, pair.server.connection().stats().packets_dropped), (0, 0));
 }

@@ -182,6 +182,6 @@ fn what_an_interrupted_call_left_in_the_lent_buffers_is_nobodys() {
     let sent = pair.client.connection().transmit(now, &mut [0; 1500], &mut scratch);
     assert!(sent.is_some());
     let mut carried = Vec::new();
-    pair.client.connection().spaces[SpaceId::Data.index()].for_each_oldest(1, |_, tokens| carried.extend(tokens));
+    pair.client.connection().spaces.get(SpaceId::Data).unwrap().for_each_oldest(1, |_, tokens| carried.extend(tokens));
     assert_eq!(carried, [Token::Ping]);
 }

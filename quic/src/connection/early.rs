@@ -1,0 +1,56 @@
+//! What a connection remembers of its first packets until the handshake is confirmed.
+//!
+//! Owns the ids by which both ends introduced themselves (RFC 9000 7.2, 7.3, 17.2.5), the token of a Retry, and packets that
+//! came before their keys. Dropped as a whole when the handshake is confirmed: long headers are then refused by their missing
+//! keys.
+
+use super::undecryptable::Undecryptable;
+use crate::id::ConnectionId;
+
+/// What the first packets of both sides fix.
+pub(crate) struct Early {
+    /// The destination id of the client's very first packet.
+    pub(crate) original: ConnectionId,
+    /// The source id of a Retry that the client followed.
+    pub(crate) retry_source: Option<ConnectionId>,
+    /// The token of that Retry.
+    pub(crate) token: Vec<u8>,
+    /// The source id of the peer's first packet, from which it must not depart.
+    pub(crate) peer_source: Option<ConnectionId>,
+    /// A packet of the peer authenticated.
+    pub(crate) heard: bool,
+    /// The endpoint still routes the original id here.
+    pub(crate) routed: bool,
+    /// Packets that wait for their keys.
+    pub(crate) undecryptable: Undecryptable,
+}
+
+impl Early {
+    /// A client's, whose first packets go to `original`.
+    pub(crate) fn client(original: ConnectionId) -> Self {
+        Self {
+            original,
+            retry_source: None,
+            token: Vec::new(),
+            peer_source: None,
+            heard: false,
+            routed: false,
+            undecryptable: Undecryptable::default(),
+        }
+    }
+
+    /// A server's, for a client that sent its first packet to `original` and calls itself `source`.
+    pub(crate) fn server(original: ConnectionId, source: ConnectionId) -> Self {
+        Self { peer_source: Some(source), routed: true, ..Self::client(original) }
+    }
+
+    /// Whether a long header names the peer as it introduced itself (RFC 9000 7.2: the id never changes after the first packet).
+    pub(crate) fn is_peer(&self, source: ConnectionId) -> bool {
+        self.peer_source.is_none_or(|peer| peer == source)
+    }
+
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        self.token.capacity() + self.undecryptable.memory()
+    }
+}
