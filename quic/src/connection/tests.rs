@@ -85,7 +85,7 @@ fn connections_and_jobs_may_move_between_threads() {
     is_send::<super::CryptoJob>();
     is_send::<super::CryptoDone>();
     // What a connection takes before its parts allocate anything.
-    assert!(size_of::<Connection>() <= 2176, "{}", size_of::<Connection>());
+    assert!(size_of::<Connection>() <= 2096, "{}", size_of::<Connection>());
 }
 
 fn bytes(text: &'static str) -> Bytes {

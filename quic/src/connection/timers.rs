@@ -30,29 +30,26 @@ impl Timer {
         [Timer::Close, Timer::Idle, Timer::Handshake, Timer::Loss, Timer::AckDelay, Timer::Pacing, Timer::KeyDiscard, Timer::KeepAlive];
 }
 
-/// No deadline. 584 years after the start nobody waits for a timer.
-const NEVER: Instant = Instant::from_nanos(u64::MAX);
-
 /// The deadlines of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Timers {
-    deadlines: [Instant; Timer::ALL.len()],
+    deadlines: [Option<Instant>; Timer::ALL.len()],
 }
 
 impl Timers {
     /// None is set.
     pub(crate) fn new() -> Timers {
-        Timers { deadlines: [NEVER; Timer::ALL.len()] }
+        Timers { deadlines: [None; Timer::ALL.len()] }
     }
 
     /// Sets, moves or, with `None`, stops a timer.
     pub(crate) fn set(&mut self, timer: Timer, deadline: Option<Instant>) {
-        self.deadlines[timer as usize] = deadline.unwrap_or(NEVER);
+        self.deadlines[timer as usize] = deadline;
     }
 
     /// When a timer is due.
     pub(crate) fn get(&self, timer: Timer) -> Option<Instant> {
-        Some(self.deadlines[timer as usize]).filter(|deadline| *deadline != NEVER)
+        self.deadlines[timer as usize]
     }
 
     /// Stops all timers.
@@ -62,7 +59,7 @@ impl Timers {
 
     /// When the first is due.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.deadlines.iter().copied().min().filter(|deadline| *deadline != NEVER)
+        self.deadlines.into_iter().flatten().min()
     }
 
     /// Stops one timer that is due at `now` and says which. Call until `None`.

@@ -1,33 +1,42 @@
 //! Packet numbers, and their short form on the wire (RFC 9000 sections 12.3 and 17.1).
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use crate::wire::{Reader, Truncated, VarInt, Writer};
 
 /// The number of a packet within its number space: 0 to 2^62 - 1.
+// Held as one more than it is, so that an `Option` of it takes no more room: connections are full of those.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PacketNumber(u64);
+pub struct PacketNumber(NonZeroU64);
+
+const _: () = assert!(size_of::<Option<PacketNumber>>() == 8);
 
 impl PacketNumber {
     /// The first packet of a space.
-    pub const ZERO: PacketNumber = PacketNumber(0);
+    pub const ZERO: PacketNumber = PacketNumber::of(0);
 
     /// 2^62 - 1; a connection that has sent it is at its end (RFC 9000 section 12.3).
-    pub const MAX: PacketNumber = PacketNumber(VarInt::MAX.as_u64());
+    pub const MAX: PacketNumber = PacketNumber::of(VarInt::MAX.as_u64());
 
     /// The packet number with this value, `None` if it is larger than [`PacketNumber::MAX`].
     pub const fn new(number: u64) -> Option<PacketNumber> {
-        if number > PacketNumber::MAX.0 { None } else { Some(PacketNumber(number)) }
+        if number > VarInt::MAX.as_u64() { None } else { Some(PacketNumber::of(number)) }
+    }
+
+    /// `number` is at most 2^62 - 1.
+    const fn of(number: u64) -> PacketNumber {
+        PacketNumber(NonZeroU64::MIN.saturating_add(number))
     }
 
     /// The value.
     pub const fn as_u64(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// The number after this one, `None` after the last.
     pub const fn next(self) -> Option<PacketNumber> {
-        PacketNumber::new(self.0 + 1)
+        PacketNumber::new(self.0.get())
     }
 
     /// The number before this one, `None` before the first.
@@ -37,7 +46,7 @@ impl PacketNumber {
 
     /// The number `count` after this one, `None` past the last.
     pub const fn plus(self, count: u64) -> Option<PacketNumber> {
-        match self.0.checked_add(count) {
+        match self.as_u64().checked_add(count) {
             Some(number) => PacketNumber::new(number),
             None => None,
         }
@@ -45,15 +54,15 @@ impl PacketNumber {
 
     /// The number `count` before this one, `None` before the first.
     pub const fn minus(self, count: u64) -> Option<PacketNumber> {
-        match self.0.checked_sub(count) {
-            Some(number) => Some(PacketNumber(number)),
+        match self.as_u64().checked_sub(count) {
+            Some(number) => Some(PacketNumber::of(number)),
             None => None,
         }
     }
 
     /// How many numbers this one is after `earlier`; zero if it is not after it.
     pub const fn distance_from(self, earlier: PacketNumber) -> u64 {
-        self.0.saturating_sub(earlier.0)
+        self.as_u64().saturating_sub(earlier.as_u64())
     }
 
     /// The short form for a peer whose largest acknowledgment so far is `largest_acked` (RFC 9000 appendix A.2).
@@ -62,7 +71,7 @@ impl PacketNumber {
     pub fn truncate(self, largest_acked: Option<PacketNumber>) -> TruncatedPacketNumber {
         let unacked = match largest_acked {
             Some(largest) => self.distance_from(largest),
-            None => self.0 + 1,
+            None => self.as_u64() + 1,
         };
         // The form must cover more than twice the numbers in doubt, in both directions.
         let len = match unacked.saturating_mul(2) {
@@ -71,38 +80,38 @@ impl PacketNumber {
             0x1_0000..=0xff_ffff => 3,
             _ => 4,
         };
-        TruncatedPacketNumber::new(self.0 as u32, len)
+        TruncatedPacketNumber::new(self.as_u64() as u32, len)
     }
 }
 
 impl From<u32> for PacketNumber {
     fn from(number: u32) -> PacketNumber {
-        PacketNumber(number.into())
+        PacketNumber::of(number.into())
     }
 }
 
 impl From<VarInt> for PacketNumber {
     fn from(number: VarInt) -> PacketNumber {
-        PacketNumber(number.as_u64())
+        PacketNumber::of(number.as_u64())
     }
 }
 
 impl From<PacketNumber> for VarInt {
     fn from(number: PacketNumber) -> VarInt {
         // Every way in is bounded by 2^62 - 1, so nothing is cut off here.
-        VarInt::saturating(number.0)
+        VarInt::saturating(number.as_u64())
     }
 }
 
 impl fmt::Display for PacketNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.as_u64().fmt(f)
     }
 }
 
 impl fmt::Debug for PacketNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.as_u64().fmt(f)
     }
 }
 
@@ -150,10 +159,10 @@ impl TruncatedPacketNumber {
     /// The packet number nearest to the one after `largest`, the largest that was opened so far (RFC 9000 appendix A.3).
     /// `None` if that lies outside the range of packet numbers.
     pub fn expand(self, largest: Option<PacketNumber>) -> Option<PacketNumber> {
-        let expected = largest.map_or(0, |largest| largest.0 + 1);
+        let expected = largest.map_or(0, |largest| largest.as_u64() + 1);
         let window = 1u64 << (8 * self.len);
         let candidate = expected & !(window - 1) | u64::from(self.value);
-        let number = if candidate + window / 2 <= expected && candidate + window <= PacketNumber::MAX.0 {
+        let number = if candidate + window / 2 <= expected && candidate + window <= PacketNumber::MAX.as_u64() {
             candidate + window
         } else if candidate > expected + window / 2 && candidate >= window {
             candidate - window
