@@ -25,6 +25,7 @@ mod id;
 mod offset_map;
 mod path;
 mod path_id;
+mod pressure;
 mod random;
 mod ranges;
 mod recovery;
@@ -36,7 +37,7 @@ pub mod time;
 mod token;
 mod wire;
 
-pub use config::{ClientConfig, ServerConfig, TransportConfig};
+pub use config::{ClientConfig, SendWindow, ServerConfig, TransportConfig};
 #[cfg(feature = "driver")]
 pub use driver::{
     Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, ReadError, ReadExactError, ReadToEndError, RecvStream,
@@ -59,5 +60,6 @@ pub mod protocol {
     pub use crate::connection::{Connection, CryptoDone, CryptoJob, DatagramMeta, Event, Scratch, Transmit};
     pub use crate::endpoint::{AcceptError, ConnectError, Endpoint, EndpointEvent, Incoming, Routed};
     pub use crate::handle::{ConnectionHandle, EndpointKeys, SteeringKey};
+    pub use crate::pressure::Pressure;
     pub use crate::streams::{ReadError, StreamEvent, WriteError};
 }

@@ -9,7 +9,7 @@ mod transport;
 
 pub use self::client::ClientConfig;
 pub use self::server::ServerConfig;
-pub use self::transport::TransportConfig;
+pub use self::transport::{SendWindow, TransportConfig};
 
 /// The smallest datagram that every QUIC path carries (RFC 9000 14).
 pub(crate) const MIN_UDP_PAYLOAD: u16 = 1200;

@@ -20,12 +20,31 @@ pub struct TransportConfig {
     pub(crate) max_streams_uni: u32,
     pub(crate) stream_window: u32,
     pub(crate) connection_window: u32,
-    pub(crate) send_window: u32,
+    pub(crate) send_window: SendWindow,
+    pub(crate) send_buffer: u32,
     pub(crate) initial_rtt: Duration,
     pub(crate) max_ack_delay: Duration,
     pub(crate) udp_payload: u16,
     pub(crate) congestion: Arc<dyn ControllerFactory>,
     pub(crate) key_update_interval: Option<u64>,
+}
+
+/// How many bytes a stream holds that were written and not acknowledged, before its writer blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendWindow {
+    /// So many bytes; 0 counts as 1.
+    Fixed(u32),
+    /// Twice the congestion window, at least 64 KiB: what the network takes, and as much again while it is on its way.
+    Auto {
+        /// No more than so many bytes.
+        max: u32,
+    },
+}
+
+impl From<u32> for SendWindow {
+    fn from(bytes: u32) -> Self {
+        Self::Fixed(bytes)
+    }
 }
 
 impl Default for TransportConfig {
@@ -38,7 +57,8 @@ impl Default for TransportConfig {
             max_streams_uni: 100,
             stream_window: 1_250_000,
             connection_window: 10_000_000,
-            send_window: 1024 * 1024,
+            send_window: SendWindow::Fixed(1024 * 1024),
+            send_buffer: 16 * 1024 * 1024,
             // RFC 9002 6.2.2
             initial_rtt: Duration::from_millis(333),
             // RFC 9000 18.2
@@ -102,10 +122,19 @@ impl TransportConfig {
         self
     }
 
-    /// How many written bytes of one stream wait for acknowledgement before its writer blocks. Default 1 MiB.
+    /// How many written bytes of one stream wait for acknowledgement before its writer blocks: a number, or
+    /// [`SendWindow::Auto`]. Default 1 MiB.
     #[must_use]
-    pub fn send_window(mut self, bytes: u32) -> Self {
-        self.send_window = bytes;
+    pub fn send_window(mut self, window: impl Into<SendWindow>) -> Self {
+        self.send_window = window.into();
+        self
+    }
+
+    /// How many written bytes of all streams together wait for acknowledgement before writers block. Every stream may hold
+    /// 2 KiB beyond it, so that none waits for the others for ever. Default 16 MiB.
+    #[must_use]
+    pub fn send_buffer(mut self, bytes: u32) -> Self {
+        self.send_buffer = bytes;
         self
     }
 

@@ -50,6 +50,7 @@ impl Connection {
         acked.iter().for_each(|packet| path.on_packet_acked(now, packet));
         if let Some(sent) = acked.iter().filter(|packet| packet.is_in_flight()).map(|packet| packet.sent).max() {
             path.on_ack_end(now, sent);
+            owners.streams.on_congestion_window(path.window());
         }
         if let Some((_, sent)) = summary.congestion_experienced {
             path.on_congestion_experienced(now, sent);

@@ -369,6 +369,12 @@ impl Connection {
             + (self.endpoint_events.capacity() * size_of::<EndpointEvent>())
     }
 
+    /// Bytes of application data that the connection holds for either end, read in no time: written and not acknowledged, or
+    /// received and not given back with [`Connection::release`].
+    pub fn held(&self) -> usize {
+        self.streams.held()
+    }
+
     /// What the connection did so far.
     pub fn stats(&self) -> ConnectionStats {
         ConnectionStats {

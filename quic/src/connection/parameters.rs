@@ -9,7 +9,7 @@ use crate::error::{TransportError, TransportErrorCode};
 use crate::id::{ConnectionId, ResetToken};
 use crate::random::{Noise, Secrets};
 use crate::side::Side;
-use crate::streams::{Limits, StreamOptions, Streams};
+use crate::streams::{Limits, PerStream, StreamOptions, Streams};
 use crate::wire::TransportParameters;
 
 /// The peer's ids that we store: enough for it to rotate them.
@@ -98,7 +98,7 @@ pub(crate) fn decode(bytes: &[u8], side: Side, seen: &SeenIds) -> Result<Transpo
 
 /// The streams of a new connection.
 pub(crate) fn streams(side: Side, config: &TransportConfig, secrets: &mut Secrets) -> Streams {
-    let options = StreamOptions { limits: limits(config), send_window: config.send_window.into() };
+    let options = StreamOptions { limits: limits(config), send_window: config.send_window, send_buffer: config.send_buffer };
     Streams::new(side, options, secrets)
 }
 
@@ -106,20 +106,21 @@ pub(crate) fn streams(side: Side, config: &TransportConfig, secrets: &mut Secret
 pub(crate) fn peer_limits(parameters: &TransportParameters) -> Limits {
     Limits {
         data: parameters.initial_max_data,
-        stream_data_bidi_local: parameters.initial_max_stream_data_bidi_local,
-        stream_data_bidi_remote: parameters.initial_max_stream_data_bidi_remote,
-        stream_data_uni: parameters.initial_max_stream_data_uni,
+        stream_data: PerStream {
+            bidi_local: parameters.initial_max_stream_data_bidi_local,
+            bidi_remote: parameters.initial_max_stream_data_bidi_remote,
+            uni: parameters.initial_max_stream_data_uni,
+        },
         streams_bidi: parameters.initial_max_streams_bidi,
         streams_uni: parameters.initial_max_streams_uni,
     }
 }
 
 fn limits(config: &TransportConfig) -> Limits {
+    let stream_window = config.stream_window.into();
     Limits {
         data: config.connection_window.into(),
-        stream_data_bidi_local: config.stream_window.into(),
-        stream_data_bidi_remote: config.stream_window.into(),
-        stream_data_uni: config.stream_window.into(),
+        stream_data: PerStream { bidi_local: stream_window, bidi_remote: stream_window, uni: stream_window },
         streams_bidi: config.max_streams_bi.into(),
         streams_uni: config.max_streams_uni.into(),
     }
@@ -130,9 +131,9 @@ fn ours(config: &TransportConfig, source: ConnectionId) -> TransportParameters {
     TransportParameters {
         max_idle_timeout: config.max_idle_timeout,
         initial_max_data: limits.data,
-        initial_max_stream_data_bidi_local: limits.stream_data_bidi_local,
-        initial_max_stream_data_bidi_remote: limits.stream_data_bidi_remote,
-        initial_max_stream_data_uni: limits.stream_data_uni,
+        initial_max_stream_data_bidi_local: limits.stream_data.bidi_local,
+        initial_max_stream_data_bidi_remote: limits.stream_data.bidi_remote,
+        initial_max_stream_data_uni: limits.stream_data.uni,
         initial_max_streams_bidi: limits.streams_bidi,
         initial_max_streams_uni: limits.streams_uni,
         ack_delay_exponent: ACK_DELAY_EXPONENT,

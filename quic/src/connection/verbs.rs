@@ -7,6 +7,7 @@ use super::Connection;
 use super::close::Reason;
 use crate::chunk::Chunk;
 use crate::error::{ApplicationCode, ConnectionError};
+use crate::pressure::Pressure;
 use crate::stream_id::{Direction, StreamId};
 use crate::streams::{ReadError, WriteError};
 use crate::time::Instant;
@@ -88,6 +89,17 @@ impl Connection {
         self.streams.stopped(id)
     }
 
+    /// Sends what is on the stream before the data of all streams with a lower priority. Streams begin with 0; those of one
+    /// priority take turns.
+    pub fn set_priority(&mut self, id: StreamId, priority: i32) {
+        self.streams.set_priority(id, priority);
+    }
+
+    /// The priority of a stream that is not forgotten yet.
+    pub fn priority(&mut self, id: StreamId) -> Option<i32> {
+        self.streams.priority(id)
+    }
+
     /// Whether a stream was finished of which something was not acknowledged.
     pub fn is_finishing(&self) -> bool {
         self.streams.is_finishing()
@@ -109,6 +121,11 @@ impl Connection {
     pub fn close(&mut self, now: Instant, code: ApplicationCode, reason: &[u8]) {
         let reason = Reason::Application { code, reason: reason.into() };
         self.start_closing(now, reason, ConnectionError::LocallyClosed);
+    }
+
+    /// Takes note of how short memory is. Writers that were turned away are told when that is over.
+    pub fn set_pressure(&mut self, pressure: Pressure) {
+        self.streams.squeeze(pressure == Pressure::Full);
     }
 
     /// Updates the packet keys as soon as the rules of RFC 9001 6.1 allow.

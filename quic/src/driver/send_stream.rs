@@ -70,6 +70,28 @@ impl SendStream {
         Ok(())
     }
 
+    /// Sends what is written here before the data of all streams with a lower priority. Streams begin with 0, and those of one
+    /// priority take turns. It is strict: as long as a stream of a higher priority has something to send, those below wait.
+    ///
+    /// # Errors
+    /// The stream has ended, and all of it was acknowledged.
+    pub fn set_priority(&self, priority: i32) -> Result<(), ClosedStream> {
+        let id = self.id;
+        self.connection.verb(|state| {
+            state.protocol.priority(id).ok_or(ClosedStream)?;
+            state.protocol.set_priority(id, priority);
+            Ok(())
+        })
+    }
+
+    /// The stream's priority, see [`SendStream::set_priority`].
+    ///
+    /// # Errors
+    /// The stream has ended, and all of it was acknowledged.
+    pub fn priority(&self) -> Result<i32, ClosedStream> {
+        self.connection.lock().protocol.priority(self.id).ok_or(ClosedStream)
+    }
+
     /// Ends the stream behind what was written. Does not wait; [`SendStream::stopped`] does.
     ///
     /// # Errors

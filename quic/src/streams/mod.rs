@@ -4,7 +4,7 @@
 //! and what became of them comes back as [`Token`]s. Tokens and frames of streams that are closed are ignored.
 //!
 //! Reading order: `table` (which streams exist), `send` and `receive` (the two parts of a stream), `flow` (credit),
-//! `reassembly` (received data), `transmit` (frames out, tokens back). Here are the verbs of the application and the frames
+//! `budget` (written data), `reassembly` (received data), `transmit` (frames out, tokens back), `turns` (who is next). Here are the verbs of the application and the frames
 //! that come in.
 //!
 //! Invariants:
@@ -14,6 +14,7 @@
 //! [`FrameWriter`]: crate::wire::FrameWriter
 //! [`Token`]: crate::token::Token
 
+mod budget;
 mod flow;
 pub(crate) mod reassembly;
 mod receive;
@@ -22,11 +23,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod turns;
 
 use std::fmt;
 
 use bytes::Bytes;
 
+use self::budget::{Room, SendBudget};
 use self::flow::{ReceiveCredit, SendCredit};
 use self::reassembly::Slack;
 use self::receive::{Receive, Shared};
@@ -34,6 +37,7 @@ use self::send::Send;
 use self::table::Table;
 use self::transmit::Queues;
 use crate::chunk::{Chunk, Pool};
+use crate::config::SendWindow;
 use crate::error::{ApplicationCode, TransportError};
 use crate::random::Secrets;
 use crate::side::Side;
@@ -46,31 +50,42 @@ use crate::wire::frame::{MaxData, MaxStreamData, MaxStreams, ResetStream, StopSe
 pub(crate) struct Limits {
     /// initial_max_data: on all streams together.
     pub(crate) data: u64,
-    /// initial_max_stream_data_bidi_local: on a bidirectional stream that the end which permits it has opened.
-    pub(crate) stream_data_bidi_local: u64,
-    /// initial_max_stream_data_bidi_remote: on a bidirectional stream that the other end has opened.
-    pub(crate) stream_data_bidi_remote: u64,
-    /// initial_max_stream_data_uni: on a unidirectional stream.
-    pub(crate) stream_data_uni: u64,
+    /// initial_max_stream_data_*: on one stream.
+    pub(crate) stream_data: PerStream<u64>,
     /// initial_max_streams_bidi.
     pub(crate) streams_bidi: u64,
     /// initial_max_streams_uni.
     pub(crate) streams_uni: u64,
 }
 
-impl Limits {
+/// A limit on the data of one stream, by the stream's kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PerStream<T> {
+    /// Of a bidirectional stream that the end which permits it has opened.
+    pub(crate) bidi_local: T,
+    /// Of a bidirectional stream that the other end has opened.
+    pub(crate) bidi_remote: T,
+    /// Of a unidirectional stream.
+    pub(crate) uni: T,
+}
+
+impl<T: Copy> PerStream<T> {
     /// What this end permits on a stream that it receives on.
-    fn of_receiving(&self, side: Side, id: StreamId) -> u64 {
+    fn of_receiving(&self, side: Side, id: StreamId) -> T {
         match (id.direction(), id.initiator() == side) {
-            (Direction::Bi, true) => self.stream_data_bidi_local,
-            (Direction::Bi, false) => self.stream_data_bidi_remote,
-            (Direction::Uni, _) => self.stream_data_uni,
+            (Direction::Bi, true) => self.bidi_local,
+            (Direction::Bi, false) => self.bidi_remote,
+            (Direction::Uni, _) => self.uni,
         }
     }
 
     /// What the peer, whose limits these are, permits this end on a stream that it sends on.
-    fn of_sending(&self, side: Side, id: StreamId) -> u64 {
+    fn of_sending(&self, side: Side, id: StreamId) -> T {
         self.of_receiving(!side, id)
+    }
+
+    fn map<U>(self, f: impl Fn(T) -> U) -> PerStream<U> {
+        PerStream { bidi_local: f(self.bidi_local), bidi_remote: f(self.bidi_remote), uni: f(self.uni) }
     }
 }
 
@@ -80,7 +95,9 @@ pub(crate) struct StreamOptions {
     /// What the peer is permitted; the same values go into the transport parameters.
     pub(crate) limits: Limits,
     /// How many bytes a stream may hold that were written and not acknowledged.
-    pub(crate) send_window: u64,
+    pub(crate) send_window: SendWindow,
+    /// How many bytes all streams together may hold that were written and not acknowledged.
+    pub(crate) send_buffer: u32,
 }
 
 /// Something that the application may be waiting for.
@@ -160,6 +177,8 @@ pub(crate) struct Streams {
     receive_credit: ReceiveCredit,
     /// Bounds what received chunks pin, those that were read and not released included.
     slack: Slack,
+    /// Bounds what was written and not acknowledged.
+    budget: SendBudget,
     queues: Queues,
 }
 
@@ -170,7 +189,8 @@ impl Streams {
             send_credit: SendCredit::default(),
             receive_credit: ReceiveCredit::new(options.limits.data),
             slack: Slack::new(options.limits.data),
-            table: Table::new(side, options, secrets),
+            budget: SendBudget::new(options.send_window, options.send_buffer),
+            table: Table::new(side, &options.limits, secrets),
             queues: Queues::default(),
         }
     }
@@ -201,29 +221,42 @@ impl Streams {
 
     /// Copies as much of `data` as the send window has room for, and returns how much that was.
     pub(crate) fn write(&mut self, id: StreamId, data: &[u8], pool: &Pool) -> Result<usize, WriteError> {
-        self.with_send(id, |send| send.write(data, pool))
+        self.with_send(id, |send, room| send.write(data, pool, room))
     }
 
     /// Takes as much off the front of `data` as the send window has room for, without a copy unless it is short.
     pub(crate) fn write_chunk(&mut self, id: StreamId, data: &mut Bytes, pool: &Pool) -> Result<usize, WriteError> {
-        self.with_send(id, |send| send.write_chunk(data, pool))
+        self.with_send(id, |send, room| send.write_chunk(data, pool, room))
     }
 
     /// Ends a stream behind what was written. [`StreamEvent::Finished`] follows when all was acknowledged.
     pub(crate) fn finish(&mut self, id: StreamId) -> Result<(), WriteError> {
-        self.with_send(id, Send::finish)
+        self.with_send(id, |send, _| send.finish())
     }
 
     /// Abandons sending. What was written and not acknowledged is dropped; of a stream that has ended, nothing happens.
     pub(crate) fn reset(&mut self, id: StreamId, code: ApplicationCode) {
         let Some(stream) = self.table.get(id) else { return };
         let Some(send) = &mut stream.send else { return };
-        if send.reset(code) {
+        if self.budget.change(send, |send| send.reset(code)) {
             stream.owed.reset_stream = true;
             self.queues.control(stream);
-            self.queues.wake_writer(stream);
+            self.queues.wake_writer(stream, self.budget.room());
         }
         self.reap(id);
+        self.wake_crowded();
+    }
+
+    /// Sends a stream's data before that of all streams with a lower priority. Streams begin with 0.
+    pub(crate) fn set_priority(&mut self, id: StreamId, priority: i32) {
+        if let Some(stream) = self.table.get(id) {
+            self.queues.set_priority(stream, priority);
+        }
+    }
+
+    /// A stream's priority, while the stream is there.
+    pub(crate) fn priority(&mut self, id: StreamId) -> Option<i32> {
+        self.table.get(id).map(|stream| stream.priority)
     }
 
     /// Nobody is left who could be told how sending went: the stream is not kept for a reason to stop that nobody asks for.
@@ -264,9 +297,20 @@ impl Streams {
         self.table.get(id)?.send.as_ref()?.stopped()
     }
 
-    /// Whether a stream was finished of which something was not acknowledged. Looks at all streams.
+    /// Whether a stream was finished of which something was not acknowledged.
     pub(crate) fn is_finishing(&self) -> bool {
-        self.table.iter().any(|stream| stream.send.as_ref().is_some_and(Send::is_finishing))
+        self.budget.is_finishing()
+    }
+
+    /// Bytes of stream data that are held, at no cost: written and not acknowledged, or received and not released.
+    pub(crate) fn held(&self) -> usize {
+        usize::try_from(self.budget.held()).unwrap_or(usize::MAX).saturating_add(self.slack.retained())
+    }
+
+    /// Memory is short: streams take no more than a few KiB each from writers. Or it is short no longer.
+    pub(crate) fn squeeze(&mut self, squeezed: bool) {
+        self.budget.squeeze(squeezed);
+        self.wake_crowded();
     }
 
     /// Takes back a chunk that was read, and returns its bytes as credit to the peer.
@@ -323,11 +367,12 @@ impl Streams {
     pub(crate) fn on_stop_sending(&mut self, frame: StopSending) -> Result<(), TransportError> {
         let Some(stream) = self.table.sending(frame.id)? else { return Ok(()) };
         let Some(send) = &mut stream.send else { return Ok(()) };
-        if send.on_stop_sending(frame.code) {
+        if self.budget.change(send, |send| send.on_stop_sending(frame.code)) {
             stream.owed.reset_stream = true;
             self.queues.control(stream);
             self.queues.events.push_back(StreamEvent::Stopped { id: frame.id, code: frame.code });
-            self.queues.wake_writer(stream);
+            self.queues.wake_writer(stream, self.budget.room());
+            self.wake_crowded();
         }
         Ok(())
     }
@@ -380,17 +425,24 @@ impl Streams {
     }
 
     /// Lets `verb` change the sending part of a stream, and queues the stream for what it has to send afterwards.
-    fn with_send<T>(&mut self, id: StreamId, verb: impl FnOnce(&mut Send) -> Result<T, WriteError>) -> Result<T, WriteError> {
+    fn with_send<T>(&mut self, id: StreamId, verb: impl FnOnce(&mut Send, Room) -> Result<T, WriteError>) -> Result<T, WriteError> {
         let stream = self.table.get(id).ok_or(WriteError::Closed)?;
-        let result = verb(stream.send.as_mut().ok_or(WriteError::Closed)?);
+        let send = stream.send.as_mut().ok_or(WriteError::Closed)?;
+        let room = self.budget.room();
+        let result = self.budget.change(send, |send| verb(send, room));
         match result {
             Ok(_) => {
                 self.queues.schedule(stream, &mut self.send_credit);
-                self.queues.wake_writer(stream);
+                self.queues.wake_writer(stream, self.budget.room());
+            }
+            Err(WriteError::Blocked) => {
+                if room.is_shared_short(send.held()) {
+                    self.queues.crowd(stream);
+                }
             }
             // The application knows now, which is all that the stream may have waited for.
             Err(WriteError::Stopped(_)) => self.reap(id),
-            Err(WriteError::Blocked | WriteError::Closed) => {}
+            Err(WriteError::Closed) => {}
         }
         result
     }
@@ -425,8 +477,11 @@ impl Streams {
 
     /// Forgets a stream of which nothing is left to know.
     fn reap(&mut self, id: StreamId) {
-        if self.table.reap(id) {
-            self.queues.owed.max_streams[id.direction().index()] = true;
+        let Some(stream) = self.table.reap(id) else { return };
+        self.queues.forget(&stream);
+        let direction = id.direction();
+        if self.table.is_update_due(direction) {
+            self.queues.owed.max_streams[direction.index()] = true;
         }
     }
 }

@@ -230,6 +230,11 @@ impl Slack {
         Self { retained: 0, used: 0, limit, pieces: 0, max_pieces: max_pieces(window) }
     }
 
+    /// Bytes that chunks pin which are accounted for.
+    pub(crate) fn retained(&self) -> usize {
+        self.retained
+    }
+
     /// Accounts for `chunk`, or for a copy that wastes nothing if there is no slack left.
     pub(crate) fn admit(&mut self, chunk: Chunk) -> Chunk {
         let admitted = if self.admits(&chunk) { chunk } else { Chunk::copied(&chunk, chunk.len()) };

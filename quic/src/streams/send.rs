@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 
+use super::budget::Room;
 use crate::chunk::{Chunk, Pool, SEND_CHUNK, SendSlice};
 use crate::error::ApplicationCode;
 use crate::ranges::RangeSet;
@@ -63,8 +64,6 @@ pub(super) struct Send {
     acknowledged_above: RangeSet,
     /// To be sent again, before anything new.
     lost: RangeSet,
-    /// How many bytes may wait for acknowledgement or for being sent.
-    window: u64,
     /// The peer's limit (MAX_STREAM_DATA).
     limit: u64,
     /// The limit at which the peer was last told that it blocks.
@@ -115,8 +114,8 @@ pub(super) enum Readiness {
 }
 
 impl Send {
-    /// A stream that may send up to `limit` and buffer up to `window` bytes.
-    pub(super) fn new(limit: u64, window: u64) -> Self {
+    /// A stream that may send up to `limit` bytes.
+    pub(super) fn new(limit: u64) -> Self {
         Self {
             state: State::Open,
             stopped: None,
@@ -126,7 +125,6 @@ impl Send {
             acknowledged: 0,
             acknowledged_above: RangeSet::default(),
             lost: RangeSet::default(),
-            window,
             limit,
             told: None,
             writer_waits: false,
@@ -134,9 +132,9 @@ impl Send {
         }
     }
 
-    /// Copies as much of `data` as the window has room for.
-    pub(super) fn write(&mut self, data: &[u8], pool: &Pool) -> Result<usize, WriteError> {
-        let accepted = self.admit(data.len())?;
+    /// Copies as much of `data` as there is room for.
+    pub(super) fn write(&mut self, data: &[u8], pool: &Pool, room: Room) -> Result<usize, WriteError> {
+        let accepted = self.admit(data.len(), room)?;
         let mut rest = &data[..accepted];
         if let Some(Block { data: SendSlice::Pooled(last), .. }) = self.blocks.back_mut() {
             let appended = last.extend(rest);
@@ -153,14 +151,14 @@ impl Send {
         Ok(accepted)
     }
 
-    /// Takes as much off the front of `data` as the window has room for, without a copy unless it is short.
-    pub(super) fn write_chunk(&mut self, data: &mut Bytes, pool: &Pool) -> Result<usize, WriteError> {
+    /// Takes as much off the front of `data` as there is room for, without a copy unless it is short.
+    pub(super) fn write_chunk(&mut self, data: &mut Bytes, pool: &Pool, room: Room) -> Result<usize, WriteError> {
         if data.len() < COPIED_BELOW {
-            let accepted = self.write(data, pool)?;
+            let accepted = self.write(data, pool, room)?;
             data.advance(accepted);
             return Ok(accepted);
         }
-        let accepted = self.admit(data.len())?;
+        let accepted = self.admit(data.len(), room)?;
         self.push(SendSlice::Owned(data.split_to(accepted)));
         Ok(accepted)
     }
@@ -337,10 +335,13 @@ impl Send {
         (self.readiness(u64::MAX) == Readiness::WaitsForStream).then_some(self.limit)
     }
 
-    /// Whether a writer waits and now has room enough to go on. True once a wait.
-    pub(super) fn wake_writer(&mut self) -> bool {
+    /// Whether a writer waits and now has room enough to go on, or never will. True once a wait. One that waits for the
+    /// connection's room (`crowded`) goes on when its own data is gone: some room is reserved for it.
+    pub(super) fn wake_writer(&mut self, room: Room, crowded: bool) -> bool {
         let ended = !matches!(self.state, State::Open);
-        let wake = self.writer_waits && (ended || self.room() >= (self.window / WAKE_FRACTION).max(1));
+        let held = self.held();
+        let goes_on = if crowded { held == 0 } else { room.window.saturating_sub(held) >= (room.window / WAKE_FRACTION).max(1) };
+        let wake = self.writer_waits && (ended || goes_on);
         self.writer_waits &= !wake;
         wake
     }
@@ -362,13 +363,14 @@ impl Send {
         self.stopped.map(|stopped| stopped.code)
     }
 
+    /// How many bytes are kept that were written and not acknowledged, those behind the first of them included.
+    pub(super) fn held(&self) -> u64 {
+        if matches!(self.state, State::Open | State::Finishing(_)) { self.written - self.acknowledged } else { 0 }
+    }
+
     /// Finished, and not all of it acknowledged.
     pub(super) fn is_finishing(&self) -> bool {
         matches!(self.state, State::Finishing(_))
-    }
-
-    fn room(&self) -> u64 {
-        self.window.saturating_sub(self.written - self.acknowledged)
     }
 
     fn check_open(&mut self) -> Result<(), WriteError> {
@@ -380,9 +382,9 @@ impl Send {
     }
 
     /// How many of `wanted` bytes may be written now.
-    fn admit(&mut self, wanted: usize) -> Result<usize, WriteError> {
+    fn admit(&mut self, wanted: usize, room: Room) -> Result<usize, WriteError> {
         self.check_open()?;
-        let room = usize::try_from(self.room()).unwrap_or(usize::MAX);
+        let room = usize::try_from(room.beyond(self.held())).unwrap_or(usize::MAX);
         if room == 0 && wanted > 0 {
             self.writer_waits = true;
             return Err(WriteError::Blocked);

@@ -14,7 +14,7 @@ use siphasher::sip::SipHasher13;
 
 use super::receive::Receive;
 use super::send::Send;
-use super::{Limits, StreamOptions};
+use super::{Limits, PerStream};
 use crate::error::{TransportError, TransportErrorCode};
 use crate::random::Secrets;
 use crate::ranges::RangeSet;
@@ -29,6 +29,8 @@ const UPDATE_FRACTION: u64 = 8;
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) id: StreamId,
+    /// Higher is served first.
+    pub(super) priority: i32,
     pub(super) send: Option<Send>,
     pub(super) receive: Option<Receive>,
     pub(super) owed: Owed,
@@ -50,6 +52,7 @@ pub(super) struct Queued {
     pub(super) control: bool,
     pub(super) ready: bool,
     pub(super) starved: bool,
+    pub(super) crowded: bool,
     pub(super) readable: bool,
     pub(super) writable: bool,
 }
@@ -64,8 +67,10 @@ impl Stream {
 #[derive(Debug)]
 pub(super) struct Table {
     side: Side,
-    options: StreamOptions,
-    peer: Limits,
+    /// What this end permits on streams, to begin with.
+    own: PerStream<u32>,
+    /// What the peer permits.
+    peer: PerStream<u64>,
     streams: HashMap<StreamId, Box<Stream>, Seed>,
     local: [Local; 2],
     remote: [Remote; 2],
@@ -80,8 +85,8 @@ struct Local {
     limit: u64,
     /// An open failed for want of permission.
     wanted: bool,
-    /// The limit at which the peer was last told that it blocks.
-    told: Option<u64>,
+    /// The peer was told that this limit blocks.
+    told: bool,
     /// There is permission again, and nobody was told yet.
     available: bool,
 }
@@ -90,7 +95,7 @@ struct Local {
 #[derive(Debug, Default)]
 struct Remote {
     /// How many may be open at once.
-    concurrent: u64,
+    concurrent: u32,
     /// How many the peer knows that it may open in all.
     advertised: u64,
     /// One above the highest index seen.
@@ -116,19 +121,19 @@ impl BuildHasher for Seed {
 }
 
 impl Table {
-    pub(super) fn new(side: Side, options: StreamOptions, secrets: &mut Secrets) -> Self {
+    pub(super) fn new(side: Side, limits: &Limits, secrets: &mut Secrets) -> Self {
         let remote = |concurrent: u64| {
-            let concurrent = concurrent.min(StreamId::MAX_STREAMS);
-            Remote { concurrent, advertised: concurrent, ..Remote::default() }
+            let concurrent = saturate(concurrent);
+            Remote { concurrent, advertised: concurrent.into(), ..Remote::default() }
         };
         let seed = Seed(secrets.u64(), secrets.u64());
         Self {
             side,
-            peer: Limits::default(),
+            own: limits.stream_data.map(saturate),
+            peer: PerStream::default(),
             streams: HashMap::with_hasher(seed),
             local: Default::default(),
-            remote: [remote(options.limits.streams_bidi), remote(options.limits.streams_uni)],
-            options,
+            remote: [remote(limits.streams_bidi), remote(limits.streams_uni)],
         }
     }
 
@@ -184,18 +189,21 @@ impl Table {
         Some(id)
     }
 
-    /// Forgets the stream if both its parts are terminal. Returns whether the peer is to be given more streams by it.
-    pub(super) fn reap(&mut self, id: StreamId) -> bool {
-        if !self.streams.get(&id).is_some_and(|stream| stream.is_terminal()) {
-            return false;
+    /// Forgets the stream if both its parts are terminal, and returns it.
+    pub(super) fn reap(&mut self, id: StreamId) -> Option<Box<Stream>> {
+        if !self.streams.get(&id)?.is_terminal() {
+            return None;
         }
-        self.streams.remove(&id);
-        if id.initiator() == self.side {
-            return false;
+        if id.initiator() != self.side {
+            self.remote[id.direction().index()].closed += 1;
         }
-        let remote = &mut self.remote[id.direction().index()];
-        remote.closed += 1;
-        remote.next_limit() - remote.advertised >= remote.concurrent.div_ceil(UPDATE_FRACTION)
+        self.streams.remove(&id)
+    }
+
+    /// Whether the peer is to be given more streams.
+    pub(super) fn is_update_due(&self, direction: Direction) -> bool {
+        let remote = &self.remote[direction.index()];
+        remote.next_limit() - remote.advertised >= u64::from(remote.concurrent).div_ceil(UPDATE_FRACTION).max(1)
     }
 
     /// The limit on the peer's streams, to send to it. It counts as advertised from now on.
@@ -210,6 +218,7 @@ impl Table {
         let local = &mut self.local[direction.index()];
         if limit > local.limit {
             local.limit = limit;
+            local.told = false;
             local.available |= std::mem::take(&mut local.wanted);
         }
     }
@@ -222,8 +231,7 @@ impl Table {
 
     /// Whether the peer does not know yet that its limit blocks. True once a limit.
     pub(super) fn tell_blocked(&mut self, direction: Direction) -> bool {
-        let local = &mut self.local[direction.index()];
-        local.told.replace(local.limit) != Some(local.limit)
+        !std::mem::replace(&mut self.local[direction.index()].told, true)
     }
 
     /// Whether the peer has opened streams since the last call.
@@ -238,7 +246,7 @@ impl Table {
 
     /// Learns what the peer permits in its transport parameters, and returns the streams there are.
     pub(super) fn set_peer_limits(&mut self, peer: &Limits) -> impl Iterator<Item = &mut Stream> {
-        self.peer = peer.clone();
+        self.peer = peer.stream_data;
         self.raise(Direction::Bi, peer.streams_bidi);
         self.raise(Direction::Uni, peer.streams_uni);
         let (side, peer) = (self.side, &self.peer);
@@ -298,9 +306,9 @@ impl Table {
     fn create(&mut self, id: StreamId) {
         let both = id.direction() == Direction::Bi;
         let ours = id.initiator() == self.side;
-        let send = (both || ours).then(|| Send::new(self.peer.of_sending(self.side, id), self.options.send_window));
-        let receive = (both || !ours).then(|| Receive::new(self.options.limits.of_receiving(self.side, id)));
-        let stream = Stream { id, send, receive, owed: Owed::default(), queued: Queued::default() };
+        let send = (both || ours).then(|| Send::new(self.peer.of_sending(self.side, id)));
+        let receive = (both || !ours).then(|| Receive::new(self.own.of_receiving(self.side, id).into()));
+        let stream = Stream { id, priority: 0, send, receive, owed: Owed::default(), queued: Queued::default() };
         self.streams.insert(id, Box::new(stream));
     }
 }
@@ -317,6 +325,11 @@ impl Remote {
     }
 
     fn next_limit(&self) -> u64 {
-        (self.closed + self.concurrent).min(StreamId::MAX_STREAMS)
+        (self.closed + u64::from(self.concurrent)).min(StreamId::MAX_STREAMS)
     }
+}
+
+/// A limit of this end, which needs no more than the configuration's type.
+fn saturate(limit: u64) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }

@@ -16,9 +16,7 @@ const KIB: u64 = 1024;
 fn limits() -> Limits {
     Limits {
         data: 256 * KIB,
-        stream_data_bidi_local: 64 * KIB,
-        stream_data_bidi_remote: 64 * KIB,
-        stream_data_uni: 64 * KIB,
+        stream_data: PerStream { bidi_local: 64 * KIB, bidi_remote: 64 * KIB, uni: 64 * KIB },
         streams_bidi: 100,
         streams_uni: 100,
     }
@@ -40,7 +38,11 @@ struct Packet {
 
 impl End {
     fn new(side: Side, own: Limits, peer: &Limits) -> Self {
-        let options = StreamOptions { limits: own, send_window: 128 * KIB };
+        Self::with_send_buffer(side, own, peer, 128 * 1024, u32::MAX)
+    }
+
+    fn with_send_buffer(side: Side, own: Limits, peer: &Limits, send_window: u32, send_buffer: u32) -> Self {
+        let options = StreamOptions { limits: own, send_window: SendWindow::Fixed(send_window), send_buffer };
         let mut streams = Streams::new(side, options, &mut Secrets::new([7; 16]));
         streams.set_peer_limits(peer);
         Self { side, streams, pool: Pool::new() }
@@ -118,6 +120,12 @@ impl End {
         chunk[..data.len()].copy_from_slice(data);
         self.streams.on_stream(id, offset, fin, chunk.freeze(0..data.len()))
     }
+}
+
+/// Which streams a packet of `end` carries data of, in their order.
+fn senders(end: &mut End) -> Vec<StreamId> {
+    let tokens = end.packet(1200).map(|packet| packet.tokens).unwrap_or_default();
+    tokens.iter().filter_map(|token| if let Token::Stream { id, .. } = token { Some(*id) } else { None }).collect()
 }
 
 fn pair() -> (End, End) {
@@ -259,11 +267,219 @@ fn streams_take_turns() {
     }
 }
 
+/// A stream of a higher priority goes first as long as it has anything, lost or new; equals take turns, and a change counts at
+/// once, wherever the stream waits.
+#[test]
+fn a_higher_priority_goes_first() {
+    let (mut client, mut server) = pair();
+    let streams: Vec<_> = (0..4).map(|_| client.streams.open(Direction::Uni).unwrap()).collect();
+    for &stream in &streams {
+        client.write(stream, &pattern(3_600)).unwrap();
+    }
+    client.streams.set_priority(streams[2], 1);
+    client.streams.set_priority(streams[3], 1);
+    client.streams.set_priority(streams[0], -1);
+    let first = client.packet(1200).unwrap();
+    assert_eq!(senders(&mut client), [streams[3]]);
+    client.lost(&first);
+    client.streams.set_priority(streams[1], 7);
+    assert_eq!(senders(&mut client), [streams[1]]);
+    client.streams.set_priority(streams[1], 0);
+    let mut order: Vec<_> = std::iter::from_fn(|| Some(senders(&mut client)).filter(|ids| !ids.is_empty())).flatten().collect();
+    order.dedup();
+    let (above, below) = order.split_at(order.len() - 2);
+    assert!(above.iter().all(|id| streams[2..].contains(id)) && above.len() > 2, "{order:?}");
+    assert_eq!(below, [streams[1], streams[0]]);
+    assert_eq!(client.streams.priority(streams[0]), Some(-1));
+    settle(&mut client, &mut server);
+}
+
+/// Writers that never stop: those of the highest priority share the packets evenly, and the one below gets what they leave.
+#[test]
+fn equals_never_starve_and_lower_ones_wait() {
+    let mut wide = limits();
+    (wide.data, wide.stream_data.uni) = (u64::from(u32::MAX), 1 << 24);
+    let mut client = End::new(Side::Client, limits(), &wide);
+    let streams: Vec<_> = (0..6).map(|_| client.streams.open(Direction::Uni).unwrap()).collect();
+    client.streams.set_priority(streams[5], -1);
+    let mut shares = [0u32; 6];
+    let data = pattern(8_000);
+    let write = |client: &mut End, stream: StreamId| client.write(stream, &data).is_ok();
+    for _ in 0..600 {
+        for &stream in &streams {
+            write(&mut client, stream);
+        }
+        let packet = client.packet(1200).unwrap();
+        for token in &packet.tokens {
+            let Token::Stream { id, len, .. } = token else { panic!("{token:?}") };
+            shares[streams.iter().position(|stream| stream == id).unwrap()] += u32::from(*len);
+        }
+        client.acked(&packet);
+    }
+    let (least, most) = (shares[..5].iter().min().unwrap(), shares[..5].iter().max().unwrap());
+    assert!(most - least <= 2 * 1200, "{shares:?}");
+    assert_eq!(shares[5], 0);
+    // What the others leave is its own.
+    let mut rest = Vec::new();
+    while let Some(packet) = client.packet(1200) {
+        rest.extend(
+            packet.tokens.iter().filter(|token| matches!(token, Token::Stream { id, .. } if *id == streams[5])).count().checked_sub(1),
+        );
+        client.acked(&packet);
+    }
+    assert!(rest.len() > 4);
+}
+
+/// A stream whose turn never comes leaves nothing behind when it is gone (RFC 9000 section 3.5).
+#[test]
+fn streams_that_were_stopped_while_they_waited_are_forgotten() {
+    let (mut client, _) = pair();
+    let bulk = client.streams.open(Direction::Uni).unwrap();
+    client.write(bulk, &pattern(64 * 1024)).unwrap();
+    for round in 0..90 {
+        let low = client.streams.open(Direction::Uni).unwrap();
+        client.streams.set_priority(low, -round);
+        client.write(low, b"never sent").unwrap();
+        client.streams.on_stop_sending(StopSending { id: low, code: code(0) }).unwrap();
+        client.streams.abandon(low);
+        let reset = client.packet(40).unwrap();
+        assert!(reset.tokens.contains(&Token::ResetStream(low)));
+        client.acked(&reset);
+        assert_eq!((client.streams.table.len(), client.streams.queues.entries()), (1, 1), "round {round}");
+    }
+}
+
+/// A peer that permits one byte a stream and never reads: what its 200 streams hold is bounded by the connection's buffer, and
+/// by a small piece for each stream (unbound CVE-2026-55991 held a window for each).
+#[test]
+fn all_streams_together_hold_no_more_than_the_send_buffer() {
+    const BUFFER: u32 = 256 * 1024;
+    let stream_data = PerStream { uni: 1, ..PerStream::default() };
+    for data in [1, 1 << 30] {
+        let peer = Limits { data, stream_data, streams_uni: 200, ..Limits::default() };
+        let mut client = End::with_send_buffer(Side::Client, limits(), &peer, 128 * 1024, BUFFER);
+        let streams: Vec<_> = (0..200).map(|_| client.streams.open(Direction::Uni).unwrap()).collect();
+        for _ in 0..10 {
+            for &stream in &streams {
+                match client.write(stream, &pattern(100_000)) {
+                    Ok(written) => assert!(written > 0),
+                    Err(error) => assert_eq!(error, WriteError::Blocked),
+                }
+            }
+            while let Some(packet) = client.packet(1200) {
+                client.acked(&packet);
+            }
+        }
+        let bound = BUFFER as usize + 200 * 2048;
+        assert!(client.streams.held() <= bound, "{} bytes", client.streams.held());
+        // A piece for each stream is there even so.
+        let pieces = streams.iter().filter(|&&stream| client.streams.table.get(stream).unwrap().send.as_ref().unwrap().held() > 0);
+        assert_eq!(pieces.count(), 200);
+        assert!(client.streams.memory() <= 2 * bound, "{} bytes of memory", client.streams.memory());
+        for &stream in &streams {
+            client.streams.reset(stream, code(0));
+        }
+        assert_eq!(client.streams.held(), 0);
+    }
+}
+
+/// Writers that wait for the connection's room are woken when a part of it is free, and each comes to its turn.
+#[test]
+fn writers_that_wait_for_the_connection_are_woken() {
+    const BUFFER: u32 = 64 * 1024;
+    let mut wide = limits();
+    (wide.data, wide.stream_data.uni) = (1 << 30, 1 << 30);
+    let mut client = End::with_send_buffer(Side::Client, limits(), &wide, BUFFER, BUFFER);
+    let streams: Vec<_> = (0..20).map(|_| client.streams.open(Direction::Uni).unwrap()).collect();
+    let mut written = [0usize; 20];
+    let mut writable: VecDeque<usize> = (0..20).collect();
+    for _ in 0..2_000 {
+        while let Some(index) = writable.pop_front() {
+            while let Ok(len) = client.write(streams[index], &pattern(10_000)) {
+                written[index] += len;
+            }
+        }
+        assert!(client.streams.held() <= BUFFER as usize + 20 * 2048);
+        let Some(packet) = client.packet(1200) else { panic!("nobody was woken: {written:?}") };
+        client.acked(&packet);
+        for event in client.events() {
+            let StreamEvent::Writable(id) = event else { panic!("{event:?}") };
+            writable.push_back(streams.iter().position(|stream| *stream == id).unwrap());
+        }
+    }
+    assert!(written.iter().all(|&bytes| bytes > 20_000), "{written:?}");
+}
+
+/// Streams whose data goes nowhere hold the whole buffer: another one still moves.
+#[test]
+fn a_stream_moves_on_while_others_hold_the_buffer() {
+    let (mut client, mut server) =
+        (End::with_send_buffer(Side::Client, limits(), &limits(), 128 * 1024, 256 * 1024), End::new(Side::Server, limits(), &limits()));
+    let stuck: Vec<_> = (0..3).map(|_| client.streams.open(Direction::Uni).unwrap()).collect();
+    // 64 KiB of each go out and are not read.
+    for _ in 0..10 {
+        for &stream in &stuck {
+            let _ = client.write(stream, &pattern(200_000));
+        }
+        settle(&mut client, &mut server);
+    }
+    assert!(client.streams.held() >= 256 * 1024);
+    let moving = client.streams.open(Direction::Uni).unwrap();
+    let data = pattern(20_000);
+    let (mut at, mut got) = (0, Vec::new());
+    for _ in 0..20 {
+        match client.write(moving, &data[at..]) {
+            Ok(written) => at += written,
+            Err(error) => panic!("{error:?} at {at}"),
+        }
+        settle(&mut client, &mut server);
+        server.drain(moving, &mut got);
+        client.events();
+    }
+    assert_eq!(got, data);
+}
+
+/// When memory is short a stream takes a small piece and no more; afterwards writers are told.
+#[test]
+fn writers_wait_while_memory_is_short() {
+    let (mut client, mut server) = pair();
+    let stream = client.streams.open(Direction::Uni).unwrap();
+    client.streams.squeeze(true);
+    assert_eq!(client.write(stream, &pattern(10_000)), Ok(2048));
+    assert_eq!(client.write(stream, b"more"), Err(WriteError::Blocked));
+    assert!(client.events().is_empty());
+    client.streams.squeeze(false);
+    assert_eq!(client.events(), [StreamEvent::Writable(stream)]);
+    assert_eq!(client.write(stream, &pattern(10_000)), Ok(10_000));
+    settle(&mut client, &mut server);
+}
+
+/// A window that follows congestion control is twice its window, within bounds.
+#[test]
+fn the_send_window_follows_congestion_control() {
+    let mut wide = limits();
+    (wide.data, wide.stream_data.uni) = (1 << 30, 1 << 30);
+    let options = StreamOptions { limits: limits(), send_window: SendWindow::Auto { max: 500_000 }, send_buffer: u32::MAX };
+    for (window, expected) in [(12_000, 64 * 1024), (100_000, 200_000), (1 << 40, 500_000)] {
+        let mut streams = Streams::new(Side::Client, options.clone(), &mut Secrets::new([7; 16]));
+        streams.set_peer_limits(&wide);
+        streams.on_congestion_window(window);
+        let stream = streams.open(Direction::Uni).unwrap();
+        assert_eq!(streams.write(stream, &vec![0; 1 << 20], &Pool::new()), Ok(expected));
+    }
+}
+
+/// What every connection pays for its streams, of which an idle one has none.
+#[test]
+fn streams_are_small() {
+    assert!(size_of::<Streams>() <= 480, "{} bytes", size_of::<Streams>());
+}
+
 /// The send window bounds what is held, and the writer is woken when a part of it is free.
 #[test]
 fn a_full_send_window_blocks_until_acknowledged() {
     let mut big = limits();
-    big.stream_data_uni = 1024 * KIB;
+    big.stream_data.uni = 1024 * KIB;
     let mut client = End::new(Side::Client, limits(), &big);
     let stream = client.streams.open(Direction::Uni).unwrap();
     assert_eq!(client.write(stream, &pattern(200_000)), Ok(128 * 1024));
@@ -291,7 +507,7 @@ fn a_full_send_window_blocks_until_acknowledged() {
 fn blocked_frames_are_sent_once_a_limit() {
     let mut tight = limits();
     tight.data = 1_000;
-    tight.stream_data_uni = 600;
+    tight.stream_data.uni = 600;
     let mut client = End::new(Side::Client, limits(), &tight);
     let (a, b) = (client.streams.open(Direction::Uni).unwrap(), client.streams.open(Direction::Uni).unwrap());
     client.write(a, &pattern(5_000)).unwrap();
@@ -340,7 +556,8 @@ fn a_starved_stream_still_retransmits() {
 /// A peer that gives a byte of credit at a time.
 #[test]
 fn credit_of_single_bytes_moves_single_bytes() {
-    let tight = Limits { data: 1, stream_data_uni: 1, streams_uni: 3, ..Limits::default() };
+    let stream_data = PerStream { uni: 1, ..PerStream::default() };
+    let tight = Limits { data: 1, stream_data, streams_uni: 3, ..Limits::default() };
     let mut client = End::new(Side::Client, limits(), &tight);
     let streams: Vec<_> = (0..3).map(|_| client.streams.open(Direction::Uni).unwrap()).collect();
     for &stream in &streams {
@@ -662,7 +879,7 @@ fn chunks_that_the_application_keeps_pin_little() {
     for chunk in kept {
         server.streams.release(stream, chunk);
     }
-    assert_eq!(server.packet(1200).unwrap().tokens, [Token::MaxStreamData(stream)]);
+    assert_eq!(server.packet(1200).unwrap().tokens, [Token::MaxData, Token::MaxStreamData(stream)]);
 }
 
 /// Empty frames cost nothing and wake nobody.
@@ -702,7 +919,8 @@ proptest! {
     ) {
         // A network that only loses would never end.
         prop_assume!(fates.iter().any(|fate| matches!(fate, Fate::Delivered | Fate::Late | Fate::Twice)));
-        let own = Limits { data: window * 2, stream_data_uni: window, streams_uni: 3, ..Limits::default() };
+        let stream_data = PerStream { uni: window, ..PerStream::default() };
+        let own = Limits { data: window * 2, stream_data, streams_uni: 3, ..Limits::default() };
         let mut client = End::new(Side::Client, Limits::default(), &own);
         let mut server = End::new(Side::Server, own, &Limits::default());
         let mut unopened: VecDeque<_> = lens.iter().map(|&len| pattern(len)).collect();
@@ -768,6 +986,9 @@ proptest! {
                 if server.drain(stream, &mut data) { whole.push((stream, data)) } else { still.push((stream, data)) }
             }
             reading = still;
+            let sending = || client.streams.table.iter().filter_map(|stream| stream.send.as_ref());
+            prop_assert_eq!(client.streams.is_finishing(), sending().any(SendPart::is_finishing));
+            prop_assert_eq!(client.streams.held() as u64, sending().map(SendPart::held).sum::<u64>());
             finished += client.events().iter().filter(|event| matches!(event, StreamEvent::Finished(_))).count();
             if finished == lens.len() && whole.len() == lens.len() { break }
         }
@@ -776,6 +997,7 @@ proptest! {
             prop_assert_eq!(data, &pattern(len));
         }
         prop_assert_eq!((client.streams.table.len(), server.streams.table.len()), (0, 0));
+        prop_assert_eq!((client.streams.held(), server.streams.held()), (0, 0));
         let credit = &mut server.streams.receive_credit;
         prop_assert_eq!(credit.advertise() - credit.received(), window * 2);
     }
@@ -790,10 +1012,10 @@ proptest! {
         enum Byte { Unsent, InFlight, Lost, Acknowledged }
         let pool = Pool::new();
         let data = pattern(writes.iter().sum());
-        let mut send = SendPart::new(u64::MAX, u64::MAX);
+        let mut send = SendPart::new(u64::MAX);
         let mut at = 0;
         for len in &writes {
-            send.write(&data[at..at + len], &pool).unwrap();
+            send.write(&data[at..at + len], &pool, Room { window: u64::MAX, shared: u64::MAX }).unwrap();
             at += len;
         }
         send.finish().unwrap();

@@ -1,18 +1,21 @@
 //! Owns the order in which streams put frames into packets, and routes what became of the frames.
 //!
 //! Order: what the connection owes (limits first, they keep the peer going), what streams owe besides data, then data,
-//! one segment a stream in turn, what was lost before what is new within each.
+//! one segment a stream in turn, what was lost before what is new within each. A stream of a higher priority goes before
+//! all of the lower ones, what is new on it before what was lost on them.
 //!
 //! Invariants:
-//! - Each queue holds a stream's id once at most, as flags on the stream say. Ids of closed streams may linger until they
-//!   are popped.
+//! - Each queue holds a stream's id once at most, as flags on the stream say. Ids of closed streams may linger in the queue
+//!   of control frames until they are popped, and in no other.
 //! - A stream that only waits for the connection's credit is in `starved` and costs nothing until there is credit.
 
 use std::collections::VecDeque;
 
+use super::budget::Room;
 use super::flow::SendCredit;
-use super::send::{Readiness, Send};
+use super::send::Readiness;
 use super::table::Stream;
+use super::turns::Turns;
 use super::{StreamEvent, Streams};
 use crate::stream_id::{Direction, StreamId};
 use crate::token::Token;
@@ -33,9 +36,11 @@ pub(super) struct Queues {
     /// Streams that owe frames other than STREAM.
     control: VecDeque<StreamId>,
     /// Streams with data to send.
-    ready: VecDeque<StreamId>,
+    ready: Turns,
     /// Streams with new data that wait for the connection's credit.
-    starved: VecDeque<StreamId>,
+    starved: Turns,
+    /// Streams whose writers wait for the connection's room. Boxed since it is seldom needed.
+    crowded: Option<Box<Turns>>,
 }
 
 /// The frames that the connection owes the peer.
@@ -50,8 +55,9 @@ pub(super) struct ConnectionOwed {
 impl Queues {
     /// Bytes held outside of the value itself.
     pub(super) fn memory(&self) -> usize {
-        let ids = self.control.capacity() + self.ready.capacity() + self.starved.capacity();
-        ids * size_of::<StreamId>() + self.events.capacity() * size_of::<StreamEvent>()
+        let crowded = self.crowded.as_ref().map_or(0, |crowded| size_of::<Turns>() + crowded.memory());
+        let queues = self.control.capacity() * size_of::<StreamId>() + self.events.capacity() * size_of::<StreamEvent>();
+        queues + self.ready.memory() + self.starved.memory() + crowded
     }
 
     /// The stream owes a frame other than STREAM.
@@ -67,12 +73,12 @@ impl Queues {
         match send.readiness(credit.available()) {
             Readiness::Ready => {
                 if !std::mem::replace(&mut stream.queued.ready, true) {
-                    self.ready.push_back(stream.id);
+                    self.ready.push_back(stream.priority, stream.id);
                 }
             }
             Readiness::WaitsForConnection => {
                 if !std::mem::replace(&mut stream.queued.starved, true) {
-                    self.starved.push_back(stream.id);
+                    self.starved.push_back(stream.priority, stream.id);
                 }
                 self.owed.data_blocked |= credit.tell_blocked();
             }
@@ -94,10 +100,54 @@ impl Queues {
     }
 
     /// Tells a writer that waits on the stream, if it can go on or never will.
-    pub(super) fn wake_writer(&mut self, stream: &mut Stream) {
-        let wakes = stream.send.as_mut().is_some_and(Send::wake_writer);
-        if wakes && !std::mem::replace(&mut stream.queued.writable, true) {
+    pub(super) fn wake_writer(&mut self, stream: &mut Stream, room: Room) {
+        let crowded = stream.queued.crowded;
+        let wakes = stream.send.as_mut().is_some_and(|send| send.wake_writer(room, crowded));
+        if !wakes {
+            return;
+        }
+        if std::mem::take(&mut stream.queued.crowded)
+            && let Some(crowded) = &mut self.crowded
+        {
+            crowded.remove(stream.priority, stream.id);
+        }
+        if !std::mem::replace(&mut stream.queued.writable, true) {
             self.events.push_back(StreamEvent::Writable(stream.id));
+        }
+    }
+
+    /// A writer waits for the connection's room.
+    pub(super) fn crowd(&mut self, stream: &mut Stream) {
+        if !std::mem::replace(&mut stream.queued.crowded, true) {
+            self.crowded.get_or_insert_default().push_back(stream.priority, stream.id);
+        }
+    }
+
+    /// Gives a stream another priority, in whatever queue it is.
+    pub(super) fn set_priority(&mut self, stream: &mut Stream, priority: i32) {
+        let former = std::mem::replace(&mut stream.priority, priority);
+        let queued = &stream.queued;
+        let queues = [
+            (queued.ready, Some(&mut self.ready)),
+            (queued.starved, Some(&mut self.starved)),
+            (queued.crowded, self.crowded.as_deref_mut()),
+        ];
+        for turns in queues.into_iter().filter_map(|(is_in, turns)| turns.filter(|_| is_in)) {
+            turns.remove(former, stream.id);
+            turns.push_back(priority, stream.id);
+        }
+    }
+
+    /// The stream is closed: nothing that waits for its turn holds it any longer.
+    pub(super) fn forget(&mut self, stream: &Stream) {
+        let queued = &stream.queued;
+        let queues = [
+            (queued.ready, Some(&mut self.ready)),
+            (queued.starved, Some(&mut self.starved)),
+            (queued.crowded, self.crowded.as_deref_mut()),
+        ];
+        for turns in queues.into_iter().filter_map(|(is_in, turns)| turns.filter(|_| is_in)) {
+            turns.remove(stream.priority, stream.id);
         }
     }
 
@@ -109,7 +159,7 @@ impl Queues {
     /// The stream could not be served for want of room: it stays the next one.
     fn put_back(&mut self, stream: &mut Stream) {
         if !std::mem::replace(&mut stream.queued.ready, true) {
-            self.ready.push_front(stream.id);
+            self.ready.push_front(stream.priority, stream.id);
         }
     }
 }
@@ -140,16 +190,35 @@ impl Streams {
         let (Token::Stream { id, .. } | Token::ResetStream(id)) = *token else { return };
         let Some(stream) = self.table.get(id) else { return };
         let Some(send) = &mut stream.send else { return };
-        let ended = match *token {
+        let ended = self.budget.change(send, |send| match *token {
             Token::Stream { offset, len, fin, .. } => send.on_acked(offset, len.into(), fin),
             _ => send.on_reset_acked(),
-        };
+        });
         if ended {
             self.queues.events.push_back(StreamEvent::Finished(id));
         }
-        self.queues.wake_writer(stream);
+        self.queues.wake_writer(stream, self.budget.room());
         if ended {
             self.reap(id);
+        }
+        self.wake_crowded();
+    }
+
+    /// Congestion control permits `window` bytes in flight.
+    pub(crate) fn on_congestion_window(&mut self, window: u64) {
+        self.budget.on_congestion_window(window);
+    }
+
+    /// Wakes the writers that wait for the connection's room, if there is some.
+    pub(super) fn wake_crowded(&mut self) {
+        if self.queues.crowded.is_none() || !self.budget.is_roomy() {
+            return;
+        }
+        while let Some(id) = self.queues.crowded.as_mut().and_then(|crowded| crowded.pop()) {
+            if let Some(stream) = self.table.get(id) {
+                stream.queued.crowded = false;
+                self.queues.wake_writer(stream, self.budget.room());
+            }
         }
     }
 
@@ -245,11 +314,12 @@ impl Streams {
     /// Takes the next stream that can send now out of its queue.
     fn next_sender(&mut self) -> Option<StreamId> {
         loop {
+            let Queues { ready, starved, .. } = &mut self.queues;
             // With credit again, those who waited for it come first: the others have had their turn meanwhile.
-            let starved = if self.send_credit.available() > 0 { self.queues.starved.pop_front() } else { None };
-            let id = starved.or_else(|| self.queues.ready.pop_front())?;
+            let is_starved = self.send_credit.available() > 0 && !starved.is_empty() && starved.highest() >= ready.highest();
+            let id = if is_starved { starved.pop() } else { ready.pop() }?;
             let Some(stream) = self.table.get(id) else { continue };
-            if starved.is_some() {
+            if is_starved {
                 stream.queued.starved = false;
             } else {
                 stream.queued.ready = false;

@@ -1,0 +1,13 @@
+//! How short the memory is that all connections share, as far as one of them has to know.
+
+/// How short memory is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// There is enough.
+    #[default]
+    None,
+    /// Connections keep what they have, and windows do not grow.
+    High,
+    /// Nothing is left: streams take no more than 2 KiB each from their writers, until it has become better.
+    Full,
+}
