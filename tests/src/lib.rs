@@ -2,7 +2,9 @@
 //! break every rule, [`attack`] is a server that such peers attack, [`hosts`] are hosts of a network that falls apart.
 
 pub mod attack;
+pub mod attacker;
 pub mod hand;
+pub mod heap;
 pub mod hosts;
 pub mod world;
 

@@ -1,0 +1,10 @@
+//! Inputs that have brought other stacks down, against whole endpoints: no panic, no hang; memory and work stay bounded; the offender is
+//! told the right code; nobody else notices. One file a family; each attack comes in two variants at least, and each defence has a patch
+//! in `tests/guards` that takes it out.
+
+mod codecs;
+mod peers;
+
+/// What an attack costs is counted.
+#[global_allocator]
+static HEAP: weald_tests::heap::Counting = weald_tests::heap::Counting;
