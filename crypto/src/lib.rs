@@ -1,10 +1,10 @@
 //! TLS 1.3 sessions and packet protection for QUIC (RFC 9001), on rustls and aws-lc-rs.
 //!
 //! This crate owns: what a handshake needs ([`ClientConfig`], [`ServerConfig`], [`Session`]), what a packet needs
-//! ([`PacketKey`], [`HeaderKey`], [`initial_keys`], [`retry_integrity_tag`]), and what a connection id needs
-//! ([`HandleCipher`], [`ResetKey`]). It does no I/O but reading the certificate files it is pointed at and writing a key
-//! log, keeps no time of its own, and starts no thread: a handshake step is a call of [`Session::advance`], and who makes
-//! the call, and where, is the caller's business.
+//! ([`PacketKey`], [`HeaderKey`], [`initial_keys`], [`retry_integrity_tag`]), what a connection id needs
+//! ([`HandleCipher`], [`ResetKey`]), and what proves an address ([`TokenKey`]). It does no I/O but reading the certificate
+//! files it is pointed at and writing a key log, keeps no time of its own, and starts no thread: a handshake step is a call
+//! of [`Session::advance`], and who makes the call, and where, is the caller's business.
 //!
 //! # Where calls may run
 //!
@@ -45,6 +45,7 @@ mod secrets_tap;
 mod session;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod token;
 
 pub use algorithm::{CipherSuite, NamedGroup};
 pub use client_auth::ClientAuth;
@@ -60,6 +61,7 @@ pub use random::random_bytes;
 pub use reset::{ResetKey, constant_time_eq};
 pub use resolver::ServerCertificates;
 pub use session::{Outcome, Session, Step};
+pub use token::TokenKey;
 
 /// Which end of a connection this is: the one that sent the first packet, or the one that received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -25,9 +25,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use weald_crypto::{HandleCipher, ResetKey};
 
+use crate::endpoint::route::KeyedHash;
+use crate::endpoint::token::{Tokens, UsedTokens};
 use crate::id::{ConnectionId, ResetToken};
 
 /// Length of the ids that this endpoint issues.
@@ -101,7 +104,8 @@ impl SteeringKey {
     }
 }
 
-/// The keys that all workers of one endpoint share: of connection ids, steering and stateless resets.
+/// What all workers of one endpoint share: the keys of connection ids, steering, stateless resets and tokens, which tokens
+/// were used, and how many connections there are.
 ///
 /// Cheap to clone.
 #[derive(Clone)]
@@ -112,28 +116,55 @@ struct Inner {
     cipher: HandleCipher,
     steering: SteeringKey,
     reset: ResetKey,
+    unpredictable: ResetKey,
+    token_secret: [u8; 32],
+    used_tokens: UsedTokens,
+    /// Connections that were accepted and are not drained.
+    accepted: AtomicUsize,
 }
 
 impl EndpointKeys {
     /// Keys from a secret of the deployment and the epoch of this start of the process.
     ///
-    /// The reset key depends on the secret alone, so that a process that was restarted with the same secret resets the
-    /// connections of its predecessor (RFC 9000 10.3.2). The id key depends on both; an epoch must not be used twice with
-    /// one secret.
+    /// The reset key depends on the secret and the server's id, so that a process that was restarted with both resets the
+    /// connections of its predecessor (RFC 9000 10.3.2), but never those of its neighbours, with which it shares the secret
+    /// alone (RFC 9000 21.11). The id key depends on the epoch as well, which must not be used twice with one secret. Tokens
+    /// of address validation depend on the secret alone.
     pub fn new(secret: &[u8; 32], boot_epoch: u64, server_id: u16) -> Self {
-        let reset = ResetKey::new(secret);
-        // Labels are longer than any connection id, so that no derived key is some id's reset token.
-        let derive = |label: &[u8; 24]| {
+        Self::with_token_secret(secret, boot_epoch, server_id, None)
+    }
+
+    /// The same with another secret for tokens of address validation (RFC 9000 8.1.3), if there is one: all servers behind one
+    /// address are to share it, even those that share no other.
+    pub fn with_token_secret(secret: &[u8; 32], boot_epoch: u64, server_id: u16, token_secret: Option<&[u8; 32]>) -> Self {
+        let root = ResetKey::new(secret);
+        // Labels tell the derived keys apart.
+        let derive = |label: &[u8; 24], number: u64| {
             let mut input = [0; 32];
             input[..24].copy_from_slice(label);
-            input[24..].copy_from_slice(&boot_epoch.to_be_bytes());
-            reset.token(&input)
+            input[24..].copy_from_slice(&number.to_be_bytes());
+            root.token(&input)
         };
-        let mut material = [0; 32];
-        material[..16].copy_from_slice(&derive(b"weald steering octet: lo"));
-        material[16..].copy_from_slice(&derive(b"weald steering octet: hi"));
-        let cipher = HandleCipher::new(&derive(b"weald connection id seal"));
-        Self(Arc::new(Inner { server_id, cipher, steering: SteeringKey::new(material), reset }))
+        let derive_long = |low: &[u8; 24], high: &[u8; 24], number: u64| {
+            let mut material = [0; 32];
+            material[..16].copy_from_slice(&derive(low, number));
+            material[16..].copy_from_slice(&derive(high, number));
+            material
+        };
+        let steering = derive_long(b"weald steering octet: lo", b"weald steering octet: hi", boot_epoch);
+        let reset = derive_long(b"weald stateless reset lo", b"weald stateless reset hi", server_id.into());
+        let tokens = derive_long(b"weald address tokens: lo", b"weald address tokens: hi", 0);
+        let unpredictable = derive_long(b"weald unpredictable: lo ", b"weald unpredictable: hi ", boot_epoch);
+        Self(Arc::new(Inner {
+            server_id,
+            cipher: HandleCipher::new(&derive(b"weald connection id seal", boot_epoch)),
+            steering: SteeringKey::new(steering),
+            reset: ResetKey::new(&reset),
+            token_secret: *token_secret.unwrap_or(&tokens),
+            used_tokens: UsedTokens::new(KeyedHash::new(derive(b"weald used tokens' table", boot_epoch))),
+            unpredictable: ResetKey::new(&unpredictable),
+            accepted: AtomicUsize::new(0),
+        }))
     }
 
     /// The key that a kernel program needs to steer by the last octet of an id.
@@ -168,16 +199,35 @@ impl EndpointKeys {
         ResetToken::from(self.0.reset.token(id))
     }
 
+    /// How many connections of all workers were accepted and are not drained.
+    pub(crate) fn accepted(&self) -> usize {
+        self.0.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more, unless there are `limit` already.
+    #[must_use]
+    pub(crate) fn enter(&self, limit: Option<usize>) -> bool {
+        // Relaxed: a count, which orders nothing else.
+        let more = |count: usize| limit.is_none_or(|limit| count < limit).then_some(count + 1);
+        self.0.accepted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Counts one less.
+    pub(crate) fn leave(&self) {
+        self.0.accepted.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What seals and opens the tokens of one worker.
+    pub(crate) fn tokens(&self) -> Tokens {
+        Tokens::new(self.0.token_secret, self.0.used_tokens.clone())
+    }
+
     /// Bytes that nobody without the secret can predict, for each value of `counter` once.
     pub(crate) fn unpredictable(&self, worker: u8, counter: u64) -> [u8; 16] {
-        let mut input = [0; 34];
-        input[..25].copy_from_slice(b"weald unpredictable bytes");
-        input[25] = worker;
-        input[26..].copy_from_slice(&counter.to_be_bytes());
-        let mut block = self.0.reset.token(&input);
-        // The epoch enters through the cipher, so that a restart does not repeat the sequence.
-        self.0.cipher.seal_block(&mut block);
-        block
+        let mut input = [0; 9];
+        input[0] = worker;
+        input[1..].copy_from_slice(&counter.to_be_bytes());
+        self.0.unpredictable.token(&input)
     }
 
     fn seal(&self, worker: u8, handle: ConnectionHandle, sequence: u32) -> ConnectionId {
@@ -303,6 +353,25 @@ mod tests {
         assert_eq!(after.open(id.as_slice()), None);
         // RFC 9000 10.3.2: the token survives the restart.
         assert_eq!(after.reset_token(id.as_slice()).as_bytes(), token.as_bytes());
+    }
+
+    #[test]
+    fn servers_with_one_secret_do_not_reset_each_others_connections() {
+        // RFC 9000 21.11
+        let (ours, theirs) = (keys(1), EndpointKeys::new(&[7; 32], 1, 4));
+        let (_, id, token) = ours.issuer(0, ConnectionHandle::new(0, 0)).issue().unwrap();
+        assert_eq!(theirs.open(id.as_slice()), None);
+        assert_ne!(theirs.reset_token(id.as_slice()).as_bytes(), token.as_bytes());
+    }
+
+    #[test]
+    fn no_unpredictable_bytes_come_twice() {
+        let mut seen = std::collections::HashSet::new();
+        for keys in [keys(1), keys(2), EndpointKeys::new(&[8; 32], 1, 3)] {
+            for worker in [0, 1, 255] {
+                assert!((0..1000).all(|counter| seen.insert(keys.unpredictable(worker, counter))));
+            }
+        }
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub mod time;
 mod token;
 mod wire;
 
-pub use config::{ClientConfig, SendWindow, ServerConfig, TransportConfig};
+pub use config::{ClientConfig, RetryPolicy, SendWindow, ServerConfig, ServerLimits, TransportConfig};
+pub use connection::{MemoryTokenStore, TokenStore};
 #[cfg(feature = "driver")]
 pub use driver::{
     Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, ReadError, ReadExactError, ReadToEndError, RecvStream,
@@ -58,7 +59,7 @@ pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};
 pub mod protocol {
     pub use crate::chunk::{Chunk, ChunkMut, Pool};
     pub use crate::connection::{Connection, CryptoDone, CryptoJob, DatagramMeta, Event, Scratch, Transmit};
-    pub use crate::endpoint::{AcceptError, ConnectError, Endpoint, EndpointEvent, Incoming, Routed};
+    pub use crate::endpoint::{AcceptError, Admission, ConnectError, Endpoint, EndpointEvent, Incoming, Routed, WallTime};
     pub use crate::handle::{ConnectionHandle, EndpointKeys, SteeringKey};
     pub use crate::pressure::Pressure;
     pub use crate::streams::{ReadError, StreamEvent, WriteError};

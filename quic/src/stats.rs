@@ -52,8 +52,14 @@ pub struct EndpointStats {
     pub forwarded: u64,
     /// Datagrams that are no QUIC, or not for us.
     pub dropped: u64,
-    /// Clients that were not accepted.
+    /// Clients that were not accepted: they were told so, or ignored, or their packets were not genuine.
     pub refused: u64,
+    /// Retry packets sent.
+    pub retries: u64,
+    /// Clients accepted whose address was known from a token, of a Retry or of an earlier connection.
+    pub validated: u64,
+    /// Clients turned away because the token of their Retry did not fit.
+    pub invalid_tokens: u64,
     /// Stateless resets sent.
     pub resets: u64,
     /// Version Negotiation packets sent.
@@ -70,6 +76,9 @@ impl std::ops::Add for EndpointStats {
             forwarded: self.forwarded + other.forwarded,
             dropped: self.dropped + other.dropped,
             refused: self.refused + other.refused,
+            retries: self.retries + other.retries,
+            validated: self.validated + other.validated,
+            invalid_tokens: self.invalid_tokens + other.invalid_tokens,
             resets: self.resets + other.resets,
             version_negotiations: self.version_negotiations + other.version_negotiations,
         }

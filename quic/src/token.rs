@@ -34,6 +34,8 @@ pub(crate) enum Token {
     NewConnectionId(CidSequence),
     /// RETIRE_CONNECTION_ID.
     RetireConnectionId(CidSequence),
+    /// NEW_TOKEN.
+    AddressProof,
     /// PATH_RESPONSE: sent once (RFC 9000 section 13.3).
     PathResponse,
     /// HANDSHAKE_DONE.

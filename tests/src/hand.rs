@@ -361,7 +361,9 @@ impl HandPeer {
             let source = take(&mut at, 1)[0];
             self.destination = take(&mut at, source.into()).to_vec();
             if level == Level::Initial {
-                assert_eq!(take_varint(&mut at), 0, "nobody has a token");
+                let token = take_varint(&mut at) as usize;
+                assert!(token == 0 || self.side == Side::Server, "servers send no token");
+                take(&mut at, token);
             }
             let length = take_varint(&mut at) as usize;
             let number_at = datagram.len() - at.len();
@@ -406,6 +408,11 @@ impl HandPeer {
                     let (offset, len) = (take_varint(at), take_varint(at));
                     let data = take(at, len as usize).to_vec();
                     self.crypto[level_index(level)].insert(offset, data);
+                }
+                // A token for another connection, which there is none of.
+                0x07 => {
+                    let len = take_varint(at);
+                    take(at, len as usize);
                 }
                 0x08..0x10 => {
                     take_varint(at);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use weald_crypto::Level;
-use weald_quic::TransportConfig;
+use weald_quic::{RetryPolicy, ServerLimits, TransportConfig};
 use weald_runtime::net::UdpSocket;
 use weald_runtime::sim::{self, Verdict};
 use weald_runtime::sleep;
@@ -162,7 +162,7 @@ fn an_unknown_version_is_negotiated() {
 fn a_flood_of_initials_is_bounded() {
     const PENDING: usize = 50;
     const WORKERS: usize = 2;
-    attack(7, default_server(7).max_pending_handshakes(PENDING), |server| {
+    attack(7, default_server(7).retry(RetryPolicy::Never).limits(ServerLimits::default().max_pending_handshakes(PENDING)), |server| {
         let connections = server.open_connections();
         let mut clients: Vec<_> = (1..=100)
             .map(|number| {

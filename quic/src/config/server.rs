@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use super::TransportConfig;
+use super::{RetryPolicy, ServerLimits, TransportConfig};
 
 /// How connections from clients are accepted.
 #[derive(Clone)]
 pub struct ServerConfig {
     pub(crate) transport: Arc<TransportConfig>,
     pub(crate) crypto: weald_crypto::ServerConfig,
-    pub(crate) max_pending_handshakes: usize,
+    pub(crate) limits: ServerLimits,
+    pub(crate) retry: RetryPolicy,
 }
 
 impl ServerConfig {
     /// A server with this TLS configuration and the default transport.
     pub fn new(crypto: weald_crypto::ServerConfig) -> Self {
-        Self { transport: Arc::default(), crypto, max_pending_handshakes: 4096 }
+        Self { transport: Arc::default(), crypto, limits: ServerLimits::default(), retry: RetryPolicy::default() }
     }
 
     /// The same with another transport.
@@ -25,11 +26,17 @@ impl ServerConfig {
         self
     }
 
-    /// How many handshakes one worker's endpoint holds at once; further clients are ignored and try again. Default 4096,
-    /// about 100 MB.
+    /// The same with other limits.
     #[must_use]
-    pub fn max_pending_handshakes(mut self, count: usize) -> Self {
-        self.max_pending_handshakes = count;
+    pub fn limits(mut self, limits: ServerLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// When clients have to show that they own their address. Default [`RetryPolicy::UnderLoad`].
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
         self
     }
 }

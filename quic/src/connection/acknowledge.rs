@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Connection;
 use super::handshake::Handshake;
 use super::ids::{LocalIds, RemoteIds};
+use super::token_store::NextToken;
 use super::{ConnectionStats, Scratch, level};
 use crate::error::TransportError;
 use crate::recovery::SpaceId;
@@ -24,14 +25,15 @@ struct Owners<'a> {
     handshake: &'a mut Handshake,
     local_ids: &'a mut LocalIds,
     remote_ids: &'a mut RemoteIds,
+    next_token: &'a mut NextToken,
     streams: &'a mut Streams,
 }
 
 impl Connection {
     /// Takes in an ACK frame of a packet of `space`.
     pub(super) fn on_ack(&mut self, now: Instant, space: SpaceId, ack: &Ack<'_>, scratch: &mut Scratch) -> Result<(), TransportError> {
-        let Self { handshake, local_ids, remote_ids, streams, path, keys, .. } = self;
-        let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
+        let Self { handshake, local_ids, remote_ids, next_token, streams, path, keys, .. } = self;
+        let mut owners = Owners { space, handshake, local_ids, remote_ids, next_token, streams };
         let mut acked_phase = None;
         let exponent = self.peer.ack_delay_exponent;
         let Scratch { acked, .. } = scratch;
@@ -112,8 +114,8 @@ impl Connection {
 
     fn detect_lost(&mut self, now: Instant, space: SpaceId) {
         let timing = self.path.loss_timing(self.peer.max_ack_delay);
-        let Self { handshake, local_ids, remote_ids, streams, path, stats, .. } = self;
-        let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
+        let Self { handshake, local_ids, remote_ids, next_token, streams, path, stats, .. } = self;
+        let mut owners = Owners { space, handshake, local_ids, remote_ids, next_token, streams };
         let Some(own) = self.spaces.get_mut(space) else { return };
         let summary = own.detect_lost(now, &timing, |packet, tokens| {
             count_lost(stats, packet);
@@ -127,8 +129,8 @@ impl Connection {
 
     /// Queues again what the oldest packets of a space carried, for a probe (RFC 9002 6.2.4).
     fn repeat_oldest(&mut self, space: SpaceId) {
-        let Self { handshake, local_ids, remote_ids, streams, .. } = self;
-        let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
+        let Self { handshake, local_ids, remote_ids, next_token, streams, .. } = self;
+        let mut owners = Owners { space, handshake, local_ids, remote_ids, next_token, streams };
         if let Some(own) = self.spaces.get(space) {
             own.for_each_oldest(2, |_, tokens| tokens.for_each(|token| owners.on_lost(token)));
         }
@@ -136,8 +138,8 @@ impl Connection {
 
     /// Forgets what was sent in a space and sends it again: a Retry came (RFC 9000 17.2.5.3).
     pub(super) fn restart_space(&mut self, space: SpaceId) {
-        let Self { handshake, local_ids, remote_ids, streams, path, .. } = self;
-        let mut owners = Owners { space, handshake, local_ids, remote_ids, streams };
+        let Self { handshake, local_ids, remote_ids, next_token, streams, path, .. } = self;
+        let mut owners = Owners { space, handshake, local_ids, remote_ids, next_token, streams };
         let Some(own) = self.spaces.get_mut(space) else { return };
         own.on_restart(|packet, tokens| {
             path.on_packet_forgotten(packet);
@@ -155,6 +157,7 @@ impl Owners<'_> {
         match token {
             Token::Crypto { offset, len } => self.handshake.on_acked(level(self.space), offset, len),
             Token::RetireConnectionId(sequence) => self.remote_ids.on_acked(sequence),
+            Token::AddressProof => self.next_token.on_acked(),
             Token::Stream { .. }
             | Token::ResetStream(_)
             | Token::StopSending(_)
@@ -175,6 +178,7 @@ impl Owners<'_> {
             Token::HandshakeDone => self.handshake.on_handshake_done_lost(),
             Token::NewConnectionId(sequence) => self.local_ids.on_lost(sequence),
             Token::RetireConnectionId(sequence) => self.remote_ids.on_lost(sequence),
+            Token::AddressProof => self.next_token.on_lost(),
             Token::Stream { .. }
             | Token::ResetStream(_)
             | Token::StopSending(_)

@@ -82,8 +82,10 @@ impl Connection {
             }
             // We never send a challenge. RFC 9000 19.18 lets an unexpected response be an error; it does no harm.
             Frame::PathResponse(_) => Ok(()),
-            // Tokens are for later connections, of which a client has none yet that uses them.
-            Frame::NewToken(_) => Ok(()),
+            Frame::NewToken(frame) => {
+                self.next_token.on_frame(&frame);
+                Ok(())
+            }
             Frame::Close(close) => {
                 let error = ConnectionClose { code: close.code, frame: close.frame, reason: close.reason.to_vec().into() };
                 self.on_peer_close(now, ConnectionError::ConnectionClosed(error));

@@ -13,7 +13,7 @@ pub(crate) struct Early {
     pub(crate) original: ConnectionId,
     /// The source id of a Retry that the client followed.
     pub(crate) retry_source: Option<ConnectionId>,
-    /// The token of that Retry.
+    /// The token of that Retry, or before it one of an earlier connection.
     pub(crate) token: Vec<u8>,
     /// The source id of the peer's first packet, from which it must not depart.
     pub(crate) peer_source: Option<ConnectionId>,

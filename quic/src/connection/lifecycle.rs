@@ -139,6 +139,7 @@ impl Connection {
             self.discard_space(SpaceId::Initial);
             self.discard_space(SpaceId::Handshake);
             self.events.push_back(Event::Confirmed);
+            self.next_token.on_confirmed();
         }
     }
 

@@ -32,6 +32,7 @@ mod scratch;
 mod space;
 mod spaces;
 mod timers;
+mod token_store;
 mod transmit;
 mod undecryptable;
 mod verbs;
@@ -47,20 +48,22 @@ use weald_crypto::{Level, Outcome, Session};
 
 pub use self::handshake::{CryptoDone, CryptoJob};
 pub use self::scratch::Scratch;
+pub use self::token_store::{MemoryTokenStore, TokenStore};
 
 use self::close::Close;
 use self::early::Early;
 use self::handshake::Handshake;
 use self::ids::{LocalIds, RemoteIds};
 use self::keys::KeyRing;
-use self::parameters::Peer;
+use self::parameters::{Peer, ServerIds};
 use self::path_response::PathResponses;
 use self::spaces::Spaces;
 use self::timers::{Timer, Timers};
+use self::token_store::NextToken;
 use crate::chunk::Pool;
 use crate::config::{ClientConfig, ServerConfig, TransportConfig};
 use crate::ecn::EcnMark;
-use crate::endpoint::{ConnectError, EndpointEvent, Incoming};
+use crate::endpoint::{ConnectError, EndpointEvent, Incoming, Validation};
 use crate::error::ConnectionError;
 use crate::handle::IdIssuer;
 use crate::id::{ConnectionId, ResetToken};
@@ -121,6 +124,7 @@ pub struct Connection {
     keys: KeyRing,
     local_ids: LocalIds,
     remote_ids: RemoteIds,
+    next_token: NextToken,
     spaces: Spaces,
     path: Path,
     path_responses: PathResponses,
@@ -177,7 +181,10 @@ impl Connection {
         let parameters = parameters::client(&config.transport, local_ids.handshake_id(), &mut lent.noise);
         let version = crypto_version();
         let session = Session::client(&config.crypto, version, server_name, parameters)?;
-        Ok(Self::new(
+        // RFC 9000 8.1.3
+        let token = token_store::usable(config.token_store.as_ref().and_then(|store| store.take(server_name)));
+        let early = Early { token, ..Early::client(original) };
+        let mut connection = Self::new(
             now,
             Side::Client,
             &config.transport,
@@ -185,17 +192,27 @@ impl Connection {
             local_ids,
             RemoteIds::new(original, parameters::ACTIVE_CONNECTION_ID_LIMIT),
             (remote, None),
-            Early::client(original),
+            early,
             (lent.pool, lent.secrets),
-        ))
+        );
+        if let Some(store) = &config.token_store {
+            connection.next_token = NextToken::keep(Arc::clone(store), server_name);
+        }
+        Ok(connection)
     }
 
     /// A server's connection for a client. `None` if the issuer is used up.
     pub(crate) fn server(now: Instant, config: &ServerConfig, incoming: &Incoming, local: Option<IpAddr>, mut lent: Lent) -> Option<Self> {
         let (local_ids, token) = LocalIds::new(lent.issuer)?;
-        let parameters = parameters::server(&config.transport, local_ids.handshake_id(), incoming.original, token, &mut lent.noise);
+        // RFC 9000 7.3: after a Retry the client's first packet went to another id than this one.
+        let (first, retry_source) = match incoming.validation {
+            Validation::Retry { first, .. } => (first, Some(incoming.original)),
+            Validation::None | Validation::Address(_) => (incoming.original, None),
+        };
+        let ids = ServerIds { source: local_ids.handshake_id(), original: first, retry_source };
+        let parameters = parameters::server(&config.transport, ids, token, &mut lent.noise);
         let session = Session::server(&config.crypto, crypto_version(), parameters);
-        Some(Self::new(
+        let mut connection = Self::new(
             now,
             Side::Server,
             &config.transport,
@@ -205,7 +222,12 @@ impl Connection {
             (incoming.remote, local),
             Early::server(incoming.original, incoming.source),
             (lent.pool, lent.secrets),
-        ))
+        );
+        if incoming.is_validated() {
+            // RFC 9000 8.1.2, 8.1.3
+            connection.path.amplification_mut().on_validated();
+        }
+        Some(connection)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two constructors above are its only callers")]
@@ -236,6 +258,7 @@ impl Connection {
             keys,
             local_ids,
             remote_ids,
+            next_token: NextToken::default(),
             spaces: Spaces::new(config.max_ack_delay),
             path,
             path_responses: PathResponses::default(),
@@ -352,6 +375,11 @@ impl Connection {
         self.local_ids.handshake_id()
     }
 
+    /// At a server: the client is to have this token for its next connection (RFC 9000 8.1.3).
+    pub(crate) fn give_token(&mut self, token: Vec<u8>) {
+        self.next_token = NextToken::give(token);
+    }
+
     /// Whether a packet of the peer authenticated.
     pub(crate) fn has_heard(&self) -> bool {
         self.early.as_ref().is_none_or(|early| early.heard)
@@ -365,6 +393,7 @@ impl Connection {
             + self.spaces.memory()
             + self.streams.memory()
             + self.early.as_ref().map_or(0, |early| size_of::<Early>() + early.memory())
+            + self.next_token.memory()
             + (self.events.capacity() * size_of::<Event>())
             + (self.endpoint_events.capacity() * size_of::<EndpointEvent>())
     }

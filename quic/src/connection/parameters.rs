@@ -65,18 +65,24 @@ pub(crate) fn client(config: &TransportConfig, source: ConnectionId, noise: &mut
     ours(config, source).encode(noise)
 }
 
+/// The ids of the handshake as a server declares them (RFC 9000 7.3).
+#[derive(Clone, Copy)]
+pub(crate) struct ServerIds {
+    /// The source id of its packets.
+    pub(crate) source: ConnectionId,
+    /// The destination id of the client's first packet.
+    pub(crate) original: ConnectionId,
+    /// The source id of its Retry, if it sent one.
+    pub(crate) retry_source: Option<ConnectionId>,
+}
+
 /// What a server declares.
-pub(crate) fn server(
-    config: &TransportConfig,
-    source: ConnectionId,
-    original: ConnectionId,
-    token: ResetToken,
-    noise: &mut Noise,
-) -> Vec<u8> {
+pub(crate) fn server(config: &TransportConfig, ids: ServerIds, token: ResetToken, noise: &mut Noise) -> Vec<u8> {
     let parameters = TransportParameters {
-        original_destination_connection_id: Some(original),
+        original_destination_connection_id: Some(ids.original),
+        retry_source_connection_id: ids.retry_source,
         stateless_reset_token: Some(token),
-        ..ours(config, source)
+        ..ours(config, ids.source)
     };
     parameters.encode(noise)
 }
@@ -158,7 +164,8 @@ mod tests {
         // RFC 9000 7.3
         let mut noise = Noise::new(1);
         let config = TransportConfig::default();
-        let from_server = server(&config, id(1), id(2), ResetToken::from([0; 16]), &mut noise);
+        let ids = ServerIds { source: id(1), original: id(2), retry_source: None };
+        let from_server = server(&config, ids, ResetToken::from([0; 16]), &mut noise);
         let seen = |original, retry_source, peer_source| SeenIds { original, retry_source, peer_source };
         let read = |seen: SeenIds| decode(&from_server, Side::Client, &seen).map_err(|error| error.code);
         assert!(read(seen(id(2), None, Some(id(1)))).is_ok());

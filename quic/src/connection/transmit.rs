@@ -190,6 +190,7 @@ impl Connection {
                     || self.path_responses.has_pending()
                     || self.remote_ids.has_pending()
                     || self.local_ids.has_pending()
+                    || self.next_token.has_pending()
                     || self.streams.has_pending()))
     }
 
@@ -201,6 +202,7 @@ impl Connection {
             is_path_response = self.path_responses.write_frames(out);
             self.remote_ids.write_frames(out);
             self.local_ids.write_frames(out);
+            self.next_token.write_frames(out);
             if self.ping && out.frame(&Ping, Token::Ping) {
                 self.ping = false;
             }

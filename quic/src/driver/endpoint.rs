@@ -14,7 +14,7 @@ use super::endpoint_shared::EndpointShared;
 use super::error::ConnectError;
 use super::link::{Command, Connect, Link};
 use super::worker::WorkerEndpoint;
-use super::{executor, lock, steering};
+use super::{executor, host, lock, steering};
 use crate::config::{ClientConfig, ServerConfig};
 use crate::endpoint;
 use crate::handle::EndpointKeys;
@@ -149,7 +149,10 @@ impl Endpoint {
         }
         let links = workers.iter().map(|worker| Arc::new(Link::new(runtime.clone(), *worker))).collect();
         let mut endpoint = Self { shared: Arc::new(EndpointShared::new(runtime, links, executor::inline)), address };
-        let config = config.map(Arc::new);
+        let config = config.map(|mut config| {
+            config.limits = config.limits.on_host(host::memory(), workers.len());
+            Arc::new(config)
+        });
         // One after the other, because steering goes by the order of binding.
         for index in 0..workers.len() {
             let part = Part {
@@ -238,7 +241,9 @@ impl Part {
         link.connect(handle);
         let workers = self.shared.links.len() as u16;
         let seed = embedding::seed().unwrap_or(0);
-        let endpoint = endpoint::Endpoint::new(self.keys, self.index as u8, workers, self.config, seed);
+        let mut endpoint = endpoint::Endpoint::new(self.keys, self.index as u8, workers, self.config, seed);
+        let now = super::now();
+        endpoint.set_wall_clock(now, host::wall_time(now));
         Ok(WorkerEndpoint::new(socket, endpoint, self.shared, link))
     }
 }

@@ -18,7 +18,7 @@ use super::waits::{Key, Waits, Woken};
 use crate::config::ClientConfig;
 use crate::error::ApplicationCode;
 
-/// Connections that wait to be accepted; past it, new clients are ignored, and try again.
+/// Connections that wait to be accepted; past it, new clients are refused.
 const BACKLOG: usize = 1024;
 
 /// An endpoint as its handles and its workers share it.
@@ -32,6 +32,8 @@ pub(super) struct EndpointShared {
     open: AtomicUsize,
     /// Handles of the endpoint.
     handles: AtomicUsize,
+    /// The length of the queue: stored under the lock whenever it changes.
+    queued: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -53,6 +55,7 @@ impl EndpointShared {
             client_config: Mutex::default(),
             open: AtomicUsize::new(0),
             handles: AtomicUsize::new(1),
+            queued: AtomicUsize::new(0),
             state: Mutex::new(State { queue: VecDeque::new(), waits: Waits::default(), closed: false, hooks: Vec::new() }),
         }
     }
@@ -61,10 +64,11 @@ impl EndpointShared {
         lock(&self.state).hooks.push(hook);
     }
 
-    /// Whether another client may begin a handshake.
-    pub(super) fn is_accepting(&self) -> bool {
-        let state = lock(&self.state);
-        !state.closed && state.queue.len() < BACKLOG
+    /// Whether the application keeps up with those who come: another client may begin a handshake. Asked for every first
+    /// packet of a flood, on all workers, so that it takes no lock.
+    pub(super) fn has_room(&self) -> bool {
+        // Relaxed: a client more or less, while the queue grows or shrinks, does no harm.
+        self.queued.load(Ordering::Relaxed) < BACKLOG
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -82,6 +86,7 @@ impl EndpointShared {
             return;
         }
         state.queue.push_back(connection);
+        self.queued.store(state.queue.len(), Ordering::Relaxed);
         state.waits.wake(Key::ACCEPT, &mut woken);
         drop(state);
         woken.fire();
@@ -91,7 +96,10 @@ impl EndpointShared {
     #[track_caller]
     pub(super) fn accept(&self) -> Option<Connection> {
         self.wait(Key::ACCEPT, |state| match state.queue.pop_front() {
-            Some(connection) => Some(Some(connection)),
+            Some(connection) => {
+                self.queued.store(state.queue.len(), Ordering::Relaxed);
+                Some(Some(connection))
+            }
             None => state.closed.then_some(None),
         })
         .flatten()
@@ -128,6 +136,7 @@ impl EndpointShared {
         let mut state = lock(&self.state);
         state.closed = true;
         let queue = std::mem::take(&mut state.queue);
+        self.queued.store(0, Ordering::Relaxed);
         state.waits.wake(Key::ACCEPT, &mut woken);
         drop(state);
         woken.fire();
@@ -141,7 +150,11 @@ impl EndpointShared {
     /// Closes all connections, and lets nothing in any more.
     pub(super) fn close(&self, code: ApplicationCode, reason: &[u8]) {
         // The queued ones get this code, rather than that of a handle that was dropped.
-        let queue = std::mem::take(&mut lock(&self.state).queue);
+        let queue = {
+            let mut state = lock(&self.state);
+            self.queued.store(0, Ordering::Relaxed);
+            std::mem::take(&mut state.queue)
+        };
         for connection in &queue {
             connection.close(code.into(), reason);
         }

@@ -14,7 +14,7 @@ use super::link::{Command, Connect, Forwarded, Inbox};
 use super::worker::{Core, WorkerEndpoint};
 use crate::connection::DatagramMeta;
 use crate::ecn::EcnMark;
-use crate::endpoint::{Incoming, Routed};
+use crate::endpoint::{Admission, Incoming, Routed};
 use crate::handle::ConnectionHandle;
 use crate::time::Instant;
 
@@ -103,16 +103,25 @@ impl Core {
     }
 
     fn accept(&mut self, now: Instant, incoming: Incoming, datagram: &[u8], meta: DatagramMeta) {
-        if !self.shared.is_accepting() {
-            return;
-        }
-        match self.endpoint.accept(now, incoming, datagram, meta) {
-            Ok((handle, protocol)) => {
-                let connection = self.insert(now, handle, protocol);
-                self.mark(&connection);
-                self.settle(now, &connection, connection.lock_in_place());
-            }
-            Err(error) => tracing::debug!(remote = %meta.remote, %error, "a client was not accepted"),
+        let admission = if self.shared.has_room() { self.endpoint.admit(&incoming) } else { Admission::Refuse };
+        let answer = match admission {
+            Admission::Accept => match self.endpoint.accept(now, incoming, datagram, meta) {
+                Ok((handle, protocol)) => {
+                    let connection = self.insert(now, handle, protocol);
+                    self.mark(&connection);
+                    self.settle(now, &connection, connection.lock_in_place());
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(remote = %meta.remote, %error, "a client was not accepted");
+                    return;
+                }
+            },
+            Admission::Retry => self.endpoint.retry(now, incoming),
+            Admission::Refuse => self.endpoint.refuse(now, incoming),
+        };
+        if let Some(answer) = answer {
+            self.answer(&answer, meta);
         }
     }
 

@@ -21,6 +21,7 @@ mod endpoint;
 mod endpoint_shared;
 mod error;
 mod executor;
+mod host;
 mod inbound;
 mod link;
 mod outbound;

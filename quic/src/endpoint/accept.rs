@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use weald_crypto::ConfigError;
 
+use super::token::Used;
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::id::ConnectionId;
 
@@ -17,14 +18,37 @@ const MIN_ORIGINAL_ID: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming {
     pub(crate) remote: SocketAddr,
+    /// The destination id of its packet: of its first one, or that of our Retry.
     pub(crate) original: ConnectionId,
     pub(crate) source: ConnectionId,
+    pub(crate) validation: Validation,
+}
+
+/// What is known of a client's address before a connection is made for it (RFC 9000 8.1).
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Validation {
+    /// Anyone may have written it on the datagram.
+    None,
+    /// It got our Retry there, in answer to its first packet, to `first`.
+    Retry { first: ConnectionId, token: Used },
+    /// It brought a token of an earlier connection.
+    Address(Used),
 }
 
 impl Incoming {
-    /// The client's address, which is not validated.
+    /// The client's address; [`Incoming::is_validated`] says whether it is known to be the client's.
     pub fn remote(&self) -> SocketAddr {
         self.remote
+    }
+
+    /// Whether the client has shown that it receives what is sent to its address (RFC 9000 8.1).
+    pub fn is_validated(&self) -> bool {
+        !matches!(self.validation, Validation::None)
+    }
+
+    /// Whether the client can be asked to show that it owns its address: it accepts one Retry (RFC 9000 17.2.5.2).
+    pub fn may_retry(&self) -> bool {
+        !matches!(self.validation, Validation::Retry { .. })
     }
 
     /// `None` if the datagram cannot start a connection.
@@ -33,7 +57,8 @@ impl Incoming {
         if datagram_len < usize::from(MIN_UDP_PAYLOAD) || destination.len() < MIN_ORIGINAL_ID {
             return None;
         }
-        Some(Self { remote, original: ConnectionId::new(destination)?, source: ConnectionId::new(source)? })
+        let (original, source) = (ConnectionId::new(destination)?, ConnectionId::new(source)?);
+        Some(Self { remote, original, source, validation: Validation::None })
     }
 }
 
@@ -46,6 +71,8 @@ pub enum AcceptError {
     Full,
     /// The packet was forged or damaged.
     Unauthenticated,
+    /// The client's token was used by another packet meanwhile.
+    TokenUsed,
     /// The packet uncovered a defect of this implementation.
     Defect,
 }
@@ -56,6 +83,7 @@ impl fmt::Display for AcceptError {
             Self::NotServing => "the endpoint does not accept connections",
             Self::Full => "too many handshakes are pending",
             Self::Unauthenticated => "the first packet is not authentic",
+            Self::TokenUsed => "the token of the first packet was used before",
             Self::Defect => "the first packet uncovered a defect, which was logged",
         })
     }

@@ -2,15 +2,19 @@
 //! connections. It does no I/O and holds no connections; the caller keeps them in a table by [`ConnectionHandle::slot`].
 //!
 //! Owns the slots (`slots`), the routes that ids do not give (`route`), stateless resets (`reset`), version negotiation
-//! (`version`) and the conditions of acceptance (`accept`). Does not own what an id says: that is `crate::handle`'s.
+//! (`version`), what a first packet must be like (`accept`), who of those that send one gets in (`admit`), the packets that
+//! turn others away (`retry`), and what proves an address (`token`). Does not own what an id says: that is `crate::handle`'s.
 //!
 //! Invariants: every table is bounded, by the live connections or by the limit on pending handshakes; an answer is smaller
 //! than what it answers; a datagram is forwarded to the worker that its id names, and to no other.
 
 mod accept;
+mod admit;
 pub(crate) mod reset;
-mod route;
+mod retry;
+pub(crate) mod route;
 mod slots;
+pub(crate) mod token;
 mod version;
 
 #[cfg(test)]
@@ -21,14 +25,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::accept::{AcceptError, ConnectError, Incoming};
+pub use self::admit::Admission;
+pub use self::token::WallTime;
+
+pub(crate) use self::accept::Validation;
 
 use self::reset::PeerTokens;
 use self::route::{Initials, KeyedHash};
-use self::slots::Slots;
+use self::slots::{Occupant, Slots};
+use self::token::{Tokens, WallClock};
 use crate::chunk::Pool;
 use crate::config::{ClientConfig, MIN_UDP_PAYLOAD, ServerConfig};
 use crate::connection::{Connection, DatagramMeta, Lent, Scratch};
-use crate::containment::{Panicked, contain};
 use crate::handle::{ConnectionHandle, EndpointKeys, ID_LEN, Opened};
 use crate::id::{ConnectionId, ResetToken};
 use crate::random::{Noise, Secrets};
@@ -96,7 +104,9 @@ pub struct Endpoint {
     server: Option<Arc<ServerConfig>>,
     slots: Slots,
     initials: Initials,
-    tokens: PeerTokens,
+    peer_tokens: PeerTokens,
+    tokens: Tokens,
+    clock: WallClock,
     answers: AnswerBudget,
     pool: Pool,
     scratch: Scratch,
@@ -116,7 +126,9 @@ impl Endpoint {
         let hash = |counter| KeyedHash::new(keys.unpredictable(worker, counter));
         Self {
             initials: Initials::new(hash(0)),
-            tokens: PeerTokens::new(hash(1)),
+            peer_tokens: PeerTokens::new(hash(1)),
+            tokens: keys.tokens(),
+            clock: WallClock::new(Instant::from_nanos(0), WallTime::from_unix(0)),
             keys,
             worker,
             workers,
@@ -134,6 +146,12 @@ impl Endpoint {
     /// Accepts connections with another configuration from now on, or none.
     pub fn set_server(&mut self, server: Option<Arc<ServerConfig>>) {
         self.server = server;
+    }
+
+    /// Says what time of day it is at `now`, once: tokens of address validation are good for a time, also for an endpoint that
+    /// is made after this one's end. Without it they are good for this endpoint alone.
+    pub fn set_wall_clock(&mut self, now: Instant, time: WallTime) {
+        self.clock = WallClock::new(now, time);
     }
 
     /// Says where a datagram belongs. Looks at its first packet alone.
@@ -172,7 +190,8 @@ impl Endpoint {
                 if packet.packet_type != PacketType::Initial || self.server.is_none() {
                     return Routed::Dropped;
                 }
-                Incoming::new(meta.remote, &packet.dcid, &packet.scid, datagram.len()).map_or(Routed::Dropped, Routed::Incoming)
+                Incoming::new(meta.remote, &packet.dcid, &packet.scid, datagram.len())
+                    .map_or(Routed::Dropped, |incoming| self.validate(now, incoming, packet.token))
             }
             Packet::Retry(packet) => self.route_by_id(&packet.dcid).unwrap_or(Routed::Dropped),
             Packet::VersionNegotiation(packet) => self.route_by_id(packet.dcid).unwrap_or(Routed::Dropped),
@@ -202,7 +221,7 @@ impl Endpoint {
         if remote.port() == 0 || remote.ip().is_unspecified() {
             return Err(ConnectError::Remote(remote));
         }
-        let handle = self.slots.take().ok_or(ConnectError::Full)?;
+        let handle = self.slots.take(Occupant::Connected).ok_or(ConnectError::Full)?;
         // RFC 9000 7.2: unpredictable, and at least eight bytes.
         let noise = self.unpredictable();
         let original = ConnectionId::new(&noise).unwrap_or(ConnectionId::EMPTY);
@@ -213,63 +232,8 @@ impl Endpoint {
                 Ok((handle, connection))
             }
             Err(error) => {
-                self.slots.free(handle);
+                self.free(handle);
                 Err(error)
-            }
-        }
-    }
-
-    /// Makes a connection for a client, and lets it receive the datagram that asked for it.
-    ///
-    /// # Errors
-    /// [`AcceptError`] if there is no connection: the datagram is forged, or the endpoint is full.
-    pub fn accept(
-        &mut self,
-        now: Instant,
-        incoming: Incoming,
-        datagram: &[u8],
-        meta: DatagramMeta,
-    ) -> Result<(ConnectionHandle, Connection), AcceptError> {
-        let accepted = self.try_accept(now, incoming, datagram, meta);
-        match accepted {
-            Ok(_) => self.stats.accepted += 1,
-            Err(_) => self.stats.refused += 1,
-        }
-        accepted
-    }
-
-    fn try_accept(
-        &mut self,
-        now: Instant,
-        incoming: Incoming,
-        datagram: &[u8],
-        meta: DatagramMeta,
-    ) -> Result<(ConnectionHandle, Connection), AcceptError> {
-        let server = self.server.clone().ok_or(AcceptError::NotServing)?;
-        if self.initials.len() >= server.max_pending_handshakes {
-            return Err(AcceptError::Full);
-        }
-        let handle = self.slots.take().ok_or(AcceptError::Full)?;
-        let lent = self.lend(handle);
-        let connection = contain("a client's first packet", || {
-            let mut connection = Connection::server(now, &server, &incoming, meta.local, lent)?;
-            connection.receive(now, datagram, meta, &mut self.scratch);
-            Some(connection)
-        });
-        let connection = connection.inspect_err(|Panicked| self.slots.free(handle)).map_err(|Panicked| AcceptError::Defect)?;
-        match connection {
-            // What is not authentic leaves nothing behind (RFC 9000 5.2.2).
-            Some(connection) if connection.has_heard() => {
-                self.initials.insert(incoming.remote, incoming.original, handle);
-                Ok((handle, connection))
-            }
-            Some(_) => {
-                self.slots.free(handle);
-                Err(AcceptError::Unauthenticated)
-            }
-            None => {
-                self.slots.free(handle);
-                Err(AcceptError::Full)
             }
         }
     }
@@ -281,14 +245,14 @@ impl Endpoint {
             EventKind::Confirmed { remote, original } => self.initials.remove(remote, original),
             EventKind::Token { remote, old, new } => {
                 if let Some(old) = old {
-                    self.tokens.remove(remote, old, handle);
+                    self.peer_tokens.remove(remote, old, handle);
                 }
                 if let Some(new) = new {
-                    self.tokens.insert(remote, new, handle);
+                    self.peer_tokens.insert(remote, new, handle);
                 }
             }
             EventKind::Drained => {
-                self.slots.free(handle);
+                self.free(handle);
                 return true;
             }
         }
@@ -315,6 +279,12 @@ impl Endpoint {
         self.stats
     }
 
+    fn free(&mut self, handle: ConnectionHandle) {
+        if self.slots.free(handle) == Occupant::Accepted {
+            self.keys.leave();
+        }
+    }
+
     fn route_by_id(&self, id: &[u8]) -> Option<Routed> {
         let Opened { worker, handle, .. } = self.keys.open(id)?;
         if worker != self.worker {
@@ -324,20 +294,24 @@ impl Endpoint {
     }
 
     fn find_reset(&self, datagram: &[u8], meta: DatagramMeta) -> Option<ConnectionHandle> {
-        self.tokens.find(meta.remote, datagram).filter(|handle| self.slots.is_live(*handle))
+        self.peer_tokens.find(meta.remote, datagram).filter(|handle| self.slots.is_live(*handle))
     }
 
     /// RFC 9000 10.3
     fn reset(&mut self, now: Instant, id: &[u8], received: usize) -> Routed {
+        // The token costs a hash, which a flood gets no more of than of answers.
+        if received <= reset::MIN_RESET || !self.answers.take(now) {
+            return Routed::Dropped;
+        }
         let mut filler = [0; 32];
         self.noise.fill(&mut filler);
         let token = self.keys.reset_token(id);
         match reset::reset(&token, received, &filler) {
-            Some(packet) if self.answers.take(now) => {
+            Some(packet) => {
                 self.stats.resets += 1;
                 Routed::Answer(packet)
             }
-            _ => Routed::Dropped,
+            None => Routed::Dropped,
         }
     }
 

@@ -10,8 +10,18 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy)]
 struct Slot {
     generation: u32,
-    live: bool,
+    state: Occupant,
     next_free: u32,
+}
+
+/// Who has a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occupant {
+    Nobody,
+    /// A connection that we began.
+    Connected,
+    /// A connection that a client began.
+    Accepted,
 }
 
 /// The slot table of one endpoint.
@@ -27,8 +37,8 @@ impl Slots {
         Self { chunks: Vec::new(), first_free: NONE, used: 0, live: 0 }
     }
 
-    /// A handle that never was; `None` if the table is full.
-    pub(crate) fn take(&mut self) -> Option<ConnectionHandle> {
+    /// A handle that never was, for `occupant`; `None` if the table is full.
+    pub(crate) fn take(&mut self, occupant: Occupant) -> Option<ConnectionHandle> {
         let index = if self.first_free != NONE {
             let index = self.first_free;
             self.first_free = self.slot(index).next_free;
@@ -39,7 +49,7 @@ impl Slots {
                 return None;
             }
             if index as usize == self.chunks.len() * CHUNK {
-                let empty = Slot { generation: 0, live: false, next_free: NONE };
+                let empty = Slot { generation: 0, state: Occupant::Nobody, next_free: NONE };
                 self.chunks.push(vec![empty; CHUNK].into_boxed_slice());
             }
             self.used += 1;
@@ -47,26 +57,27 @@ impl Slots {
         };
         self.live += 1;
         let slot = self.slot(index);
-        slot.live = true;
+        slot.state = occupant;
         Some(ConnectionHandle::new(index, slot.generation))
     }
 
-    /// Frees the slot of `handle`; nothing happens if it is not live.
-    pub(crate) fn free(&mut self, handle: ConnectionHandle) {
+    /// Frees the slot of `handle`, and says who had it; nothing happens if it is not live.
+    pub(crate) fn free(&mut self, handle: ConnectionHandle) -> Occupant {
         if !self.is_live(handle) {
-            return;
+            return Occupant::Nobody;
         }
         self.live -= 1;
         let index = handle.slot() as u32;
         let next_free = self.first_free;
         let slot = self.slot(index);
-        slot.live = false;
+        let occupant = std::mem::replace(&mut slot.state, Occupant::Nobody);
         // A slot whose generation would wrap is never used again.
         if let Some(generation) = slot.generation.checked_add(1) {
             slot.generation = generation;
             slot.next_free = next_free;
             self.first_free = index;
         }
+        occupant
     }
 
     pub(crate) fn is_live(&self, handle: ConnectionHandle) -> bool {
@@ -74,7 +85,7 @@ impl Slots {
         match self.chunks.get(index / CHUNK) {
             Some(chunk) => {
                 let slot = &chunk[index % CHUNK];
-                slot.live && slot.generation == handle.generation()
+                slot.state != Occupant::Nobody && slot.generation == handle.generation()
             }
             None => false,
         }
@@ -102,14 +113,14 @@ mod tests {
         let mut live = Vec::new();
         for _ in 0..10_000 {
             if live.is_empty() || rng.bool() {
-                let handle = slots.take().unwrap();
+                let handle = slots.take(Occupant::Accepted).unwrap();
                 assert!(seen.insert(handle));
                 live.push(handle);
             } else {
                 let handle = live.swap_remove(rng.usize(..live.len()));
                 assert!(slots.is_live(handle));
-                slots.free(handle);
-                slots.free(handle);
+                assert_eq!(slots.free(handle), Occupant::Accepted);
+                assert_eq!(slots.free(handle), Occupant::Nobody);
                 assert!(!slots.is_live(handle));
             }
             assert_eq!(slots.len(), live.len());
@@ -120,12 +131,12 @@ mod tests {
     #[test]
     fn a_slot_that_used_all_generations_is_retired() {
         let mut slots = Slots::new();
-        let first = slots.take().unwrap();
+        let first = slots.take(Occupant::Accepted).unwrap();
         slots.free(first);
         slots.slot(0).generation = u32::MAX;
-        let last = slots.take().unwrap();
+        let last = slots.take(Occupant::Accepted).unwrap();
         assert_eq!((last.slot(), last.generation()), (0, u32::MAX));
         slots.free(last);
-        assert_eq!(slots.take().unwrap().slot(), 1);
+        assert_eq!(slots.take(Occupant::Accepted).unwrap().slot(), 1);
     }
 }

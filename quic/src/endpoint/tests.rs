@@ -1,10 +1,13 @@
 //! Routing: which datagram goes where, and what strangers are told.
 
+mod addresses;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::config::{RetryPolicy, ServerLimits};
 use crate::connection::tests::pair::{client_config, server_config};
 use crate::handle::ID_LEN;
 
@@ -113,7 +116,7 @@ fn the_first_id_is_a_route_until_the_connection_ends() {
 
 #[test]
 fn pending_handshakes_are_bounded() {
-    let mut endpoint = server(0, config().max_pending_handshakes(3));
+    let mut endpoint = server(0, config().retry(RetryPolicy::Never).limits(ServerLimits::default().max_pending_handshakes(3)));
     let datagram = first_datagram(1);
     for port in 1..=3 {
         accept(&mut endpoint, &datagram, port).unwrap();

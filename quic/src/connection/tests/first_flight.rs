@@ -1,12 +1,15 @@
 //! The first packets: Retry, Version Negotiation, forged Initials, TLS that fails.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::pair::{Network, Pair, client_config, server_address};
+use weald_crypto::simulation::SERVER_NAME;
+
+use super::pair::{Network, Pair, client_config, server_address, server_config};
 use super::{SECOND, forge};
-use crate::config::TransportConfig;
-use crate::connection::{DatagramMeta, Scratch};
-use crate::error::{ConnectionError, TransportErrorCode};
+use crate::config::{ClientConfig, RetryPolicy, ServerLimits, TransportConfig};
+use crate::connection::{DatagramMeta, MemoryTokenStore, Scratch, TokenStore};
+use crate::error::{ApplicationCode, ConnectionError, TransportErrorCode};
 use crate::id::ConnectionId;
 use crate::recovery::SpaceId;
 use crate::stream_id::Direction;
@@ -226,4 +229,111 @@ fn packets_that_come_before_the_servers_handshake_is_complete_are_kept_for_then(
     assert!(pair.server.has_received(id, 5000), "{:?}", pair.server.connection().stats());
     assert!(pair.run(SECOND, |pair| pair.client.confirmed));
     assert_eq!((pair.client.connection().stats().packets_lost, pair.server.connection().stats().packets_dropped), (0, 0));
+}
+
+/// A pair whose server sends a Retry to everyone.
+fn retrying(seed: u64) -> Pair {
+    let server = server_config(seed, TransportConfig::default(), 0).retry(RetryPolicy::Always);
+    Pair::configured(seed, Network::CLEAN, client_config(seed, TransportConfig::default()), server)
+}
+
+#[test]
+fn a_handshake_with_a_retry_bears_the_loss_of_any_datagram() {
+    // RFC 9000 8.1.2, 7.3: both ends agree on the ids, whatever had to be sent again.
+    for lost in 0..16 {
+        let mut pair = retrying(1);
+        pair.lost = vec![lost];
+        assert!(pair.run(9 * SECOND, |pair| pair.client.confirmed && pair.server.confirmed), "without datagram {lost}");
+        let id = pair.client.send(Direction::Bi, 10_000);
+        assert!(pair.run(9 * SECOND, |pair| pair.server.has_received(id, 10_000)), "without datagram {lost}");
+        let stats = pair.server.endpoint.stats();
+        assert_eq!((stats.accepted, stats.validated), (1, 1), "without datagram {lost}");
+        // A client that heard nothing repeats its first packet, twice in each probe; it follows one Retry.
+        assert!((1..=3).contains(&stats.retries), "without datagram {lost}: {stats:?}");
+    }
+}
+
+#[test]
+fn an_address_that_a_retry_validated_gets_the_whole_answer_at_once() {
+    // RFC 9000 8.1
+    let flight = |policy| {
+        let server = server_config(1, TransportConfig::default(), 30).retry(policy);
+        let mut pair = Pair::configured(1, Network::CLEAN, client_config(1, TransportConfig::default()), server);
+        // The client is heard no more once it has asked.
+        pair.run(SECOND, |pair| pair.server.connection.is_some());
+        pair.network.loss = 100;
+        pair.flying.clear();
+        pair.run(SECOND, |_| false);
+        pair.server.sent_bytes
+    };
+    assert!((2400..=3600).contains(&flight(RetryPolicy::Never)));
+    assert!(flight(RetryPolicy::Always) > 2 * 3600);
+}
+
+/// Closes the client's connection, and connects again when both ends have forgotten it.
+fn reconnect(pair: &mut Pair, config: &ClientConfig) {
+    let now = pair.now;
+    pair.client.connection().close(now, ApplicationCode::from_u32(0), b"");
+    assert!(pair.run(5 * SECOND, |pair| pair.client.dropped && pair.server.dropped));
+    for node in [&mut pair.client, &mut pair.server] {
+        (node.closed, node.connected, node.confirmed, node.dropped) = (None, false, false, false);
+    }
+    pair.client.connection = Some(pair.client.endpoint.connect(pair.now, config, server_address(), SERVER_NAME).unwrap());
+    assert!(pair.run(9 * SECOND, |pair| pair.client.confirmed && pair.server.confirmed));
+    pair.run(SECOND, |_| false);
+}
+
+#[test]
+fn a_token_of_an_earlier_connection_stands_in_for_a_retry_once() {
+    // RFC 9000 8.1.3
+    #[derive(Default)]
+    struct Replays(Mutex<Vec<Vec<u8>>>);
+    impl TokenStore for Replays {
+        fn put(&self, name: &str, token: Vec<u8>) {
+            assert_eq!(name, SERVER_NAME);
+            self.0.lock().unwrap().push(token);
+        }
+        fn take(&self, _: &str) -> Option<Vec<u8>> {
+            self.0.lock().unwrap().first().cloned()
+        }
+    }
+    let stats = |pair: &Pair| {
+        let stats = pair.server.endpoint.stats();
+        (stats.accepted, stats.validated, stats.retries)
+    };
+    // NEW_TOKEN is sent again if it is lost.
+    for lost in 0..16 {
+        let replays = Arc::new(Replays::default());
+        let config = client_config(1, TransportConfig::default()).token_store(Some(Arc::clone(&replays) as _));
+        let server = server_config(1, TransportConfig::default(), 0).retry(RetryPolicy::Always);
+        let mut pair = Pair::configured(1, Network::CLEAN, config.clone(), server);
+        pair.lost = vec![lost];
+        assert!(pair.run(9 * SECOND, |pair| pair.client.confirmed && pair.server.confirmed));
+        pair.run(SECOND, |_| false);
+        assert!((1..=2).contains(&replays.0.lock().unwrap().len()), "without datagram {lost}");
+        pair.lost.clear();
+        let first = stats(&pair);
+        reconnect(&mut pair, &config);
+        assert_eq!(stats(&pair), (2, 2, first.2));
+        // The same one again is worth nothing, and the client is asked as if it had none (RFC 9000 8.1.4).
+        reconnect(&mut pair, &config);
+        assert_eq!(stats(&pair), (3, 3, first.2 + 1));
+    }
+}
+
+#[test]
+fn a_client_uses_each_token_once_and_a_server_may_give_none() {
+    let limits = ServerLimits::default();
+    for (lifetime, tokens) in [(SECOND * 3600, 1), (Duration::ZERO, 0)] {
+        let server = server_config(1, TransportConfig::default(), 0).limits(limits.token_lifetime(lifetime));
+        let store = Arc::new(MemoryTokenStore::new());
+        let config = client_config(1, TransportConfig::default()).token_store(Some(Arc::clone(&store) as _));
+        let mut pair = Pair::configured(1, Network::CLEAN, config.clone(), server);
+        assert!(pair.run(9 * SECOND, |pair| pair.client.confirmed && pair.server.confirmed));
+        pair.run(SECOND, |_| false);
+        reconnect(&mut pair, &config);
+        assert_eq!(pair.server.endpoint.stats().validated, tokens);
+        let kept = [store.take(SERVER_NAME), store.take(SERVER_NAME)].into_iter().flatten().count();
+        assert_eq!(kept as u64, tokens, "one a connection, and the first is used");
+    }
 }

@@ -11,7 +11,7 @@ use weald_crypto::simulation;
 
 use crate::config::{ClientConfig, ServerConfig, TransportConfig};
 use crate::connection::{Connection, CryptoJob, DatagramMeta, Event, Scratch};
-use crate::endpoint::{Endpoint, Routed};
+use crate::endpoint::{Admission, Endpoint, Routed};
 use crate::error::ConnectionError;
 use crate::handle::{ConnectionHandle, EndpointKeys};
 use crate::stream_id::{Direction, StreamId};
@@ -73,6 +73,8 @@ pub(crate) struct Pair {
     serial: u64,
     /// (time, from the client, length) of every datagram sent.
     pub(crate) trace: Vec<(u64, bool, usize)>,
+    /// Places in the trace of datagrams that get lost.
+    pub(crate) lost: Vec<usize>,
 }
 
 pub(crate) fn client_address() -> SocketAddr {
@@ -157,12 +159,16 @@ impl Node {
                 assert_eq!(*own, handle);
                 connection.receive(now, datagram, meta, &mut self.scratch);
             }
-            Routed::Incoming(incoming) => {
-                if let Ok(accepted) = self.endpoint.accept(now, incoming, datagram, meta) {
-                    assert!(self.connection.is_none(), "one connection a pair");
-                    self.connection = Some(accepted);
+            Routed::Incoming(incoming) => match self.endpoint.admit(&incoming) {
+                Admission::Accept => {
+                    if let Ok(accepted) = self.endpoint.accept(now, incoming, datagram, meta) {
+                        assert!(self.connection.is_none(), "one connection a pair");
+                        self.connection = Some(accepted);
+                    }
                 }
-            }
+                Admission::Retry => return self.endpoint.retry(now, incoming),
+                Admission::Refuse => return self.endpoint.refuse(now, incoming),
+            },
             Routed::Answer(answer) => return Some(answer),
             Routed::Forward { .. } | Routed::Dropped => {}
         }
@@ -244,12 +250,14 @@ impl Pair {
     }
 
     pub(crate) fn with(seed: u64, network: Network, client: TransportConfig, server: TransportConfig, extra_certificates: usize) -> Self {
+        Self::configured(seed, network, client_config(seed, client), server_config(seed, server, extra_certificates))
+    }
+
+    pub(crate) fn configured(seed: u64, network: Network, config: ClientConfig, server: ServerConfig) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let keys = |fill| EndpointKeys::new(&[fill; 32], seed, 0);
         let mut client_endpoint = Endpoint::new(keys(1), 0, 1, None, seed);
-        let server = Arc::new(server_config(seed, server, extra_certificates));
-        let server_endpoint = Endpoint::new(keys(2), 0, 1, Some(server), seed + 1);
-        let config = client_config(seed, client);
+        let server_endpoint = Endpoint::new(keys(2), 0, 1, Some(Arc::new(server)), seed + 1);
         let connected = client_endpoint.connect(now, &config, server_address(), simulation::SERVER_NAME).expect("a usable config");
         let mut pair = Self {
             now,
@@ -260,6 +268,7 @@ impl Pair {
             flying: BinaryHeap::new(),
             serial: 0,
             trace: Vec::new(),
+            lost: Vec::new(),
         };
         pair.client.connection = Some(connected);
         pair
@@ -301,7 +310,7 @@ impl Pair {
         node.sent_bytes += datagram.len() as u64;
         self.trace.push((self.now.as_nanos(), to_server, datagram.len()));
         let Network { delay, loss, reorder, duplicate, corrupt } = self.network;
-        if self.rng.u32(0..100) < loss {
+        if self.rng.u32(0..100) < loss || self.lost.contains(&(self.trace.len() - 1)) {
             return;
         }
         let copies = if self.rng.u32(0..100) < duplicate { 2 } else { 1 };

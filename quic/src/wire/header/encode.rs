@@ -160,7 +160,6 @@ pub struct RetryToSend<'a> {
     pub token: &'a [u8],
 }
 
-#[cfg_attr(not(any(test, feature = "simulation")), expect(dead_code, reason = "servers send no Retry packets yet"))]
 impl RetryToSend<'_> {
     /// Bytes of the packet without its tag.
     pub fn size(&self) -> usize {

@@ -11,9 +11,9 @@ mod encode;
 mod tests;
 
 #[cfg(any(test, feature = "simulation"))]
-pub use self::{decode::HeaderError, encode::RetryToSend};
+pub use self::decode::HeaderError;
 pub use decode::{Packet, Packets, ProtectedPacket, Retry, UnsupportedVersion, VersionNegotiation};
-pub use encode::{EncodedHeader, LongHeader, LongType, ShortHeader, VersionNegotiationToSend};
+pub use encode::{EncodedHeader, LongHeader, LongType, RetryToSend, ShortHeader, VersionNegotiationToSend};
 
 /// The first byte's bit that tells a long header from a short one (RFC 8999 section 5).
 const LONG: u8 = 0x80;

@@ -1,0 +1,59 @@
+//! What an endpoint asks of the host it runs on: the time of day, once, and how much memory there is.
+//!
+//! Owns the answers that a simulation gets instead, which are always the same.
+
+use weald_runtime::embedding;
+
+use crate::endpoint::WallTime;
+use crate::time::Instant;
+
+/// A simulation begins in 2027.
+const SIMULATED_EPOCH: u64 = 1_798_761_600;
+
+/// Bytes of memory of a simulation's host.
+const SIMULATED_MEMORY: usize = 16 << 30;
+
+/// The time of day at `now`.
+pub(super) fn wall_time(now: Instant) -> WallTime {
+    if embedding::is_simulated() {
+        return WallTime::from_unix(SIMULATED_EPOCH + now.as_nanos() / 1_000_000_000);
+    }
+    #[expect(clippy::disallowed_methods, reason = "a simulation does not come here")]
+    let today = std::time::SystemTime::now();
+    // A clock before 1970 is no worse than any other that is wrong.
+    WallTime::from_unix(today.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+/// Bytes of memory that the process may use at most: the host's, or those of its control group. `None` if it cannot be told.
+pub(super) fn memory() -> Option<usize> {
+    if embedding::is_simulated() {
+        return Some(SIMULATED_MEMORY);
+    }
+    let host = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    host.into_iter().chain(group).min()
+}
+
+/// `MemTotal:       16316412 kB`
+fn total(meminfo: &str) -> Option<usize> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_writes_is_understood() {
+        assert_eq!(total("MemTotal:       16316412 kB\nMemFree:         8134 kB\n"), Some(16_316_412 * 1024));
+        for text in ["", "MemFree: 12 kB\n", "MemTotal: 12\n", "MemTotal: many kB\n", "MemTotal: 99999999999999999999 kB\n"] {
+            assert_eq!(total(text), None, "{text}");
+        }
+        assert!(memory().is_some_and(|bytes| bytes > 1 << 20));
+        // After this was written, and before the token's clock would overflow.
+        let time = wall_time(Instant::from_nanos(0));
+        assert!(time > WallTime::from_unix(1_700_000_000) && time < WallTime::from_unix(1 << 40));
+    }
+}
