@@ -41,6 +41,11 @@ interop:
 guards:
     tests/guards/run.sh
 
+# Attack a `weald serve` process in thirteen ways, a minute each (`--seconds 600` for ten): its memory stays flat, honest clients are served
+flood *ARGS:
+    cargo build --release --bin weald
+    cargo run --release -p weald-tests --bin flood -- {{ARGS}}
+
 # Break the concurrent code in one place at a time: the models and tests must notice; `--check` looks whether all still apply
 mutants *NAMES:
     tests/mutants/run.sh {{NAMES}}
