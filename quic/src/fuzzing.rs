@@ -2,7 +2,7 @@
 
 use crate::random::Noise;
 use crate::side::Side;
-use crate::wire::frame::{Crypto, EncodeFrame, Frame, FrameIter, Stream};
+use crate::wire::frame::{Crypto, Datagram, EncodeFrame, Frame, FrameIter, Stream};
 use crate::wire::header::{MASK_LEN, Packet, Packets};
 use crate::wire::{PacketType, TransportParameters, Writer};
 
@@ -50,7 +50,7 @@ pub fn frames(input: &[u8]) {
             assert_eq!(iter.next(), None);
             return;
         };
-        if let Frame::Crypto(Crypto { data, .. }) | Frame::Stream(Stream { data, .. }) = frame {
+        if let Frame::Crypto(Crypto { data, .. }) | Frame::Stream(Stream { data, .. }) | Frame::Datagram(Datagram { data, .. }) = frame {
             assert_eq!(&payload[iter.data_range(data)], data);
         }
         let mut bytes = vec![0; frame.size()];

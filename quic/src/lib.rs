@@ -41,8 +41,8 @@ pub use config::{ClientConfig, RetryPolicy, SendWindow, ServerConfig, ServerLimi
 pub use connection::{MemoryTokenStore, TokenStore};
 #[cfg(feature = "driver")]
 pub use driver::{
-    Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, ReadError, ReadExactError, ReadToEndError, RecvStream,
-    SendStream, StoppedError, WriteError,
+    Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, ReadError, ReadExactError, ReadToEndError, ReceivingDatagram,
+    RecvStream, SendDatagramError, SendStream, StoppedError, WriteError,
 };
 pub use ecn::EcnMark;
 pub use error::{ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError, TransportErrorCode};
@@ -58,7 +58,9 @@ pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};
 /// The protocol as values without I/O: what a driver is written on.
 pub mod protocol {
     pub use crate::chunk::{Chunk, ChunkMut, Pool};
-    pub use crate::connection::{Connection, CryptoDone, CryptoJob, DatagramMeta, Event, Scratch, Transmit};
+    pub use crate::connection::{
+        Connection, CryptoDone, CryptoJob, DatagramEvent, DatagramMeta, Event, Scratch, SendDatagramError, Transmit, WhenFull,
+    };
     pub use crate::endpoint::{AcceptError, Admission, ConnectError, Endpoint, EndpointEvent, Incoming, Routed, WallTime};
     pub use crate::handle::{ConnectionHandle, EndpointKeys, SteeringKey};
     pub use crate::pressure::Pressure;

@@ -26,6 +26,14 @@ pub struct ConnectionStats {
     pub probe_timeouts: u64,
     /// Key updates, by either end.
     pub key_updates: u64,
+    /// Datagrams of the application sent (RFC 9221).
+    pub datagram_frames_sent: u64,
+    /// Datagrams of the application received.
+    pub datagram_frames_received: u64,
+    /// Datagrams of the application in packets that were declared lost.
+    pub datagram_frames_lost: u64,
+    /// Datagrams of the application dropped at this end for want of room, sent and received.
+    pub datagram_frames_dropped: u64,
     /// Smoothed round-trip time.
     pub rtt: Duration,
     /// The mean deviation of round-trip times.

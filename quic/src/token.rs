@@ -40,6 +40,8 @@ pub(crate) enum Token {
     PathResponse,
     /// HANDSHAKE_DONE.
     HandshakeDone,
+    /// DATAGRAM: never repeated (RFC 9221 section 5).
+    Datagram,
     /// PING: a probe, which nobody repeats.
     Ping,
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use weald_crypto::simulation::{SERVER_NAME, roots, server_credentials};
 use weald_quic::{
-    ApplicationClose, ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, ReadError, ServerConfig, TransportConfig, VarInt,
-    WriteError,
+    ApplicationClose, ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, ReadError, SendDatagramError, ServerConfig,
+    TransportConfig, VarInt, WriteError,
 };
 use weald_runtime::{JoinError, Runtime};
 
@@ -447,6 +447,76 @@ fn flushing_waits_until_everything_arrived() {
         drop(send);
         assert_eq!(client.close_after_flush(Duration::from_secs(10)), Ok(true));
         assert!(reading.join().unwrap() == sent);
+    });
+}
+
+/// Datagrams from coroutines: what is sent arrives, senders wait, drop the oldest or are turned away, and a reader can select.
+#[test]
+fn datagrams_go_both_ways() {
+    on_workers(2, || {
+        let transport = || TransportConfig::default().datagrams(true).datagram_send_buffer(8_000);
+        let pair = Pair::with(transport(), transport());
+        let max = pair.client.max_datagram_size().unwrap();
+        assert!((1_000..1_200).contains(&max), "{max}");
+        assert_eq!(pair.client.send_datagram(vec![0; max + 1]), Err(SendDatagramError::TooLarge { max }));
+        assert!((7_000..8_000).contains(&pair.client.datagram_send_buffer_space()));
+        // The sender waits for room 40 times and more; the reader gives each back before the next but one comes.
+        let server = pair.server.clone();
+        let echo = weald_runtime::spawn(move || {
+            while let Ok(datagram) = server.read_datagram() {
+                if server.send_datagram(datagram.to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        let answers = AtomicUsize::new(0);
+        weald_runtime::scope(|scope| {
+            scope.spawn(|| {
+                loop {
+                    let limit = Duration::from_millis(300);
+                    weald_runtime::select! {
+                        wait(pair.client.receiving_datagram()) -> answer => {
+                            let mut answer = answer.unwrap();
+                            assert!(answer.len() == max || answer.is_empty());
+                            let rest = answer.len() / 2;
+                            let front = answer.split_to(rest);
+                            assert!(front.iter().chain(answer.iter()).all(|byte| *byte == 7));
+                            answers.fetch_add(1, Ordering::Relaxed);
+                        }
+                        default(limit) => return,
+                    }
+                }
+            });
+            for _ in 0..200 {
+                pair.client.send_datagram(vec![7; max]).unwrap();
+                pair.client.send_datagram_dropping(Vec::new()).unwrap();
+            }
+        });
+        assert!(answers.load(Ordering::Relaxed) > 50, "{answers:?}");
+        let mut full = false;
+        for _ in 0..100 {
+            full |= pair.client.try_send_datagram(vec![7; max]) == Err(SendDatagramError::Full);
+        }
+        assert!(full, "nothing waits for the network");
+        assert_eq!(pair.client.close_after_flush(Duration::from_secs(10)), Ok(true));
+        echo.join().unwrap();
+        assert!(matches!(pair.client.send_datagram(vec![7]), Err(SendDatagramError::ConnectionLost(ConnectionError::LocallyClosed))));
+        while pair.client.read_datagram().is_ok() {}
+        assert_eq!(pair.client.read_datagram().unwrap_err(), ConnectionError::LocallyClosed);
+    });
+}
+
+/// Without permission nothing is sent, and who waits for a datagram learns of the end.
+#[test]
+fn peers_that_permit_no_datagrams_get_none() {
+    on_workers(1, || {
+        let pair = Pair::new();
+        assert_eq!((pair.client.max_datagram_size(), pair.client.send_datagram(vec![1])), (None, Err(SendDatagramError::Unsupported)));
+        let client = pair.client.clone();
+        let reader = weald_runtime::spawn(move || client.read_datagram().unwrap_err());
+        weald_runtime::sleep(Duration::from_millis(10));
+        pair.server.close(VarInt::from_u32(3), b"");
+        assert!(matches!(reader.join().unwrap(), ConnectionError::ApplicationClosed(_)));
     });
 }
 

@@ -22,6 +22,9 @@ pub struct TransportConfig {
     pub(crate) connection_window: u32,
     pub(crate) send_window: SendWindow,
     pub(crate) send_buffer: u32,
+    pub(crate) datagrams: bool,
+    pub(crate) datagram_receive_buffer: u32,
+    pub(crate) datagram_send_buffer: u32,
     pub(crate) initial_rtt: Duration,
     pub(crate) max_ack_delay: Duration,
     pub(crate) udp_payload: u16,
@@ -59,6 +62,9 @@ impl Default for TransportConfig {
             connection_window: 10_000_000,
             send_window: SendWindow::Fixed(1024 * 1024),
             send_buffer: 16 * 1024 * 1024,
+            datagrams: false,
+            datagram_receive_buffer: 64 * 1024,
+            datagram_send_buffer: 1024 * 1024,
             // RFC 9002 6.2.2
             initial_rtt: Duration::from_millis(333),
             // RFC 9000 18.2
@@ -135,6 +141,30 @@ impl TransportConfig {
     #[must_use]
     pub fn send_buffer(mut self, bytes: u32) -> Self {
         self.send_buffer = bytes;
+        self
+    }
+
+    /// Whether the peer may send datagrams (RFC 9221). To send some, its permission is what counts. Default off.
+    #[must_use]
+    pub fn datagrams(mut self, on: bool) -> Self {
+        self.datagrams = on;
+        self
+    }
+
+    /// How many bytes of received datagrams are held until the application reads them; then the oldest are dropped. It may
+    /// cost twice as much in memory, which is a bound for those in the application's hands, too. Also the largest datagram
+    /// that the peer may send. Default 64 KiB.
+    #[must_use]
+    pub fn datagram_receive_buffer(mut self, bytes: u32) -> Self {
+        self.datagram_receive_buffer = bytes;
+        self
+    }
+
+    /// How many bytes of datagrams wait to be sent before senders block, or the oldest are dropped. There is room for one
+    /// datagram in any case. Default 1 MiB.
+    #[must_use]
+    pub fn datagram_send_buffer(mut self, bytes: u32) -> Self {
+        self.datagram_send_buffer = bytes;
         self
     }
 

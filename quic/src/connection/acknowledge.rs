@@ -114,13 +114,16 @@ impl Connection {
 
     fn detect_lost(&mut self, now: Instant, space: SpaceId) {
         let timing = self.path.loss_timing(self.peer.max_ack_delay);
-        let Self { handshake, local_ids, remote_ids, next_token, streams, path, stats, .. } = self;
+        let Self { handshake, local_ids, remote_ids, next_token, streams, datagrams, path, stats, .. } = self;
         let mut owners = Owners { space, handshake, local_ids, remote_ids, next_token, streams };
         let Some(own) = self.spaces.get_mut(space) else { return };
         let summary = own.detect_lost(now, &timing, |packet, tokens| {
             count_lost(stats, packet);
             path.on_packet_lost(now, packet);
-            tokens.for_each(|token| owners.on_lost(token));
+            tokens.for_each(|token| match (token, datagrams.as_mut()) {
+                (Token::Datagram, Some(datagrams)) => datagrams.on_lost(),
+                _ => owners.on_lost(token),
+            });
         });
         if summary.persistent_congestion {
             path.on_persistent_congestion();
@@ -168,7 +171,7 @@ impl Owners<'_> {
             | Token::StreamDataBlocked(_)
             | Token::StreamsBlocked(_) => self.streams.on_acked(&token),
             // The space itself took note of the ranges; the rest is fulfilled by arriving.
-            Token::Ack { .. } | Token::NewConnectionId(_) | Token::PathResponse | Token::HandshakeDone | Token::Ping => {}
+            Token::Ack { .. } | Token::NewConnectionId(_) | Token::PathResponse | Token::HandshakeDone | Token::Datagram | Token::Ping => {}
         }
     }
 
@@ -188,8 +191,8 @@ impl Owners<'_> {
             | Token::DataBlocked
             | Token::StreamDataBlocked(_)
             | Token::StreamsBlocked(_) => self.streams.on_lost(&token),
-            // RFC 9000 13.3: never repeated, or made anew when needed.
-            Token::Ack { .. } | Token::PathResponse | Token::Ping => {}
+            // RFC 9000 13.3, RFC 9221 5: never repeated, or made anew when needed.
+            Token::Ack { .. } | Token::PathResponse | Token::Datagram | Token::Ping => {}
         }
     }
 }

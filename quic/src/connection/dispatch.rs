@@ -6,7 +6,7 @@ use crate::error::{ApplicationClose, ConnectionClose, ConnectionError, Transport
 use crate::id::ConnectionId;
 use crate::recovery::SpaceId;
 use crate::time::Instant;
-use crate::wire::frame::{Frame, FrameIter};
+use crate::wire::frame::{EncodeFrame, Frame, FrameIter};
 use crate::wire::{PacketNumber, PacketType};
 
 /// A packet whose payload is open.
@@ -34,6 +34,7 @@ impl Connection {
             }
             let data = match &frame {
                 Frame::Stream(stream) => frames.data_range(stream.data),
+                Frame::Datagram(datagram) => frames.data_range(datagram.data),
                 _ => 0..0,
             };
             let chunk = || opened.payload.slice(data);
@@ -60,6 +61,7 @@ impl Connection {
                 Ok(())
             }
             Frame::Stream(stream) => self.streams.on_stream(stream.id, stream.offset, stream.fin, chunk()),
+            Frame::Datagram(frame) => self.on_datagram(frame.size(), chunk()),
             Frame::ResetStream(frame) => self.streams.on_reset_stream(frame),
             Frame::StopSending(frame) => self.streams.on_stop_sending(frame),
             Frame::MaxData(frame) => {

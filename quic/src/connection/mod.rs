@@ -18,6 +18,7 @@
 mod acknowledge;
 mod close;
 mod crypto_stream;
+mod datagrams;
 mod dispatch;
 mod early;
 mod handshake;
@@ -46,11 +47,13 @@ use std::sync::Arc;
 
 use weald_crypto::{Level, Outcome, Session};
 
+pub use self::datagrams::{DatagramEvent, SendDatagramError, WhenFull};
 pub use self::handshake::{CryptoDone, CryptoJob};
 pub use self::scratch::Scratch;
 pub use self::token_store::{MemoryTokenStore, TokenStore};
 
 use self::close::Close;
+use self::datagrams::Datagrams;
 use self::early::Early;
 use self::handshake::Handshake;
 use self::ids::{LocalIds, RemoteIds};
@@ -111,6 +114,8 @@ pub enum Event {
     Confirmed,
     /// Something happened to streams.
     Stream(StreamEvent),
+    /// Something happened to datagrams.
+    Datagrams(DatagramEvent),
     /// The connection is over. The last event.
     Closed(ConnectionError),
 }
@@ -129,6 +134,8 @@ pub struct Connection {
     path: Path,
     path_responses: PathResponses,
     streams: Streams,
+    /// From the first one on, in either direction.
+    datagrams: Option<Box<Datagrams>>,
     loss: LossTimer,
     timers: Timers,
     close: Close,
@@ -262,6 +269,7 @@ impl Connection {
             spaces: Spaces::new(config.max_ack_delay),
             path,
             path_responses: PathResponses::default(),
+            datagrams: None,
             streams: parameters::streams(side, config, &mut secrets),
             loss: LossTimer::default(),
             timers: Timers::new(),
@@ -300,7 +308,9 @@ impl Connection {
             return self.events.pop_front();
         }
         // What was received before the end can still be read.
-        self.streams.poll_event().map(Event::Stream).or_else(|| self.events.pop_front())
+        let stream = self.streams.poll_event().map(Event::Stream);
+        let datagram = || self.datagrams.as_mut()?.poll_event().map(Event::Datagrams);
+        stream.or_else(datagram).or_else(|| self.events.pop_front())
     }
 
     /// The next step of TLS to be run, on any thread; its result goes to [`Connection::on_crypto_done`].
@@ -394,6 +404,7 @@ impl Connection {
             + self.streams.memory()
             + self.early.as_ref().map_or(0, |early| size_of::<Early>() + early.memory())
             + self.next_token.memory()
+            + self.datagrams.as_ref().map_or(0, |datagrams| size_of::<Datagrams>() + datagrams.memory())
             + (self.events.capacity() * size_of::<Event>())
             + (self.endpoint_events.capacity() * size_of::<EndpointEvent>())
     }
@@ -401,12 +412,17 @@ impl Connection {
     /// Bytes of application data that the connection holds for either end, read in no time: written and not acknowledged, or
     /// received and not given back with [`Connection::release`].
     pub fn held(&self) -> usize {
-        self.streams.held()
+        self.streams.held() + self.datagrams.as_ref().map_or(0, |datagrams| datagrams.held())
     }
 
     /// What the connection did so far.
     pub fn stats(&self) -> ConnectionStats {
+        let datagrams = self.datagrams.as_ref().map(|datagrams| datagrams.counts()).unwrap_or_default();
         ConnectionStats {
+            datagram_frames_sent: datagrams.sent,
+            datagram_frames_received: datagrams.received,
+            datagram_frames_lost: datagrams.lost,
+            datagram_frames_dropped: datagrams.dropped,
             rtt: self.path.rtt().smoothed(),
             rtt_variation: self.path.rtt().variation(),
             min_rtt: self.path.rtt().min(),

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::datagrams;
 use crate::config::TransportConfig;
 use crate::error::{TransportError, TransportErrorCode};
 use crate::id::{ConnectionId, ResetToken};
@@ -25,17 +26,13 @@ pub(crate) struct Peer {
     pub(crate) max_udp_payload: u64,
     pub(crate) ack_delay_exponent: u8,
     pub(crate) max_ack_delay: Duration,
+    /// The largest DATAGRAM frame that the peer takes; 0 for none.
+    pub(crate) max_datagram_frame: u16,
 }
 
 impl Default for Peer {
     fn default() -> Self {
-        let defaults = TransportParameters::default();
-        Self {
-            max_idle_timeout: defaults.max_idle_timeout,
-            max_udp_payload: defaults.max_udp_payload_size,
-            ack_delay_exponent: defaults.ack_delay_exponent,
-            max_ack_delay: defaults.max_ack_delay,
-        }
+        Self::new(&TransportParameters::default())
     }
 }
 
@@ -46,6 +43,8 @@ impl Peer {
             max_udp_payload: parameters.max_udp_payload_size,
             ack_delay_exponent: parameters.ack_delay_exponent,
             max_ack_delay: parameters.max_ack_delay,
+            // No packet holds more than this.
+            max_datagram_frame: u16::try_from(parameters.max_datagram_frame_size).unwrap_or(u16::MAX),
         }
     }
 }
@@ -147,6 +146,7 @@ fn ours(config: &TransportConfig, source: ConnectionId) -> TransportParameters {
         disable_active_migration: true,
         active_connection_id_limit: ACTIVE_CONNECTION_ID_LIMIT as u64,
         initial_source_connection_id: Some(source),
+        max_datagram_frame_size: datagrams::receive_limit(config).into(),
         ..TransportParameters::default()
     }
 }

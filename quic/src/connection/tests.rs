@@ -2,6 +2,7 @@
 
 pub(crate) mod pair;
 
+mod datagrams;
 mod ending;
 mod first_flight;
 mod misbehaviour;

@@ -191,6 +191,7 @@ impl Connection {
                     || self.remote_ids.has_pending()
                     || self.local_ids.has_pending()
                     || self.next_token.has_pending()
+                    || self.has_datagrams()
                     || self.streams.has_pending()))
     }
 
@@ -206,7 +207,7 @@ impl Connection {
             if self.ping && out.frame(&Ping, Token::Ping) {
                 self.ping = false;
             }
-            self.streams.write_frames(out);
+            self.write_data(out);
         }
         let wants_answer = purpose == Purpose::Probe || self.spaces.get(space).is_some_and(Space::wants_ping);
         if wants_answer && !out.is_ack_eliciting() {
@@ -214,6 +215,23 @@ impl Connection {
             let _ = out.frame(&Ping, Token::Ping);
         }
         is_path_response
+    }
+
+    /// Datagrams wait for nobody, but while streams have something to send they begin every second packet at most.
+    fn write_data(&mut self, out: &mut FrameWriter<'_>) {
+        let room = self.datagram_room();
+        let Some(datagrams) = self.datagrams.as_mut().filter(|datagrams| datagrams.has_pending()) else {
+            self.streams.write_frames(out);
+            return;
+        };
+        let first = !(self.streams.has_pending() && datagrams.yields());
+        if first {
+            datagrams.write_frames(room, true, out);
+        }
+        self.streams.write_frames(out);
+        if !first {
+            datagrams.write_frames(room, false, out);
+        }
     }
 
     /// Enters a sealed packet into the books of all who keep some.

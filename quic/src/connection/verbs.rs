@@ -1,16 +1,19 @@
-//! What the application does with a connection: streams, close, key update. Each verb is the owning part's, and holds
+//! What the application does with a connection: streams, datagrams, close, key update. Each verb is the owning part's, and holds
 //! nothing of its own.
 
 use bytes::Bytes;
+use weald_crypto::TAG_LEN;
 
 use super::Connection;
 use super::close::Reason;
+use super::datagrams::{self, Datagrams, SendDatagramError, WhenFull};
 use crate::chunk::Chunk;
-use crate::error::{ApplicationCode, ConnectionError};
+use crate::error::{ApplicationCode, ConnectionError, TransportError, TransportErrorCode};
 use crate::pressure::Pressure;
 use crate::stream_id::{Direction, StreamId};
 use crate::streams::{ReadError, WriteError};
 use crate::time::Instant;
+use crate::wire::header::ShortHeader;
 
 impl Connection {
     /// Opens a stream. `None` if the peer allows no more for now; an event tells when it does.
@@ -117,6 +120,49 @@ impl Connection {
         }
     }
 
+    /// Queues a datagram, which arrives whole or not at all.
+    ///
+    /// # Errors
+    /// [`SendDatagramError`]; `Blocked`, with [`WhenFull::Block`] alone, if an event will tell when there is room.
+    pub fn send_datagram(&mut self, data: Bytes, when_full: WhenFull) -> Result<(), SendDatagramError> {
+        if self.is_closed() {
+            return Err(SendDatagramError::Closed);
+        }
+        let max = self.max_datagram_size().ok_or(SendDatagramError::Unsupported)?;
+        if data.len() > max {
+            return Err(SendDatagramError::TooLarge { max });
+        }
+        self.datagrams().send(data, when_full)
+    }
+
+    /// The longest datagram that the peer takes and a packet on this path holds. `None` if the peer takes none.
+    pub fn max_datagram_size(&self) -> Option<usize> {
+        datagrams::max_size(self.peer.max_datagram_frame, self.datagram_room())
+    }
+
+    /// How many bytes a datagram may have that is taken now with [`WhenFull::Block`].
+    pub fn datagram_send_room(&self) -> usize {
+        datagrams::send_room(&self.config, self.datagrams.as_deref())
+    }
+
+    /// Whether datagrams wait to be sent.
+    pub fn has_datagrams(&self) -> bool {
+        self.datagrams.as_ref().is_some_and(|datagrams| datagrams.has_pending())
+    }
+
+    /// The oldest datagram that has arrived. Give it back with [`Connection::release_datagram`], or it counts against the
+    /// buffer for others.
+    pub fn read_datagram(&mut self) -> Option<Chunk> {
+        self.datagrams.as_mut()?.receive()
+    }
+
+    /// Takes back a datagram that was read.
+    pub fn release_datagram(&mut self, chunk: Chunk) {
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.release(&chunk);
+        }
+    }
+
     /// Closes the connection. What is not acknowledged may be lost.
     pub fn close(&mut self, now: Instant, code: ApplicationCode, reason: &[u8]) {
         let reason = Reason::Application { code, reason: reason.into() };
@@ -126,6 +172,9 @@ impl Connection {
     /// Takes note of how short memory is. Writers that were turned away are told when that is over.
     pub fn set_pressure(&mut self, pressure: Pressure) {
         self.streams.squeeze(pressure == Pressure::Full);
+        if let (Pressure::Full, Some(datagrams)) = (pressure, &mut self.datagrams) {
+            datagrams.drop_unread();
+        }
     }
 
     /// Updates the packet keys as soon as the rules of RFC 9001 6.1 allow.
@@ -136,6 +185,26 @@ impl Connection {
     /// Sends a PING as soon as there is room.
     pub fn ping(&mut self) {
         self.ping = true;
+    }
+
+    /// DATAGRAM, in a frame of `size` bytes.
+    pub(super) fn on_datagram(&mut self, size: usize, data: Chunk) -> Result<(), TransportError> {
+        // RFC 9221 section 3: a frame that was not asked for, or a larger one.
+        if size > datagrams::receive_limit(&self.config).into() {
+            return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("a DATAGRAM frame larger than was permitted"));
+        }
+        self.datagrams().on_received(data);
+        Ok(())
+    }
+
+    /// Bytes of room for frames that a packet with nothing else in it has, whatever its number.
+    pub(super) fn datagram_room(&self) -> usize {
+        let header = ShortHeader::max_size(&self.remote_ids.current());
+        usize::from(self.path.mtu()).saturating_sub(header + TAG_LEN)
+    }
+
+    fn datagrams(&mut self) -> &mut Datagrams {
+        self.datagrams.get_or_insert_with(|| Box::new(Datagrams::new(&self.config)))
     }
 
     fn check_open(&self) -> Result<(), WriteError> {

@@ -10,10 +10,10 @@ use super::connection_shared::ConnectionShared;
 use crate::chunk;
 use crate::stream_id::StreamId;
 
-/// A piece of a stream, as it lay in a packet: received bytes that were not copied.
+/// A piece of a stream, or a datagram, as it lay in a packet: received bytes that were not copied.
 ///
-/// It holds a buffer of 2 KiB or more, and its bytes count against the windows of its stream and connection until it is
-/// dropped. Copy what is to be kept for long.
+/// It holds a buffer of 2 KiB or more, and its bytes count against the windows of its stream and connection, or against the
+/// buffer for datagrams, until it is dropped. Copy what is to be kept for long.
 pub struct Chunk {
     lease: Lease,
     /// What of the lease is this piece.
@@ -30,19 +30,26 @@ enum Lease {
 
 struct Returning {
     connection: Arc<ConnectionShared>,
-    id: StreamId,
-    /// As the protocol gave it, which is how it takes it back.
-    bytes: chunk::Chunk,
+    origin: Origin,
+    /// As the protocol gave it, which is how it takes it back. `None` once it is elsewhere.
+    bytes: Option<chunk::Chunk>,
+}
+
+/// Where the bytes came in, and are given back.
+#[derive(Clone, Copy)]
+pub(super) enum Origin {
+    Stream(StreamId),
+    Datagram,
 }
 
 impl Chunk {
-    pub(super) fn new(connection: &Arc<ConnectionShared>, id: StreamId, bytes: chunk::Chunk, offset: u64) -> Self {
+    pub(super) fn new(connection: &Arc<ConnectionShared>, origin: Origin, bytes: chunk::Chunk, offset: u64) -> Self {
         let range = 0..bytes.len();
-        let lease = Lease::Whole(Returning { connection: Arc::clone(connection), id, bytes });
+        let lease = Lease::Whole(Returning { connection: Arc::clone(connection), origin, bytes: Some(bytes) });
         Self { lease, range, offset }
     }
 
-    /// Where in the stream it begins.
+    /// Where in the stream, or the datagram, it begins.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -64,16 +71,16 @@ impl Chunk {
 }
 
 impl Lease {
-    fn bytes(&self) -> &chunk::Chunk {
+    fn bytes(&self) -> &[u8] {
         match self {
-            Self::Whole(returning) => &returning.bytes,
-            Self::Part(returning) => &returning.bytes,
+            Self::Whole(returning) => returning.bytes.as_deref().unwrap_or_default(),
+            Self::Part(returning) => returning.bytes.as_deref().unwrap_or_default(),
         }
     }
 
     fn share(&mut self) -> Arc<Returning> {
         if let Self::Whole(returning) = self {
-            let empty = Returning { connection: Arc::clone(&returning.connection), id: returning.id, bytes: chunk::Chunk::default() };
+            let empty = Returning { connection: Arc::clone(&returning.connection), origin: returning.origin, bytes: None };
             *self = Self::Part(Arc::new(std::mem::replace(returning, empty)));
         }
         match self {
@@ -85,14 +92,16 @@ impl Lease {
 
 impl Drop for Returning {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        if bytes.is_empty() {
-            return;
-        }
+        let Some(bytes) = self.bytes.take() else { return };
         let mut state = self.connection.lock_in_place();
-        state.protocol.release(self.id, bytes);
-        drop(state);
-        self.connection.mark_dirty();
+        match self.origin {
+            Origin::Stream(id) => {
+                state.protocol.release(id, bytes);
+                drop(state);
+                self.connection.mark_dirty();
+            }
+            Origin::Datagram => state.protocol.release_datagram(bytes),
+        }
     }
 }
 

@@ -94,8 +94,8 @@ impl Connection {
         self.0.close(code.into(), reason);
     }
 
-    /// Waits until the peer has everything that was written to finished streams (dropping a stream finishes it), for `timeout`
-    /// at most; then closes with code 0. Says whether the peer has it all.
+    /// Waits until the peer has everything that was written to finished streams (dropping a stream finishes it) and datagrams
+    /// have been sent, for `timeout` at most; then closes with code 0. Says whether it all was.
     ///
     /// # Errors
     /// The connection is over already, or the caller was cancelled, which leaves the connection open.
@@ -104,7 +104,7 @@ impl Connection {
         let deadline = weald_runtime::time::Instant::now() + timeout;
         let flushed = self.0.wait_until(deadline, |state| match state.error() {
             Some(error) => Break(Err(error.clone())),
-            None if state.protocol.is_finishing() => Continue(Key::STREAM_ENDED),
+            None if state.protocol.is_finishing() || state.protocol.has_datagrams() => Continue(Key::FLUSHED),
             None => Break(Ok(())),
         });
         let flushed = flushed.map_err(|Cancelled| ConnectionError::Cancelled)?.transpose()?.is_some();
@@ -196,6 +196,10 @@ impl Connection {
         T: Send + 'static,
     {
         self.0.link.runtime.spawn_on(self.0.link.worker, f)
+    }
+
+    pub(super) fn shared(&self) -> &ConnectionRef {
+        &self.0
     }
 
     /// Waits for the end of the handshake.

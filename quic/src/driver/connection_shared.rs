@@ -16,7 +16,7 @@ use weald_runtime::embedding::{Unparked, park_until};
 use super::link::Link;
 use super::waits::{Key, Waits, Woken};
 use super::{lock, now};
-use crate::connection::{Connection, Event};
+use crate::connection::{Connection, DatagramEvent, Event};
 use crate::containment::{Panicked, contain};
 use crate::error::{ApplicationCode, ConnectionError};
 use crate::handle::ConnectionHandle;
@@ -203,6 +203,16 @@ impl State {
         self.error.as_ref()
     }
 
+    /// Registers who waits for `key`, until [`State::leave`] or a wake.
+    pub(super) fn enlist(&mut self, key: Key, waiter: weald_runtime::Coroutine) -> u64 {
+        self.waits.enlist(key, waiter)
+    }
+
+    /// Takes back a registration.
+    pub(super) fn leave(&mut self, key: Key, ticket: u64) {
+        self.waits.leave(key, ticket);
+    }
+
     /// Whether the handshake is complete.
     pub(super) fn is_connected(&self) -> bool {
         self.connected
@@ -227,6 +237,9 @@ impl State {
                 }
                 Event::Confirmed => {}
                 Event::Stream(event) => self.on_stream_event(event, woken),
+                Event::Datagrams(DatagramEvent::Readable) => self.waits.wake(Key::DATAGRAM_READABLE, woken),
+                Event::Datagrams(DatagramEvent::Writable) => self.waits.wake(Key::DATAGRAM_WRITABLE, woken),
+                Event::Datagrams(DatagramEvent::Sent) => self.waits.wake(Key::FLUSHED, woken),
                 Event::Closed(error) => self.end(error, woken),
             }
         }
@@ -246,7 +259,7 @@ impl State {
             StreamEvent::Writable(id) => self.waits.wake(Key::writable(id), woken),
             StreamEvent::Finished(id) | StreamEvent::Stopped { id, .. } => {
                 self.waits.wake(Key::stopped(id), woken);
-                self.waits.wake(Key::STREAM_ENDED, woken);
+                self.waits.wake(Key::FLUSHED, woken);
             }
         }
     }

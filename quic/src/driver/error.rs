@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use weald_crypto::ConfigError;
 
+use crate::connection;
 use crate::endpoint;
 use crate::error::ConnectionError;
 use crate::wire::VarInt;
@@ -63,6 +64,24 @@ pub struct ClosedStream;
 /// Why nobody can say what became of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoppedError {
+    /// The connection is over.
+    ConnectionLost(ConnectionError),
+    /// The calling coroutine was cancelled.
+    Cancelled,
+}
+
+/// Why a datagram was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SendDatagramError {
+    /// The send buffer is full; only a call that does not wait says so.
+    Full,
+    /// It is longer than what the peer takes, or what a packet on this path can hold.
+    TooLarge {
+        /// The longest that would be taken now.
+        max: usize,
+    },
+    /// The peer takes no datagrams.
+    Unsupported,
     /// The connection is over.
     ConnectionLost(ConnectionError),
     /// The calling coroutine was cancelled.
@@ -145,6 +164,18 @@ impl fmt::Display for StoppedError {
     }
 }
 
+impl fmt::Display for SendDatagramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => connection::SendDatagramError::Blocked.fmt(f),
+            Self::TooLarge { max } => connection::SendDatagramError::TooLarge { max: *max }.fmt(f),
+            Self::Unsupported => connection::SendDatagramError::Unsupported.fmt(f),
+            Self::ConnectionLost(error) => write!(f, "connection lost: {error}"),
+            Self::Cancelled => f.write_str(CANCELLED),
+        }
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -166,6 +197,7 @@ impl std::error::Error for ReadExactError {}
 impl std::error::Error for ReadToEndError {}
 impl std::error::Error for ClosedStream {}
 impl std::error::Error for StoppedError {}
+impl std::error::Error for SendDatagramError {}
 impl std::error::Error for ConnectError {}
 
 impl From<ReadError> for ReadExactError {
@@ -253,6 +285,19 @@ impl From<StoppedError> for io::Error {
         let kind = match &error {
             StoppedError::ConnectionLost(error) => lost(error),
             StoppedError::Cancelled => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<SendDatagramError> for io::Error {
+    fn from(error: SendDatagramError) -> Self {
+        let kind = match &error {
+            SendDatagramError::Full => io::ErrorKind::WouldBlock,
+            SendDatagramError::TooLarge { .. } => io::ErrorKind::InvalidInput,
+            SendDatagramError::Unsupported => io::ErrorKind::Unsupported,
+            SendDatagramError::ConnectionLost(error) => lost(error),
+            SendDatagramError::Cancelled => io::ErrorKind::Other,
         };
         Self::new(kind, error)
     }

@@ -17,6 +17,7 @@
 mod chunk;
 mod connection;
 mod connection_shared;
+mod datagrams;
 mod endpoint;
 mod endpoint_shared;
 mod error;
@@ -34,8 +35,9 @@ mod worker;
 
 pub use self::chunk::Chunk;
 pub use self::connection::{Connection, HandshakeInfo};
+pub use self::datagrams::ReceivingDatagram;
 pub use self::endpoint::Endpoint;
-pub use self::error::{ClosedStream, ConnectError, ReadError, ReadExactError, ReadToEndError, StoppedError, WriteError};
+pub use self::error::{ClosedStream, ConnectError, ReadError, ReadExactError, ReadToEndError, SendDatagramError, StoppedError, WriteError};
 pub use self::recv_stream::RecvStream;
 pub use self::send_stream::SendStream;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::ops::ControlFlow::{Break, Continue};
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Origin};
 use super::connection_shared::{Cancelled, ConnectionRef, State};
 use super::error::{ClosedStream, ReadError, ReadExactError, ReadToEndError};
 use super::waits::Key;
@@ -124,7 +124,7 @@ impl RecvStream {
             let len = chunk.len() as u64;
             (chunk, len)
         }));
-        Ok(chunk.map(|chunk| Chunk::new(self.connection.uncounted(), id, chunk, offset)))
+        Ok(chunk.map(|chunk| Chunk::new(self.connection.uncounted(), Origin::Stream(id), chunk, offset)))
     }
 
     /// Reads no more, and asks the peer to stop, for the reason `code`.

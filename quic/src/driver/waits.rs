@@ -20,12 +20,16 @@ impl Key {
     pub(super) const CONNECTED: Key = Key(0);
     /// The connection is over.
     pub(super) const CLOSED: Key = Key(1);
-    /// A stream has ended for good.
-    pub(super) const STREAM_ENDED: Key = Key(2);
+    /// A stream has ended for good, or all datagrams are sent.
+    pub(super) const FLUSHED: Key = Key(2);
     /// A connection to accept.
     pub(super) const ACCEPT: Key = Key(3);
     /// An endpoint's last connection is gone.
     pub(super) const IDLE: Key = Key(4);
+    /// A datagram has arrived.
+    pub(super) const DATAGRAM_READABLE: Key = Key(5);
+    /// There is room for datagrams.
+    pub(super) const DATAGRAM_WRITABLE: Key = Key(6);
 
     /// The peer has opened a stream.
     pub(super) fn opened(direction: Direction) -> Key {

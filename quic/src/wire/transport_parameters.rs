@@ -51,6 +51,8 @@ pub struct TransportParameters {
     pub initial_source_connection_id: Option<ConnectionId>,
     /// The source id of the Retry packet. Only servers that sent one send it.
     pub retry_source_connection_id: Option<ConnectionId>,
+    /// The largest DATAGRAM frame that the endpoint takes, type and length included; 0 for none (RFC 9221 section 3).
+    pub max_datagram_frame_size: u64,
 }
 
 /// An address that a server asks its clients to move to (RFC 9000 section 9.6).
@@ -84,6 +86,7 @@ impl Default for TransportParameters {
             active_connection_id_limit: MIN_ACTIVE_CONNECTION_ID_LIMIT,
             initial_source_connection_id: None,
             retry_source_connection_id: None,
+            max_datagram_frame_size: 0,
         }
     }
 }
@@ -97,7 +100,7 @@ const DEFAULT_MAX_ACK_DELAY: Duration = Duration::from_millis(25);
 const MAX_MAX_ACK_DELAY: u64 = (1 << 14) - 1;
 const MIN_ACTIVE_CONNECTION_ID_LIMIT: u64 = 2;
 
-/// The parameters of RFC 9000 section 18.2.
+/// The parameters of RFC 9000 section 18.2 and RFC 9221 section 3, with their numbers on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Parameter {
     OriginalDestinationConnectionId,
@@ -117,11 +120,12 @@ enum Parameter {
     ActiveConnectionIdLimit,
     InitialSourceConnectionId,
     RetrySourceConnectionId,
+    MaxDatagramFrameSize = 0x20,
 }
 
 impl Parameter {
-    /// All parameters; each stands at the index that is its number on the wire.
-    const ALL: [Parameter; 17] = [
+    /// All parameters, in the order of their numbers.
+    const ALL: [Parameter; 18] = [
         Parameter::OriginalDestinationConnectionId,
         Parameter::MaxIdleTimeout,
         Parameter::StatelessResetToken,
@@ -139,10 +143,11 @@ impl Parameter {
         Parameter::ActiveConnectionIdLimit,
         Parameter::InitialSourceConnectionId,
         Parameter::RetrySourceConnectionId,
+        Parameter::MaxDatagramFrameSize,
     ];
 
     fn from_wire(number: VarInt) -> Option<Parameter> {
-        Parameter::ALL.get(usize::try_from(number.as_u64()).ok()?).copied()
+        Parameter::ALL.into_iter().find(|parameter| parameter.to_wire() == number)
     }
 
     fn to_wire(self) -> VarInt {
@@ -242,6 +247,7 @@ impl TransportParameters {
             }
             Parameter::InitialSourceConnectionId => self.initial_source_connection_id = Some(connection_id(&mut value)?),
             Parameter::RetrySourceConnectionId => self.retry_source_connection_id = Some(connection_id(&mut value)?),
+            Parameter::MaxDatagramFrameSize => self.max_datagram_frame_size = value.varint()?.as_u64(),
         }
         check(value.is_empty(), "a transport parameter is longer than its value")
     }
@@ -300,6 +306,7 @@ impl TransportParameters {
             }
             Parameter::InitialSourceConnectionId => out.put_connection_id(parameter, &self.initial_source_connection_id),
             Parameter::RetrySourceConnectionId => out.put_connection_id(parameter, &self.retry_source_connection_id),
+            Parameter::MaxDatagramFrameSize => out.put_integer(parameter, self.max_datagram_frame_size, 0),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! applications may, loses no byte and wedges nobody. One file for what one part of the protocol promises.
 
 mod closing;
+mod datagrams;
 mod handshake;
 mod networks;
 mod streams;

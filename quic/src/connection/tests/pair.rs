@@ -198,7 +198,7 @@ impl Node {
                         }
                     }
                 }
-                Event::Stream(_) => {}
+                Event::Stream(_) | Event::Datagrams(_) => {}
             }
         }
         for (id, send) in &mut self.sends {

@@ -5,7 +5,7 @@ use crate::side::Side;
 use crate::stream_id::Direction;
 use crate::wire::{PacketType, VarInt};
 
-/// The type of a frame of RFC 9000.
+/// The type of a frame of RFC 9000 or RFC 9221.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameType {
     Padding,
@@ -29,10 +29,11 @@ pub enum FrameType {
     Close,
     ApplicationClose,
     HandshakeDone,
+    Datagram { length: bool },
 }
 
 impl FrameType {
-    /// The type with this number, `None` if RFC 9000 has none.
+    /// The type with this number, `None` if there is none.
     pub fn from_wire(number: VarInt) -> Option<FrameType> {
         Some(match number.as_u64() {
             0x00 => FrameType::Padding,
@@ -59,11 +60,12 @@ impl FrameType {
             0x1c => FrameType::Close,
             0x1d => FrameType::ApplicationClose,
             0x1e => FrameType::HandshakeDone,
+            bits @ 0x30..=0x31 => FrameType::Datagram { length: bits & 0x01 != 0 },
             _ => return None,
         })
     }
 
-    /// The number on the wire: at most 0x1e, so one byte.
+    /// The number on the wire: at most 0x31, so one byte.
     pub fn to_wire(self) -> u8 {
         match self {
             FrameType::Padding => 0x00,
@@ -89,6 +91,7 @@ impl FrameType {
             FrameType::Close => 0x1c,
             FrameType::ApplicationClose => 0x1d,
             FrameType::HandshakeDone => 0x1e,
+            FrameType::Datagram { length } => 0x30 | u8::from(length),
         }
     }
 
@@ -108,7 +111,9 @@ impl FrameType {
             | FrameType::StreamsBlocked(_)
             | FrameType::NewConnectionId
             | FrameType::PathChallenge
-            | FrameType::ApplicationClose => {
+            | FrameType::ApplicationClose
+            // RFC 9221 section 4.
+            | FrameType::Datagram { .. } => {
                 matches!(packet, PacketType::ZeroRtt | PacketType::OneRtt)
             }
             // Table 3 lets RETIRE_CONNECTION_ID into 0-RTT, but no client can send it there, and section 12.5 permits to
@@ -146,7 +151,7 @@ mod tests {
     use super::*;
 
     /// RFC 9000 table 3, as printed: packets in the order I, H, 0, 1; except 0x19, for which section 12.5 decides.
-    const TABLE_3: [(u8, &str); 31] = [
+    const TABLE_3: [(u8, &str); 33] = [
         (0x00, "IH01"),
         (0x01, "IH01"),
         (0x02, "IH_1"),
@@ -178,6 +183,9 @@ mod tests {
         (0x1c, "IH01"),
         (0x1d, "__01"),
         (0x1e, "___1"),
+        // RFC 9221 section 4.
+        (0x30, "__01"),
+        (0x31, "__01"),
     ];
 
     #[test]
@@ -194,7 +202,7 @@ mod tests {
 
     #[test]
     fn other_numbers_are_unknown() {
-        for number in [0x1f, 0x20, 0x30, 0x31, 0x40, 0xaf, u64::MAX >> 2] {
+        for number in [0x1f, 0x20, 0x2f, 0x32, 0x40, 0xaf, u64::MAX >> 2] {
             assert_eq!(FrameType::from_wire(VarInt::saturating(number)), None);
         }
     }

@@ -1,4 +1,4 @@
-//! Frames: what a packet carries (RFC 9000 sections 12.4 and 19). One file a family; here what they share, and the walk over
+//! Frames: what a packet carries (RFC 9000 sections 12.4 and 19, RFC 9221 section 4). One file a family; here what they share, and the walk over
 //! a received payload.
 //!
 //! Every frame that is handed out has passed all checks that need no state. What depends on the connection (a stream that
@@ -8,6 +8,7 @@ mod ack;
 mod close;
 mod connection_id;
 mod crypto;
+mod datagram;
 mod flow_control;
 mod frame_type;
 mod new_token;
@@ -26,6 +27,7 @@ pub use ack::{Ack, AckToSend, EcnCounts};
 pub use close::{ApplicationCloseFrame, Close};
 pub use connection_id::{NewConnectionId, RetireConnectionId};
 pub use crypto::Crypto;
+pub use datagram::Datagram;
 pub use flow_control::{DataBlocked, MaxData, MaxStreamData, MaxStreams, StreamDataBlocked, StreamsBlocked};
 pub use frame_type::FrameType;
 pub use new_token::NewToken;
@@ -76,6 +78,7 @@ pub enum Frame<'a> {
     Close(Close<'a>),
     ApplicationClose(ApplicationCloseFrame<'a>),
     HandshakeDone,
+    Datagram(Datagram<'a>),
 }
 
 /// Why a frame cannot be decoded: always FRAME_ENCODING_ERROR.
@@ -91,6 +94,19 @@ impl From<Truncated> for InvalidFrame {
 /// Bytes of the shortest encoding of `value`.
 fn varint_size(value: u64) -> usize {
     VarInt::saturating(value).size()
+}
+
+/// The most data that `room` bytes can hold behind the data's length. `None` if not even the length fits.
+fn capacity_behind_length(room: usize) -> Option<usize> {
+    // A length of n bytes leaves room - n, and is the shortest for that: at the borders one byte of room stays unused.
+    let longest = room.checked_sub(1)?;
+    Some(match longest {
+        0..=63 => longest,
+        64 => 63,
+        65..=16_384 => room - 2,
+        16_385..=16_386 => 16_383,
+        _ => room - 4,
+    })
 }
 
 /// RFC 9000 sections 19.6 and 19.8: no byte of a stream or of the handshake lies past 2^62 - 1.
@@ -124,9 +140,9 @@ impl<'a> FrameIter<'a> {
         self.frame_type
     }
 
-    /// Where in the payload the data of the STREAM or CRYPTO frame that was handed out last lies.
+    /// Where in the payload the data of the STREAM, CRYPTO or DATAGRAM frame that was handed out last lies.
     pub fn data_range(&self, data: &[u8]) -> Range<usize> {
-        // In both, the data is the end of the frame.
+        // In all of them, the data is the end of the frame.
         let end = self.reader.position();
         end - data.len()..end
     }
@@ -182,6 +198,7 @@ impl<'a> FrameIter<'a> {
             FrameType::Close => Frame::Close(Close::decode(reader)?),
             FrameType::ApplicationClose => Frame::ApplicationClose(ApplicationCloseFrame::decode(reader)?),
             FrameType::HandshakeDone => Frame::HandshakeDone,
+            FrameType::Datagram { length } => Frame::Datagram(Datagram::decode(reader, length)?),
         })
     }
 }

@@ -53,6 +53,7 @@ impl Frame<'_> {
             Frame::Close(frame) => f(frame),
             Frame::ApplicationClose(frame) => f(frame),
             Frame::HandshakeDone => f(&HandshakeDone),
+            Frame::Datagram(frame) => f(frame),
         }
     }
 }

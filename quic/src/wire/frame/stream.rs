@@ -1,7 +1,7 @@
 //! STREAM frames (RFC 9000 section 19.8).
 
 use crate::stream_id::StreamId;
-use crate::wire::frame::{EncodeFrame, FrameType, InvalidFrame, check_end, varint_size};
+use crate::wire::frame::{EncodeFrame, FrameType, InvalidFrame, capacity_behind_length, check_end, varint_size};
 use crate::wire::{Reader, VarInt, Writer};
 
 /// Data of a stream.
@@ -62,16 +62,7 @@ impl StreamHeader {
     /// The most data that a frame in `space` bytes can carry behind this header and a length. `None` if not even an empty
     /// frame fits.
     pub fn capacity(&self, space: usize) -> Option<usize> {
-        let room = space.checked_sub(self.size_to_end())?;
-        // A length of n bytes leaves room - n, and is the shortest for that: at the borders one byte of room stays unused.
-        let longest = room.checked_sub(1)?;
-        Some(match longest {
-            0..=63 => longest,
-            64 => 63,
-            65..=16_384 => room - 2,
-            16_385..=16_386 => 16_383,
-            _ => room - 4,
-        })
+        capacity_behind_length(space.checked_sub(self.size_to_end())?)
     }
 
     pub fn frame_type_to_end(&self) -> FrameType {

@@ -80,6 +80,9 @@ fn known_bytes() {
         (&[0x1c, 0x41, 0x78, 0x00, 0x00], Frame::Close(Close { code: TransportErrorCode::crypto(0x78), frame: None, reason: b"" })),
         (&[0x1d, 0x41, 0x00, 0x00], Frame::ApplicationClose(ApplicationCloseFrame { code: ApplicationCode::from(0x100), reason: b"" })),
         (&[0x1e], Frame::HandshakeDone),
+        (&[0x31, 2, 0xaa, 0xbb], Frame::Datagram(Datagram { data: &[0xaa, 0xbb], has_length: true })),
+        (&[0x31, 0], Frame::Datagram(Datagram { data: &[], has_length: true })),
+        (&[0x30, 0xaa], Frame::Datagram(Datagram { data: &[0xaa], has_length: false })),
     ];
     for (bytes, frame) in &cases {
         assert_eq!(frames(bytes).unwrap(), std::slice::from_ref(frame));
@@ -160,7 +163,7 @@ fn ack_to_send_takes_the_newest_ranges_that_fit() {
 /// RFC 9000 section 12.4: a frame type has one encoding, and unknown types are an error.
 #[test]
 fn frame_types_are_known_and_shortest() {
-    for value in 0u64..=0x1e {
+    for value in (0u64..=0x1e).chain(0x30..=0x31) {
         for width in [2, 4, 8] {
             let mut bytes = value.to_be_bytes()[8 - width..].to_vec();
             bytes[0] |= (width.ilog2() as u8) << 6;
@@ -169,7 +172,7 @@ fn frame_types_are_known_and_shortest() {
         }
     }
     let unknown: [(&[u8], u64); 6] =
-        [(&[0x1f], 0x1f), (&[0x20], 0x20), (&[0x30, 1, 2], 0x30), (&[0x31, 0], 0x31), (&[0x40, 0x40], 0x40), (&[0xff; 8], BIG)];
+        [(&[0x1f], 0x1f), (&[0x20], 0x20), (&[0x2f, 1, 2], 0x2f), (&[0x32, 0], 0x32), (&[0x40, 0x40], 0x40), (&[0xff; 8], BIG)];
     for (bytes, value) in unknown {
         assert_eq!(refusal(bytes), (TransportErrorCode::FRAME_ENCODING_ERROR, Some(value)));
     }
@@ -290,7 +293,7 @@ struct Parts {
     ranges: Vec<(u64, u64)>,
 }
 
-const KINDS: usize = 21;
+const KINDS: usize = 22;
 
 fn any_parts() -> impl Strategy<Value = Parts> {
     let integer = || (0u64..1 << 62, 0u32..62).prop_map(|(value, shift)| value >> shift);
@@ -348,6 +351,7 @@ impl Parts {
             16 => Frame::PathResponse(PathResponse(a.to_be_bytes())),
             17 => Frame::Close(Close { code: VarInt::saturating(b).into(), frame: (c != 0).then_some(c), reason: data }),
             18 => Frame::ApplicationClose(ApplicationCloseFrame { code, reason: data }),
+            19 => Frame::Datagram(Datagram { data, has_length: true }),
             _ => Frame::HandshakeDone,
         }
     }
@@ -382,7 +386,7 @@ proptest! {
     }
 
     #[test]
-    fn any_payload_is_walked_or_refused(payload in vec(prop_oneof![0u8..0x20, any::<u8>()], 0..300)) {
+    fn any_payload_is_walked_or_refused(payload in vec(prop_oneof![0u8..0x20, 0x30u8..0x32, any::<u8>()], 0..300)) {
         for frame in FrameIter::new(&payload, PacketType::OneRtt, Side::Server) {
             match frame {
                 Ok(Frame::Ack(ack)) => {

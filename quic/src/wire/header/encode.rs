@@ -85,6 +85,11 @@ pub struct ShortHeader {
 }
 
 impl ShortHeader {
+    /// Bytes of the header with the longest packet number.
+    pub fn max_size(dcid: &ConnectionId) -> usize {
+        1 + dcid.len() + TruncatedPacketNumber::MAX_LEN
+    }
+
     /// Bytes of the header with such a packet number.
     pub fn size(&self, packet_number: TruncatedPacketNumber) -> usize {
         1 + self.dcid.len() + packet_number.len()

@@ -98,7 +98,7 @@ fn limits() {
 /// A value must fill its length: every parameter empty, one byte short, one byte long.
 #[test]
 fn lengths_are_exact() {
-    let integers = [0x01, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0e];
+    let integers = [0x01, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0e, 0x20];
     for number in integers {
         let good = if number == 0x03 { vec![0x45, 0xc0] } else { vec![0x40, 10] };
         for sender in [Side::Client, Side::Server] {
@@ -122,7 +122,7 @@ fn lengths_are_exact() {
 /// RFC 9000 section 7.4: known and unknown alike.
 #[test]
 fn duplicates_are_refused() {
-    for number in [0x00, 0x01, 0x04, 0x0c, 0x0f, 0x10, 0x21, 27] {
+    for number in [0x00, 0x01, 0x04, 0x0c, 0x0f, 0x10, 0x20, 0x21, 27] {
         let parameter = one(number, if number == 0x0c { &[] } else { &[7] });
         assert!(decode(&parameter).is_ok(), "{number:#x}");
         let between = one(0x05, &[3]);
@@ -207,7 +207,7 @@ fn any_parameters() -> impl Strategy<Value = TransportParameters> {
     let tokens = (option::of(any::<[u8; 16]>()), option::of(any_preferred_address()));
     let data = (any_integer(), any_integer(), any_integer(), any_integer());
     let streams = (0u64..=1 << 60, 0u64..=1 << 60);
-    let times = (any_integer(), 0u8..=20, 0u64..1 << 14);
+    let times = (any_integer(), 0u8..=20, 0u64..1 << 14, any_integer());
     let rest = (1200u64..1 << 62, any::<bool>(), 2u64..1 << 62);
     (ids, tokens, data, streams, times, rest).prop_map(|(ids, tokens, data, streams, times, rest)| TransportParameters {
         original_destination_connection_id: ids.0,
@@ -227,6 +227,7 @@ fn any_parameters() -> impl Strategy<Value = TransportParameters> {
         max_udp_payload_size: rest.0,
         disable_active_migration: rest.1,
         active_connection_id_limit: rest.2,
+        max_datagram_frame_size: times.3,
     })
 }
 
