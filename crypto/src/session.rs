@@ -21,6 +21,7 @@ use crate::{
     CipherSuite, ClientConfig, ConfigError, Exporter, Keys, Level, NamedGroup, OneRttSecrets, ServerConfig, Side, TlsError, Version,
 };
 
+mod extensions;
 #[cfg(test)]
 mod tests;
 
@@ -262,6 +263,11 @@ impl Session {
 
     /// Hands TLS one whole message, and takes what it answers.
     fn deliver(&mut self, connection: &mut Connection, message: &[u8], step: &mut Step) -> Result<(), TlsError> {
+        // RFC 9001, 8.2: the extension must be there, under its own number.
+        if extensions::has_draft_parameters_alone(message) {
+            let message = "no transport parameters but those of a draft of QUIC".to_owned();
+            return Err(TlsError::new(AlertDescription::MissingExtension, message));
+        }
         collect(&mut self.tapped, || connection.read_hs(message))
             .map_err(|error| TlsError::from_rustls(&error, connection.alert(), self.server_name.as_deref()))?;
         self.drain(connection, step)

@@ -113,13 +113,13 @@ pub fn under_attack<T>(row: &str, seed: u64, setup: Setup, attack: impl FnOnce(&
 /// # Panics
 ///
 /// If the attack does, or the other connection notices.
-pub fn client_under_attack(row: &str, seed: u64, attack: impl FnOnce(&mut Attacker) + Send + 'static) -> Option<ConnectionError> {
+pub fn client_under_attack(row: &str, seed: u64, attack: impl FnOnce(Attacker) + Send + 'static) -> Option<ConnectionError> {
     let _named = Named(row);
     let address = SocketAddr::from(([10, 0, 0, 2], 443));
     simulate_untraced(seed, link(), || {
         let (arena, watching) = Arena::open(seed, Setup::new(seed));
-        let mut hostile = Attacker::server(seed, address);
-        let attacking = spawn(move || attack(&mut hostile));
+        let hostile = Attacker::server(seed, address);
+        let attacking = spawn(move || attack(hostile));
         let endpoint = Endpoint::client(client_address(1)).expect("a client");
         let config = client_config(seed, TransportConfig::default());
         let honest = endpoint.connect_with(config.clone(), server_address(), simulation::SERVER_NAME).expect("a connection");

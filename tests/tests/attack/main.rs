@@ -3,7 +3,13 @@
 //! in `tests/guards` that takes it out.
 
 mod codecs;
+mod crypto;
+mod frames;
+mod h3spec;
+mod parsing;
 mod peers;
+mod qpack;
+mod zero_rtt;
 
 /// What an attack costs is counted.
 #[global_allocator]

@@ -82,7 +82,7 @@ fn what_is_not_acknowledged_is_sent_again() {
 
 #[test]
 fn a_server_stops_at_each_stage_and_goes_on() {
-    let ended = client_under_attack("none", 3, |server| {
+    let ended = client_under_attack("none", 3, |mut server| {
         server.handshake(Stage::HelloSent);
         server.handshake(Stage::HandshakeKeys);
         server.handshake(Stage::Confirmed);
@@ -91,7 +91,7 @@ fn a_server_stops_at_each_stage_and_goes_on() {
         server.expect_alive();
     });
     assert_eq!(ended, None);
-    let ended = client_under_attack("none", 4, |server| {
+    let ended = client_under_attack("none", 4, |mut server| {
         server.handshake(Stage::Confirmed);
         server.packet(Kind::OneRtt).frame(&Close { code: VarInt::from_u32(9).into(), frame: None, reason: b"" }).send();
     });
