@@ -301,6 +301,12 @@ impl IdIssuer {
         (opened.handle == self.handle && opened.sequence < self.next_sequence).then_some(opened.sequence)
     }
 
+    /// As if all sequence numbers below had been issued.
+    #[cfg(test)]
+    pub(crate) fn skip_to(&mut self, sequence: u32) {
+        self.next_sequence = sequence;
+    }
+
     /// How many were issued so far.
     pub(crate) fn issued(&self) -> u32 {
         self.next_sequence

@@ -37,7 +37,7 @@ pub mod time;
 mod token;
 mod wire;
 
-pub use config::{ClientConfig, RetryPolicy, SendWindow, ServerConfig, ServerLimits, TransportConfig};
+pub use config::{ClientConfig, EndpointConfig, RetryPolicy, SendWindow, ServerConfig, ServerLimits, TransportConfig};
 pub use connection::{MemoryTokenStore, TokenStore};
 #[cfg(feature = "driver")]
 pub use driver::{

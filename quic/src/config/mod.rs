@@ -1,14 +1,17 @@
 //! What can be set before a connection exists. Every value reaches the wire or an algorithm.
 //!
 //! A client and a server each have their configuration (`client`, `server`), which both hold one of the transport
-//! (`transport`). A server has limits besides (`limits`).
+//! (`transport`). A server has limits besides (`limits`). What
+//! an endpoint is, whatever it does, is in `endpoint`.
 
 mod client;
+mod endpoint;
 mod limits;
 mod server;
 mod transport;
 
 pub use self::client::ClientConfig;
+pub use self::endpoint::EndpointConfig;
 pub use self::limits::{RetryPolicy, ServerLimits};
 pub use self::server::ServerConfig;
 pub use self::transport::{SendWindow, TransportConfig};

@@ -77,7 +77,13 @@ impl Connection {
             // Limits rise when there is room, not when the peer asks (RFC 9000 4.2).
             Frame::DataBlocked(_) | Frame::StreamsBlocked(_) => Ok(()),
             Frame::NewConnectionId(frame) => self.remote_ids.on_new(&frame),
-            Frame::RetireConnectionId(frame) => self.local_ids.on_retire(&frame, &opened.destination),
+            Frame::RetireConnectionId(frame) => {
+                self.local_ids.on_retire(&frame, &opened.destination)?;
+                if self.local_ids.is_exhausted() {
+                    self.on_ids_exhausted(now);
+                }
+                Ok(())
+            }
             Frame::PathChallenge(challenge) => {
                 self.path_responses.on_challenge(challenge);
                 Ok(())

@@ -277,6 +277,12 @@ impl Connection {
         self.start_closing(now, Reason::Transport(error.clone()), ConnectionError::Transport(error));
     }
 
+    /// The peer has retired the last id that there was to give: what comes next would find nobody.
+    pub(super) fn on_ids_exhausted(&mut self, now: Instant) {
+        let error = TransportErrorCode::INTERNAL_ERROR.because("no connection ids left");
+        self.start_closing(now, Reason::Transport(error), ConnectionError::CidsExhausted);
+    }
+
     pub(super) fn start_closing(&mut self, now: Instant, reason: Reason, error: ConnectionError) {
         if !self.close.start(reason) {
             return;
@@ -343,13 +349,18 @@ impl Connection {
         if self.handshake.is_confirmed() {
             self.forget_early();
         }
+        self.register_reset_token();
+        self.rearm_loss_timer(now);
+        self.rearm_ack_timer();
+    }
+
+    /// The endpoint must know by which token the peer resets us.
+    pub(super) fn register_reset_token(&mut self) {
         if self.registered_token != self.remote_ids.reset_token() {
             let token = self.remote_ids.reset_token();
             let old = std::mem::replace(&mut self.registered_token, token);
             self.endpoint_events.push_back(EndpointEvent::token(self.path.remote(), old, token));
         }
-        self.rearm_loss_timer(now);
-        self.rearm_ack_timer();
     }
 
     pub(super) fn rearm_ack_timer(&mut self) {

@@ -5,6 +5,7 @@ pub(crate) mod pair;
 mod datagrams;
 mod ending;
 mod first_flight;
+mod ids;
 mod misbehaviour;
 mod protection;
 mod random_frames;

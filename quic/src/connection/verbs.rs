@@ -182,6 +182,17 @@ impl Connection {
         self.update_keys = true;
     }
 
+    /// Changes the connection ids of both ends, so that who watched the old ones knows nothing of what comes (RFC 9000 5.1.2,
+    /// 9.5): the peer gets new ids and is asked to retire all others, and is sent to under another of its own. Nothing happens
+    /// before the handshake is confirmed, with a peer without connection ids, nor after the end.
+    pub fn rotate_ids(&mut self) {
+        if self.is_confirmed() && !self.is_closed() {
+            self.local_ids.rotate();
+            self.remote_ids.rotate();
+            self.register_reset_token();
+        }
+    }
+
     /// Sends a PING as soon as there is room.
     pub fn ping(&mut self) {
         self.ping = true;

@@ -112,6 +112,13 @@ impl Connection {
         Ok(flushed)
     }
 
+    /// Changes the connection ids of both ends, so that who watched the old ones on one network cannot tell that it is the same
+    /// connection (RFC 9000 5.1.2, 9.5). Does not wait; nothing happens before the handshake is confirmed. If the peer has not
+    /// retired the ids of an earlier change yet, ours change when it has.
+    pub fn rotate_ids(&self) {
+        self.0.verb(|state| state.protocol.rotate_ids());
+    }
+
     /// Waits until the connection is over, and says why.
     #[track_caller]
     pub fn closed(&self) -> ConnectionError {

@@ -15,7 +15,7 @@ use super::error::ConnectError;
 use super::link::{Command, Connect, Link};
 use super::worker::WorkerEndpoint;
 use super::{executor, host, lock, steering};
-use crate::config::{ClientConfig, ServerConfig};
+use crate::config::{ClientConfig, EndpointConfig, ServerConfig};
 use crate::endpoint;
 use crate::handle::EndpointKeys;
 use crate::stats::EndpointStats;
@@ -43,9 +43,17 @@ impl Endpoint {
     /// # Errors
     /// The address is in use or none of this host's, and the error names it; or the caller is outside of a runtime.
     pub fn server(config: ServerConfig, address: SocketAddr) -> io::Result<Self> {
+        Self::server_with(&EndpointConfig::new(), config, address)
+    }
+
+    /// The same for an endpoint that shares something with others, or with itself before it was restarted.
+    ///
+    /// # Errors
+    /// As [`Endpoint::server`].
+    pub fn server_with(endpoint: &EndpointConfig, config: ServerConfig, address: SocketAddr) -> io::Result<Self> {
         let runtime = current_runtime()?;
         let workers = (0..runtime.workers().min(MAX_WORKERS)).collect();
-        Self::open(runtime, Some(config), address, workers)
+        Self::open(runtime, endpoint, Some(config), address, workers)
     }
 
     /// An endpoint to connect from. It has one socket, on the caller's worker; the unspecified address and port 0 let the
@@ -54,9 +62,17 @@ impl Endpoint {
     /// # Errors
     /// As [`Endpoint::server`].
     pub fn client(address: SocketAddr) -> io::Result<Self> {
+        Self::client_with(&EndpointConfig::new(), address)
+    }
+
+    /// The same for an endpoint that shares something with others, or with itself before it was restarted.
+    ///
+    /// # Errors
+    /// As [`Endpoint::server`].
+    pub fn client_with(endpoint: &EndpointConfig, address: SocketAddr) -> io::Result<Self> {
         let runtime = current_runtime()?;
         let worker = weald_runtime::worker_index().unwrap_or(0);
-        Self::open(runtime, None, address, vec![worker])
+        Self::open(runtime, endpoint, None, address, vec![worker])
     }
 
     /// What [`Endpoint::connect`] uses from now on.
@@ -139,8 +155,14 @@ impl Endpoint {
         self.shared.open_connections()
     }
 
-    fn open(runtime: Handle, config: Option<ServerConfig>, address: SocketAddr, workers: Vec<usize>) -> io::Result<Self> {
-        let keys = keys()?;
+    fn open(
+        runtime: Handle,
+        endpoint: &EndpointConfig,
+        config: Option<ServerConfig>,
+        address: SocketAddr,
+        workers: Vec<usize>,
+    ) -> io::Result<Self> {
+        let keys = keys(endpoint)?;
         let several = workers.len() > 1;
         if several && address.port() != 0 {
             // Sockets that share a port bind beside those of any other process of the user that share it, too. Ours must be
@@ -182,15 +204,19 @@ fn current_runtime() -> io::Result<Handle> {
 }
 
 /// The keys of a new endpoint: ids of an earlier one mean nothing to it.
-fn keys() -> io::Result<EndpointKeys> {
-    let mut secret = [0; 32];
+fn keys(config: &EndpointConfig) -> io::Result<EndpointKeys> {
+    let (mut made, mut epoch) = ([0; 32], [0; 8]);
     if embedding::is_simulated() {
         // A simulation repeats, so that nothing in it is secret.
-        fastrand::Rng::with_seed(embedding::seed().unwrap_or(0)).fill(&mut secret);
+        let mut rng = fastrand::Rng::with_seed(embedding::seed().unwrap_or(0));
+        rng.fill(&mut made);
+        rng.fill(&mut epoch);
     } else {
-        weald_crypto::random_bytes(&mut secret)?;
+        weald_crypto::random_bytes(&mut made)?;
+        weald_crypto::random_bytes(&mut epoch)?;
     }
-    Ok(EndpointKeys::new(&secret, 0, 0))
+    let secret = config.secret.as_ref().unwrap_or(&made);
+    Ok(EndpointKeys::with_token_secret(secret, u64::from_be_bytes(epoch), config.server_id, config.token_secret.as_ref()))
 }
 
 fn options() -> UdpSocketOptions {

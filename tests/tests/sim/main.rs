@@ -1,6 +1,7 @@
 //! The whole stack on virtual time and a simulated network, through the blocking API: what a network may do, and what
 //! applications may, loses no byte and wedges nobody. One file for what one part of the protocol promises.
 
+mod addresses;
 mod closing;
 mod datagrams;
 mod handshake;
