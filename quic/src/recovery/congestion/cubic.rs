@@ -86,16 +86,21 @@ impl Cubic {
         }
     }
 
-    fn avoid_congestion(&mut self, packet: AckedPacket) {
-        let mtu = f64::from(self.mtu);
-        let (window, acked) = (self.window, packet.bytes as f64);
+    /// The epoch, in which W_est takes in what was acknowledged.
+    fn advance(&mut self, packet: AckedPacket) -> Epoch {
+        let (mtu, window) = (f64::from(self.mtu), self.window);
         let epoch = self.epoch.get_or_insert_with(|| Epoch::new(packet.now, window, self.max_window, mtu));
         epoch.updated = packet.now;
-        let elapsed = packet.now.saturating_duration_since(epoch.start);
-
         // RFC 9438 section 4.3: as fast as Reno's one segment a round trip once what was lost is regained.
         let alpha = if epoch.reno >= self.prior_window { 1.0 } else { ALPHA };
-        epoch.reno += alpha * mtu * acked / window;
+        epoch.reno += alpha * mtu * packet.bytes as f64 / window;
+        *epoch
+    }
+
+    fn avoid_congestion(&mut self, packet: AckedPacket) {
+        let (mtu, window, acked) = (f64::from(self.mtu), self.window, packet.bytes as f64);
+        let epoch = self.advance(packet);
+        let elapsed = packet.now.saturating_duration_since(epoch.start);
 
         self.window = if epoch.cubic(elapsed, mtu) < epoch.reno {
             window.max(epoch.reno)
@@ -123,6 +128,11 @@ impl Controller for Cubic {
 
     fn on_acked(&mut self, packet: AckedPacket) {
         if self.recovery.contains(packet.sent) {
+            // RFC 9002 section 7.3.2: the window stands still. RFC 9438 section 4.3: W_est takes in every acknowledgement of the
+            // stage, which began with the reduction.
+            if self.epoch.is_some() && !packet.underused {
+                self.advance(packet);
+            }
             return;
         }
         if packet.underused {
@@ -157,7 +167,8 @@ impl Controller for Cubic {
         self.window = (self.window * BETA).max(minimum_window(self.mtu) as f64);
         self.slow_start_threshold = self.window;
         self.hystart.finish();
-        self.epoch = None;
+        // RFC 9438 section 4.2: the stage begins here, with the window that it begins with.
+        self.epoch = Some(Epoch::new(now, self.window, self.max_window, f64::from(self.mtu)));
     }
 
     fn on_persistent_congestion(&mut self) {
@@ -238,11 +249,11 @@ mod tests {
     #[test]
     fn steps_by_hand() {
         let mut cubic = reduced(1000);
-        cubic.on_acked(acked(1100, MTU));
+        cubic.on_acked(AckedPacket { sent: at(1001), ..acked(1000, MTU) });
         // alpha / cwnd = 0.5294 / 700 segments
         assert!((cubic.window - 700_000.756).abs() < 0.001, "{}", cubic.window);
         let before = cubic.window;
-        cubic.on_acked(acked(1200, MTU));
+        cubic.on_acked(acked(1100, MTU));
         // t = 0.1 s, target = W(0.2) = 0.4 * (0.2 - 9.0856)^3 + 1000 = 719.379
         let step = (719_379.0 - before) / before * MTU as f64;
         assert!((cubic.window - before - step).abs() < 0.01, "{}", cubic.window - before);
@@ -298,6 +309,24 @@ mod tests {
         round(&mut cubic);
         let growth = cubic.window - reached;
         assert!((growth - 1000.0).abs() < 60.0, "{growth} bytes in a round trip past the prior window");
+    }
+
+    // RFC 9438 section 4.2, 4.3, RFC 9002 section 7.3.2: the stage begins with the reduction, the growth of the window a round
+    // trip later.
+    #[test]
+    fn the_recovery_period_counts_for_the_curve_but_not_for_the_window() {
+        let mut cubic = cubic(10);
+        cubic.on_congestion(at(1000), at(900), CongestionSignal::Loss);
+        for _ in 0..7 {
+            cubic.on_acked(AckedPacket { sent: at(950), ..acked(1050, MTU) });
+        }
+        assert_eq!(cubic.window(), 7 * MTU);
+        let epoch = cubic.epoch.unwrap();
+        assert_eq!(epoch.start, at(1000));
+        assert!((epoch.reno - 7000.0 - ALPHA * 1000.0).abs() < 1e-6, "{}", epoch.reno);
+        let rtt = Duration::from_millis(1);
+        cubic.on_acked(AckedPacket { sent: at(1001), rtt, ..acked(1051, MTU) });
+        assert!(cubic.window > 7_500.0 && cubic.window < 8_000.0, "{}", cubic.window);
     }
 
     // RFC 9438 section 4.2: the target is at most 1.5 windows.

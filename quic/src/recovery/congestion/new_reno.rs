@@ -69,7 +69,8 @@ impl Controller for NewReno {
         self.window = (self.window / 2).max(minimum_window(self.mtu));
         self.slow_start_threshold = self.window;
         self.hystart.finish();
-        self.acked = 0;
+        // RFC 9002 appendix B.5 grows by fractions of a datagram, which a reduction does not take back.
+        self.acked = self.acked.min(self.window);
     }
 
     fn on_persistent_congestion(&mut self) {
@@ -200,5 +201,21 @@ mod tests {
         // Less than two windows of whole packets.
         rounds(&mut reno, 8..10, 70);
         assert_eq!(reno.window(), window + 1200);
+    }
+
+    // RFC 9002 appendix B.5: with a window of ten, what is lost for each loss is a part of a datagram that matters.
+    #[test]
+    fn what_was_acknowledged_before_a_reduction_counts_after_it() {
+        let mut reno = reno(24_000);
+        reno.on_congestion(at(100), at(0), CongestionSignal::Loss);
+        for _ in 0..9 {
+            reno.on_acked(acked(250, 150, 1200));
+        }
+        reno.on_congestion(at(300), at(250), CongestionSignal::Loss);
+        assert_eq!(reno.window(), 6000);
+        reno.on_acked(acked(500, 400, 1200));
+        assert_eq!(reno.window(), 7200);
+        (0..4).for_each(|_| reno.on_acked(acked(500, 400, 1200)));
+        assert_eq!(reno.window(), 7200, "more than a window was remembered");
     }
 }
