@@ -54,6 +54,10 @@ mutants *NAMES:
 bench *ARGS:
     cargo run --release --bin weald -- bench quic {{ARGS}}
 
+# Goodput over simulated paths beside quinn-proto's; exit code 1 if a goal is missed.
+goodput *ARGS:
+    cargo run --release -p weald-tests --bin goodput -- {{ARGS}}
+
 # The runtime beside may, tokio, smol, kanal, threads and Go, with every goal; eight minutes, two with --quick
 bench-runtime *ARGS:
     cargo run --release --bin weald -- bench runtime --peers {{ARGS}}

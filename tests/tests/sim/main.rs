@@ -4,6 +4,7 @@
 mod addresses;
 mod closing;
 mod datagrams;
+mod goodput;
 mod handshake;
 mod networks;
 mod streams;
