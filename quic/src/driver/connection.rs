@@ -8,9 +8,10 @@ use std::time::Duration;
 use weald_crypto::{CipherSuite, ExportError, NamedGroup};
 use weald_runtime::{JoinHandle, on_worker_stack};
 
-use super::connection_shared::{Attempt, Cancelled, ConnectionRef, State};
+use super::connection_shared::{ConnectionRef, State};
 use super::recv_stream::RecvStream;
 use super::send_stream::SendStream;
+use super::waiting::{Attempt, Cancelled};
 use super::waits::Key;
 use crate::error::ConnectionError;
 use crate::side::Side;
@@ -207,6 +208,12 @@ impl Connection {
 
     pub(super) fn shared(&self) -> &ConnectionRef {
         &self.0
+    }
+
+    /// Replaces the keys of packets, both ends', as soon as the last update is over (RFC 9001 6.1). It happens by itself long
+    /// before keys are used up; this is for those who want it more often.
+    pub fn update_keys(&self) {
+        self.0.verb(|state| state.protocol.update_keys());
     }
 
     /// Waits for the end of the handshake.

@@ -7,13 +7,11 @@
 //! - Handles that find the lock taken give way to other coroutines; the worker's hook waits, for as long as a handle's verb
 //!   takes.
 
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use weald_runtime::embedding::{Unparked, park_until};
-
 use super::link::Link;
+use super::waiting::{Attempt, Cancelled, Guarded, wait};
 use super::waits::{Key, Waits, Woken};
 use super::{lock, now};
 use crate::connection::{Connection, DatagramEvent, Event};
@@ -27,9 +25,6 @@ use crate::time::Instant;
 /// How often a handle gives way to others before it blocks for a lock that somebody else holds. Holders need some
 /// microseconds.
 const YIELDS: usize = 32;
-
-/// The calling coroutine was cancelled.
-pub(super) struct Cancelled;
 
 /// One connection.
 pub(super) struct ConnectionShared {
@@ -54,9 +49,6 @@ pub(super) struct State {
     pub(super) began: Instant,
     pub(super) handshake_time: std::time::Duration,
 }
-
-/// How a verb went: it has a result, or there is something to wait for.
-pub(super) type Attempt<T> = ControlFlow<T, Key>;
 
 impl ConnectionShared {
     pub(super) fn new(link: Arc<Link>, handle: ConnectionHandle, protocol: Connection, began: Instant) -> Self {
@@ -123,55 +115,25 @@ impl ConnectionShared {
     /// # Errors
     /// The caller is cancelled.
     #[track_caller]
-    pub(super) fn wait<T>(self: &Arc<Self>, sends: bool, mut attempt: impl FnMut(&mut State) -> Attempt<T>) -> Result<T, Cancelled> {
-        let mut place = Place { shared: self, registered: None };
-        loop {
-            let mut state = self.lock();
-            place.leave(&mut state);
-            let outcome = attempt(&mut state);
-            if let ControlFlow::Continue(key) = outcome {
-                let ticket = state.waits.enlist(key, weald_runtime::current());
-                place.registered = Some((key, ticket));
-            }
-            drop(state);
+    pub(super) fn wait<T>(self: &Arc<Self>, sends: bool, attempt: impl FnMut(&mut State) -> Attempt<T>) -> Result<T, Cancelled> {
+        let unlocked = || {
             if sends {
                 self.mark_dirty();
             }
-            if let ControlFlow::Break(result) = outcome {
-                return Ok(result);
-            }
-            match park_until(None) {
-                Unparked::Token | Unparked::TimedOut => {}
-                Unparked::Cancelled => return Err(Cancelled),
-            }
-        }
+        };
+        let result = wait(&**self, None, attempt, unlocked)?;
+        Ok(result.expect("without a deadline there is a result"))
     }
 
     /// As [`ConnectionShared::wait`], for an attempt that leaves nothing to send, at most until `deadline`: `None` if it
     /// passed.
     #[track_caller]
     pub(super) fn wait_until<T>(
-        self: &Arc<Self>,
+        &self,
         deadline: weald_runtime::time::Instant,
-        mut attempt: impl FnMut(&mut State) -> Attempt<T>,
+        attempt: impl FnMut(&mut State) -> Attempt<T>,
     ) -> Result<Option<T>, Cancelled> {
-        let mut place = Place { shared: self, registered: None };
-        loop {
-            let mut state = self.lock();
-            place.leave(&mut state);
-            match attempt(&mut state) {
-                ControlFlow::Break(result) => return Ok(Some(result)),
-                ControlFlow::Continue(_) if weald_runtime::time::Instant::now() >= deadline => return Ok(None),
-                ControlFlow::Continue(key) => {
-                    place.registered = Some((key, state.waits.enlist(key, weald_runtime::current())));
-                }
-            }
-            drop(state);
-            match park_until(Some(deadline)) {
-                Unparked::Token | Unparked::TimedOut => {}
-                Unparked::Cancelled => return Err(Cancelled),
-            }
-        }
+        wait(self, Some(deadline), attempt, || {})
     }
 
     /// Closes the connection for the application, if it is open.
@@ -265,26 +227,19 @@ impl State {
     }
 }
 
-/// A registration, taken back when its owner goes: a park may unwind.
-struct Place<'a> {
-    shared: &'a ConnectionShared,
-    registered: Option<(Key, u64)>,
-}
+impl Guarded for ConnectionShared {
+    type State = State;
 
-impl Place<'_> {
-    fn leave(&mut self, state: &mut State) {
-        if let Some((key, ticket)) = self.registered.take() {
-            state.waits.leave(key, ticket);
-        }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        ConnectionShared::lock(self)
     }
-}
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if self.registered.is_some() {
-            let shared = self.shared;
-            self.leave(&mut shared.lock_in_place());
-        }
+    fn lock_in_place(&self) -> MutexGuard<'_, State> {
+        ConnectionShared::lock_in_place(self)
+    }
+
+    fn waits(state: &mut State) -> &mut Waits {
+        &mut state.waits
     }
 }
 

@@ -8,8 +8,9 @@ use weald_runtime::select::Readiness;
 
 use super::chunk::{Chunk, Origin};
 use super::connection::Connection;
-use super::connection_shared::{Attempt, Cancelled, State};
+use super::connection_shared::State;
 use super::error::SendDatagramError;
+use super::waiting::{Attempt, Cancelled};
 use super::waits::Key;
 use crate::connection;
 use crate::connection::WhenFull;

@@ -4,16 +4,17 @@
 //! All sockets go together then, because closing one renumbers the others of its group.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow::{Break, Continue};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use weald_runtime::embedding::{Unparked, park_until};
 use weald_runtime::{Handle, HookId};
 
 use super::connection::Connection;
 use super::executor::Executor;
 use super::link::{Command, Link};
 use super::lock;
+use super::waiting::{Guarded, wait};
 use super::waits::{Key, Waits, Woken};
 use crate::config::ClientConfig;
 use crate::error::ApplicationCode;
@@ -37,7 +38,8 @@ pub(super) struct EndpointShared {
     state: Mutex<State>,
 }
 
-struct State {
+/// What the lock guards.
+pub(super) struct State {
     queue: VecDeque<Connection>,
     waits: Waits,
     /// Nothing comes in any more.
@@ -95,39 +97,29 @@ impl EndpointShared {
     /// The next connection, waiting for it; `None` once nothing comes in any more, or if the caller is cancelled.
     #[track_caller]
     pub(super) fn accept(&self) -> Option<Connection> {
-        self.wait(Key::ACCEPT, |state| match state.queue.pop_front() {
-            Some(connection) => {
-                self.queued.store(state.queue.len(), Ordering::Relaxed);
-                Some(Some(connection))
-            }
-            None => state.closed.then_some(None),
-        })
-        .flatten()
+        let accepted = wait(
+            self,
+            None,
+            |state| match state.queue.pop_front() {
+                Some(connection) => {
+                    self.queued.store(state.queue.len(), Ordering::Relaxed);
+                    Break(Some(connection))
+                }
+                None if state.closed => Break(None),
+                None => Continue(Key::ACCEPT),
+            },
+            || {},
+        );
+        accepted.ok().flatten().flatten()
     }
 
     /// Waits until no connection is left.
     #[track_caller]
     pub(super) fn wait_idle(&self) {
         // Ordering: Acquire pairs with the Release in `on_removed`.
-        let _ = self.wait(Key::IDLE, |_| (self.open.load(Ordering::Acquire) == 0).then_some(()));
-    }
-
-    #[track_caller]
-    fn wait<T>(&self, key: Key, mut attempt: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
-        let mut place = Place { shared: self, registered: None };
-        loop {
-            let mut state = lock(&self.state);
-            place.leave(&mut state);
-            if let Some(result) = attempt(&mut state) {
-                return Some(result);
-            }
-            place.registered = Some((key, state.waits.enlist(key, weald_runtime::current())));
-            drop(state);
-            match park_until(None) {
-                Unparked::Token | Unparked::TimedOut => {}
-                Unparked::Cancelled => return None,
-            }
-        }
+        let is_idle = |_: &mut State| if self.open.load(Ordering::Acquire) == 0 { Break(()) } else { Continue(Key::IDLE) };
+        // Who is cancelled waits no longer.
+        let _ = wait(self, None, is_idle, || {});
     }
 
     /// Lets nothing in any more. What waits to be accepted is closed.
@@ -211,25 +203,18 @@ impl EndpointShared {
     }
 }
 
-/// A registration, taken back when its owner goes: a park may unwind.
-struct Place<'a> {
-    shared: &'a EndpointShared,
-    registered: Option<(Key, u64)>,
-}
+impl Guarded for EndpointShared {
+    type State = State;
 
-impl Place<'_> {
-    fn leave(&mut self, state: &mut State) {
-        if let Some((key, ticket)) = self.registered.take() {
-            state.waits.leave(key, ticket);
-        }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
-}
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if self.registered.is_some() {
-            let shared = self.shared;
-            self.leave(&mut lock(&shared.state));
-        }
+    fn lock_in_place(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn waits(state: &mut State) -> &mut Waits {
+        &mut state.waits
     }
 }

@@ -30,6 +30,7 @@ mod recv_stream;
 mod send_stream;
 mod steering;
 mod table;
+mod waiting;
 mod waits;
 mod worker;
 

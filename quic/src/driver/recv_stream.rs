@@ -5,8 +5,9 @@ use std::io;
 use std::ops::ControlFlow::{Break, Continue};
 
 use super::chunk::{Chunk, Origin};
-use super::connection_shared::{Cancelled, ConnectionRef, State};
+use super::connection_shared::{ConnectionRef, State};
 use super::error::{ClosedStream, ReadError, ReadExactError, ReadToEndError};
+use super::waiting::Cancelled;
 use super::waits::Key;
 use crate::chunk;
 use crate::stream_id::StreamId;

@@ -6,8 +6,9 @@ use std::ops::ControlFlow::{Break, Continue};
 
 use bytes::Bytes;
 
-use super::connection_shared::{Attempt, Cancelled, ConnectionRef, State};
+use super::connection_shared::{ConnectionRef, State};
 use super::error::{ClosedStream, StoppedError, WriteError};
+use super::waiting::{Attempt, Cancelled};
 use super::waits::Key;
 use crate::stream_id::StreamId;
 use crate::streams;
