@@ -1,7 +1,9 @@
 //! The decoders, for the fuzz targets: each function takes what a stranger sent, and panics if a decoder breaks a promise.
 
+use crate::chunk::Pool;
 use crate::random::Noise;
 use crate::side::Side;
+use crate::streams::reassembly::{Reassembly, Slack};
 use crate::wire::frame::{Crypto, Datagram, EncodeFrame, Frame, FrameIter, Stream};
 use crate::wire::header::{MASK_LEN, Packet, Packets};
 use crate::wire::{PacketType, TransportParameters, Writer};
@@ -74,4 +76,40 @@ pub fn transport_parameters(input: &[u8]) {
     };
     let again = parameters.encode(&mut Noise::new(0));
     assert_eq!(TransportParameters::decode(&again, sender).as_ref(), Ok(&parameters));
+}
+
+/// Pieces of a stream, and reads between them: each four bytes of input are an offset, a length and what to do. Held against a
+/// list of what has arrived.
+pub fn reassembly(input: &[u8]) {
+    let (pool, window) = (Pool::new(), 4096);
+    let (mut slack, mut buffer) = (Slack::new(window), Reassembly::new(window));
+    let mut arrived = vec![false; window as usize + 256];
+    let mut read = 0;
+    for step in input.chunks_exact(4) {
+        let [high, low, len, verb] = *step else { break };
+        let (offset, len) = (usize::from(u16::from_be_bytes([high, low])) % window as usize, usize::from(len));
+        let mut chunk = pool.take(len);
+        for (at, byte) in chunk[..len].iter_mut().enumerate() {
+            *byte = (offset + at) as u8;
+        }
+        if buffer.insert(offset as u64, chunk.freeze(0..len), &mut slack).is_err() {
+            return;
+        }
+        arrived[offset..offset + len].fill(true);
+        let held = arrived[read..].iter().filter(|arrived| **arrived).count();
+        assert_eq!(buffer.buffered(), held);
+        assert!(slack.retained() <= 2 * window as usize + 2 * arrived.len());
+        if verb % 2 == 0 {
+            continue;
+        }
+        match buffer.read(usize::from(verb), &mut slack) {
+            Some(data) => {
+                assert!(!data.is_empty() && data.iter().enumerate().all(|(at, byte)| *byte == (read + at) as u8 && arrived[read + at]));
+                read += data.len();
+            }
+            None => assert!(!arrived[read]),
+        }
+    }
+    buffer.discard(&mut slack);
+    assert_eq!(slack.retained(), 0);
 }

@@ -333,3 +333,27 @@ impl Remote {
 fn saturate(limit: u64) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids that collide under a key that the attacker knows (kwik and lsquic hashed without one) are spread by another connection's,
+    /// which it does not: no place of a table gets more of them than chance puts there.
+    #[test]
+    fn ids_that_collide_under_one_key_do_not_under_another() {
+        const PLACES: u64 = 1024;
+        let table = |seed| Table::new(Side::Server, &Limits::default(), &mut Secrets::new([seed; 16]));
+        let place = |table: &Table, id: StreamId| table.streams.hasher().hash_one(id) % PLACES;
+        let known = table(1);
+        let ids = (0..2_000_000).filter_map(|index| StreamId::new(Side::Client, Direction::Bi, index));
+        let colliding: Vec<_> = ids.filter(|id| place(&known, *id) == 0).collect();
+        assert!(colliding.len() > 1_000);
+        for seed in 2..5 {
+            let secret = table(seed);
+            let mut places = vec![0; PLACES as usize];
+            colliding.iter().for_each(|id| places[place(&secret, *id) as usize] += 1);
+            assert!(places.iter().all(|count| *count < 20), "{:?} in one place", places.iter().max());
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod h3spec;
 mod parsing;
 mod peers;
 mod qpack;
+mod streams;
 mod zero_rtt;
 
 /// What an attack costs is counted.
