@@ -46,6 +46,10 @@ pub struct ConnectionStats {
     pub bytes_in_flight: u64,
     /// The largest UDP payload that is sent.
     pub mtu: u16,
+    /// Whether the path is known to bear marks of Explicit Congestion Notification (RFC 9000 section 13.4).
+    pub ecn: bool,
+    /// Packets that the network marked Congestion Experienced, as the peer counts them.
+    pub ecn_marks: u64,
 }
 
 /// What one worker's endpoint did so far.

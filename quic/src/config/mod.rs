@@ -1,12 +1,13 @@
 //! What can be set before a connection exists. Every value reaches the wire or an algorithm.
 //!
 //! A client and a server each have their configuration (`client`, `server`), which both hold one of the transport
-//! (`transport`). A server has limits besides (`limits`). What
-//! an endpoint is, whatever it does, is in `endpoint`.
+//! (`transport`), chosen for a kind of network (`presets`) or value by value. A server has limits besides (`limits`). What an
+//! endpoint is, whatever it does, is in `endpoint`.
 
 mod client;
 mod endpoint;
 mod limits;
+mod presets;
 mod server;
 mod transport;
 

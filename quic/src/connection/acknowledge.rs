@@ -10,6 +10,7 @@ use super::ids::{LocalIds, RemoteIds};
 use super::token_store::NextToken;
 use super::{ConnectionStats, Scratch, level};
 use crate::error::TransportError;
+use crate::path::EcnReport;
 use crate::recovery::SpaceId;
 use crate::recovery::loss::{LossEvent, ProbeConditions};
 use crate::recovery::rtt::PeerDelay;
@@ -52,10 +53,11 @@ impl Connection {
         acked.iter().for_each(|packet| path.on_packet_acked(now, packet));
         if let Some(sent) = acked.iter().filter(|packet| packet.is_in_flight()).map(|packet| packet.sent).max() {
             path.on_ack_end(now, sent);
+            // RFC 9000 13.4.2.1: other ACKs may come out of order. Only 1-RTT packets are marked.
+            if summary.raised && space == SpaceId::Data {
+                path.on_ecn_report(now, sent, &EcnReport { acked: summary.marked, counts: ack.ecn });
+            }
             owners.streams.on_congestion_window(path.window());
-        }
-        if let Some((_, sent)) = summary.congestion_experienced {
-            path.on_congestion_experienced(now, sent);
         }
         if let (SpaceId::Data, Some(number)) = (space, acked_phase) {
             keys.on_acked(number);
@@ -77,6 +79,7 @@ impl Connection {
             Some(LossEvent::DetectLost(space)) => self.detect_lost(now, space),
             Some(LossEvent::Probe(space)) => {
                 self.stats.probe_timeouts += 1;
+                self.path.on_probe_timeout();
                 // RFC 9002 6.2.4: two datagrams, so that one loss does not cost another timeout.
                 self.probes[space.index()] = 2;
                 self.repeat_oldest(space);

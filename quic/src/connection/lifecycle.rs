@@ -123,7 +123,7 @@ impl Connection {
 
     fn on_complete(&mut self, now: Instant) {
         self.timers.set(Timer::Handshake, None);
-        let mtu = u64::from(self.config.udp_payload).min(self.peer.max_udp_payload);
+        let mtu = u64::from(self.config.udp_payload_to(self.path.remote())).min(self.peer.max_udp_payload);
         self.path.set_mtu(u16::try_from(mtu).unwrap_or(u16::MAX).max(MIN_UDP_PAYLOAD));
         self.events.push_back(Event::Connected);
         self.restart_idle_timer(now);

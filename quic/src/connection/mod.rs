@@ -249,7 +249,12 @@ impl Connection {
         early: Early,
         (pool, mut secrets): (Pool, Secrets),
     ) -> Self {
-        let path_config = PathConfig { congestion: &*config.congestion, initial_rtt: config.initial_rtt, ..PathConfig::default() };
+        let path_config = PathConfig {
+            congestion: &*config.congestion,
+            initial_window_packets: config.initial_window,
+            initial_rtt: config.initial_rtt,
+            mtu: config.udp_payload_to(remote),
+        };
         let path = Path::new(now, PathId::FIRST, remote, local, &path_config, side.is_client());
         let mut keys = KeyRing::default();
         let crypto_side = match side {
@@ -429,6 +434,8 @@ impl Connection {
             congestion_window: self.path.window(),
             bytes_in_flight: self.path.in_flight(),
             mtu: self.path.mtu(),
+            ecn: self.path.ecn().is_capable(),
+            ecn_marks: self.path.ecn().marks(),
             ..self.stats
         }
     }

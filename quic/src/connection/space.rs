@@ -43,9 +43,10 @@ pub(crate) struct AckSummary {
     pub(crate) packets: u32,
     /// The RTT sample (RFC 9002 section 5.1).
     pub(crate) rtt: Option<RttSample>,
-    /// The peer counted more Congestion Experienced marks: the path and the time of sending of the largest packet
-    /// acknowledged (RFC 9002 section 7.1).
-    pub(crate) congestion_experienced: Option<(PathId, Instant)>,
+    /// Of them those that left with a mark of ECN.
+    pub(crate) marked: u64,
+    /// The largest number acknowledged so far was raised.
+    pub(crate) raised: bool,
 }
 
 /// One packet number space of a connection.
@@ -60,8 +61,6 @@ pub(crate) struct Space {
     /// When the next packet is lost by time.
     loss: Option<Instant>,
     last_ack_eliciting: Option<Instant>,
-    /// Congestion Experienced marks that the peer has counted.
-    congestion_experienced: u64,
     ack_only_run: u32,
 }
 
@@ -86,7 +85,6 @@ impl Space {
             largest_acked: None,
             loss: None,
             last_ack_eliciting: None,
-            congestion_experienced: 0,
             ack_only_run: 0,
         }
     }
@@ -161,6 +159,7 @@ impl Space {
             let received = &mut self.received;
             self.sent.on_acked(range, |packet, tokens| {
                 summary.packets += 1;
+                summary.marked += u64::from(packet.marked);
                 is_ack_eliciting |= packet.is_ack_eliciting();
                 for token in tokens.clone() {
                     if let Token::Ack { largest } = token {
@@ -170,23 +169,15 @@ impl Space {
                 acked(packet, tokens);
             });
         }
+        summary.raised = self.largest_acked.is_none_or(|largest| largest < ack.largest);
         self.largest_acked = self.largest_acked.max(Some(ack.largest));
-        if let Some(largest) = largest {
-            if is_ack_eliciting {
-                let delay = match self.id {
-                    // RFC 9002 section 5.3: nobody delays these on purpose.
-                    SpaceId::Initial => Duration::ZERO,
-                    SpaceId::Handshake | SpaceId::Data => decode_ack_delay(ack.delay, ack_delay_exponent),
-                };
-                summary.rtt = Some(RttSample { path: largest.path, sample: now - largest.sent, delay });
-            }
-            // RFC 9000 section 13.4.2.1: only an ACK that raises the largest number; older ones may come out of order.
-            if let Some(ecn) = ack.ecn
-                && ecn.ce > self.congestion_experienced
-            {
-                self.congestion_experienced = ecn.ce;
-                summary.congestion_experienced = Some((largest.path, largest.sent));
-            }
+        if let Some(largest) = largest.filter(|_| is_ack_eliciting) {
+            let delay = match self.id {
+                // RFC 9002 section 5.3: nobody delays these on purpose.
+                SpaceId::Initial => Duration::ZERO,
+                SpaceId::Handshake | SpaceId::Data => decode_ack_delay(ack.delay, ack_delay_exponent),
+            };
+            summary.rtt = Some(RttSample { path: largest.path, sample: now - largest.sent, delay });
         }
         Ok(summary)
     }

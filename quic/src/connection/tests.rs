@@ -9,6 +9,7 @@ mod ids;
 mod misbehaviour;
 mod protection;
 mod random_frames;
+mod settings;
 mod transfer;
 
 use std::time::Duration;

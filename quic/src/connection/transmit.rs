@@ -11,6 +11,7 @@ use super::space::Space;
 use super::timers::Timer;
 use super::{Connection, Scratch, Transmit, level, packet_type};
 use crate::config::MIN_UDP_PAYLOAD;
+use crate::ecn::EcnMark;
 use crate::error::TransportErrorCode;
 use crate::path::Blocked;
 use crate::recovery::SpaceId;
@@ -45,7 +46,7 @@ impl Connection {
             self.fail(now, error);
         }
         let (purpose, size) = self.choose(now, buf.len())?;
-        let len = self.fill(now, purpose, &mut buf[..size], scratch)?;
+        let (len, ecn) = self.fill(now, purpose, &mut buf[..size], scratch)?;
         self.path.amplification_mut().on_datagram_sent(len);
         self.stats.datagrams_sent += 1;
         self.stats.bytes_sent += len as u64;
@@ -55,7 +56,7 @@ impl Connection {
             self.rearm_loss_timer(now);
             self.rearm_ack_timer();
         }
-        Some(Transmit { len, remote: self.path.remote(), local: self.path.local(), ecn: None })
+        Some(Transmit { len, remote: self.path.remote(), local: self.path.local(), ecn })
     }
 
     /// What the next datagram is for, and how long it may be, of at most `room` bytes.
@@ -77,7 +78,7 @@ impl Connection {
     }
 
     /// Fills a datagram with one packet for each space that has something to carry.
-    fn fill(&mut self, now: Instant, purpose: Purpose, buf: &mut [u8], scratch: &mut Scratch) -> Option<usize> {
+    fn fill(&mut self, now: Instant, purpose: Purpose, buf: &mut [u8], scratch: &mut Scratch) -> Option<(usize, Option<EcnMark>)> {
         let Scratch { tokens, .. } = scratch;
         tokens.iter_mut().for_each(Vec::clear);
         let mut datagram = DatagramWriter::new(buf);
@@ -119,10 +120,13 @@ impl Connection {
         }
         datagram.pad_to(min_size);
         let (len, sealed) = datagram.seal(&self.keys);
+        // What else a datagram carries is not marked: see `path::ecn`.
+        let may_mark = sealed.iter().flatten().all(|packet| packet.space == SpaceId::Data && packet.ack_eliciting);
+        let ecn = self.path.ecn().mark(now).filter(|_| may_mark && purpose != Purpose::Close);
         for packet in sealed.into_iter().flatten() {
-            self.record(now, packet, &mut tokens[packet.space.index()], acks[packet.space.index()]);
+            self.record(now, packet, &mut tokens[packet.space.index()], acks[packet.space.index()], ecn);
         }
-        Some(len)
+        Some((len, ecn))
     }
 
     /// What the headers of this connection's packets say.
@@ -235,13 +239,14 @@ impl Connection {
     }
 
     /// Enters a sealed packet into the books of all who keep some.
-    fn record(&mut self, now: Instant, sealed: SealedPacket, tokens: &mut Vec<Token>, carries_ack: bool) {
+    fn record(&mut self, now: Instant, sealed: SealedPacket, tokens: &mut Vec<Token>, carries_ack: bool, ecn: Option<EcnMark>) {
         let kind = match (sealed.ack_eliciting, sealed.in_flight) {
             (true, _) => PacketKind::AckEliciting,
             (false, true) => PacketKind::Padding,
             (false, false) => PacketKind::AckOnly,
         };
-        let packet = SentPacket::new(sealed.number, now, self.path.id(), sealed.size, kind);
+        let mut packet = SentPacket::new(sealed.number, now, self.path.id(), sealed.size, kind);
+        packet.marked = ecn.is_some();
         if let Some(own) = self.spaces.get_mut(sealed.space) {
             own.on_sent(packet, tokens, &mut self.secrets);
         }

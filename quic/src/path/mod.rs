@@ -1,17 +1,20 @@
 //! One path to the peer: its addresses, and what the network between them bears.
 //!
-//! Owns: RTT, congestion controller, pacer, bytes in flight, the datagram size and the anti-amplification limit. Does not own:
+//! Owns: RTT, congestion controller, pacer, bytes in flight, the datagram size, ECN and the anti-amplification limit. Does not own:
 //! packet numbers and which packets are lost (`connection::space`), or the loss timer (`recovery::loss`).
 //!
 //! Invariants: `in_flight` is the sum of the sizes of this path's outstanding in-flight packets over all spaces; nothing
 //! but probes and ACKs goes past the congestion window, and nothing at all past the anti-amplification limit.
 
 mod amplification;
+mod ecn;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub(crate) use self::amplification::Amplification;
+use self::ecn::EcnVerdict;
+pub(crate) use self::ecn::{Ecn, EcnReport};
 use crate::path_id::PathId;
 use crate::recovery::congestion::{
     AckEnd, AckedPacket, Algorithm, CongestionSignal, Controller, ControllerFactory, ControllerStart, INITIAL_WINDOW_PACKETS, RttSample,
@@ -73,6 +76,7 @@ pub(crate) struct Path {
     controller: Box<dyn Controller>,
     pacer: Pacer,
     amplification: Amplification,
+    ecn: Ecn,
     in_flight: u64,
     /// When window or pacer last stood in the way of data.
     full: Option<Instant>,
@@ -97,8 +101,9 @@ impl Path {
             mtu,
             rtt: Rtt::new(config.initial_rtt),
             controller: config.congestion.build(ControllerStart { now, window, mtu }),
-            pacer: Pacer::new(now),
+            pacer: Pacer::new(now, Rate::new(window, config.initial_rtt, SLOW_START_GAIN, mtu)),
             amplification: Amplification::new(validated),
+            ecn: Ecn::new(),
             in_flight: 0,
             full: None,
         }
@@ -161,6 +166,11 @@ impl Path {
         &mut self.amplification
     }
 
+    /// Explicit Congestion Notification.
+    pub(crate) fn ecn(&self) -> &Ecn {
+        &self.ecn
+    }
+
     /// What loss detection in a space needs of this path.
     pub(crate) fn loss_timing(&self, max_ack_delay: Duration) -> LossTiming {
         LossTiming {
@@ -200,6 +210,9 @@ impl Path {
         let bytes = u64::from(packet.size);
         self.controller.on_sent(now, bytes, self.in_flight);
         self.pacer.on_sent(now, bytes, self.rate());
+        if packet.marked {
+            self.ecn.on_sent(now, self.rtt.probe_timeout());
+        }
         self.in_flight += bytes;
         // Less than a datagram of room is a full window; in slow start half of it is enough, for it doubles in a round trip.
         let window = self.window();
@@ -237,15 +250,25 @@ impl Path {
 
     /// A packet of this path was lost.
     pub(crate) fn on_packet_lost(&mut self, now: Instant, packet: &SentPacket) {
+        if packet.marked {
+            self.ecn.on_lost();
+        }
         // RFC 9000 section 14.4: the loss of an MTU probe is no sign of congestion.
         if self.remove_from_flight(packet) && packet.kind != PacketKind::MtuProbe {
             self.controller.on_congestion(now, packet.sent, CongestionSignal::Loss);
         }
     }
 
-    /// The peer reports more marks of Congestion Experienced; its largest acknowledged packet was sent at `sent`.
-    pub(crate) fn on_congestion_experienced(&mut self, now: Instant, sent: Instant) {
-        self.controller.on_congestion(now, sent, CongestionSignal::Ecn);
+    /// An ACK that raises the largest acknowledged number says this of marks; its last packet was sent at `sent`.
+    pub(crate) fn on_ecn_report(&mut self, now: Instant, sent: Instant, report: &EcnReport) {
+        if self.ecn.on_ack(report) == EcnVerdict::Congestion {
+            self.controller.on_congestion(now, sent, CongestionSignal::Ecn);
+        }
+    }
+
+    /// A probe timeout passed.
+    pub(crate) fn on_probe_timeout(&mut self) {
+        self.ecn.on_timeout();
     }
 
     /// The losses span persistent congestion (RFC 9002 section 7.6.2). Called after the packets themselves.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::wire::PacketNumber;
+use crate::wire::frame::EcnCounts;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -102,12 +103,17 @@ fn an_unused_window_does_not_grow() {
 fn losses_and_marks_shrink_the_window_once() {
     let mut path = path(Algorithm::NewReno, true);
     let (sent, _) = fill(&mut path, 10);
+    // Three marked packets arrive, of which the network marked two, one after another.
+    (0..3).for_each(|_| path.ecn.on_sent(at(10), 100 * MS));
+    let report = |acked, ect0, ce| EcnReport { acked, counts: Some(EcnCounts { ect0, ect1: 0, ce }) };
     for packet in &sent[..5] {
         path.on_packet_lost(at(100), packet);
     }
-    path.on_congestion_experienced(at(101), at(10));
+    path.on_ecn_report(at(101), at(10), &report(1, 0, 1));
     assert_eq!((path.window(), path.in_flight()), (6000, 6000));
-    path.on_congestion_experienced(at(200), at(150));
+    path.on_ecn_report(at(150), at(150), &report(1, 1, 1));
+    assert_eq!(path.window(), 6000, "no mark is new");
+    path.on_ecn_report(at(200), at(150), &report(1, 1, 2));
     assert_eq!(path.window(), 3000);
     path.on_persistent_congestion();
     assert_eq!(path.window(), 2400);

@@ -51,9 +51,9 @@ pub(crate) struct Pacer {
 }
 
 impl Pacer {
-    /// A full bucket.
-    pub(crate) fn new(now: Instant) -> Pacer {
-        Pacer { credit: u64::MAX, updated: now }
+    /// A bucket with the burst that RFC 9002 section 7.7 allows, however large the initial window is.
+    pub(crate) fn new(now: Instant, rate: Rate) -> Pacer {
+        Pacer { credit: rate.time(MIN_QUANTUM_PACKETS * u64::from(rate.mtu)), updated: now }
     }
 
     /// When `bytes` may be sent if not now. Waits are long enough to send a part of a quantum together.
@@ -91,7 +91,7 @@ mod tests {
 
     /// Sends full packets for `span`, waking exactly when told. Returns (bytes sent, largest burst in bytes, waits).
     fn drive(rate: Rate, span: Duration) -> (u64, u64, u64) {
-        let (mut now, mut pacer) = (Instant::from_nanos(0), Pacer::new(Instant::from_nanos(0)));
+        let (mut now, mut pacer) = (Instant::from_nanos(0), Pacer::new(Instant::from_nanos(0), rate));
         let end = now + span;
         let (mut sent, mut burst, mut largest, mut waits) = (0, 0, 0, 0);
         while now < end {
@@ -130,10 +130,24 @@ mod tests {
         assert!(waits < sent / 1200 / 10, "a wait for every {} packets", sent / 1200 / waits);
     }
 
+    // RFC 9002 section 7.7: an initial window of 100 packets is paced, too, even where a quantum would hold all of it.
+    #[test]
+    fn the_first_burst_is_ten_packets() {
+        let rate = rate(120_000, Duration::from_micros(200));
+        assert!(rate.quantum() >= rate.time(120_000));
+        let mut pacer = Pacer::new(Instant::from_nanos(0), rate);
+        let mut sent = 0;
+        while sent < 1000 && pacer.release(Instant::from_nanos(0), 1200, rate).is_none() {
+            pacer.on_sent(Instant::from_nanos(0), 1200, rate);
+            sent += 1;
+        }
+        assert_eq!(sent, 10);
+    }
+
     #[test]
     fn idle_time_saves_one_quantum_only() {
         let rate = rate(120_000, Duration::from_millis(100));
-        let mut pacer = Pacer::new(Instant::from_nanos(0));
+        let mut pacer = Pacer::new(Instant::from_nanos(0), rate);
         let now = Instant::from_nanos(0) + Duration::from_secs(3600);
         let mut sent = 0;
         while sent < 1000 && pacer.release(now, 1200, rate).is_none() {
@@ -151,7 +165,7 @@ mod tests {
             for window in [0, 1, 2400, u64::MAX] {
                 let rate = rate(window, rtt);
                 let mut now = Instant::from_nanos(0);
-                let mut pacer = Pacer::new(now);
+                let mut pacer = Pacer::new(now, rate);
                 for _ in 0..100 {
                     if let Some(at) = pacer.release(now, 65_535, rate) {
                         now = at;
@@ -166,7 +180,7 @@ mod tests {
     #[test]
     fn a_clock_that_steps_back_grants_nothing() {
         let rate = rate(12_000, Duration::from_millis(100));
-        let mut pacer = Pacer::new(Instant::from_nanos(1_000_000_000));
+        let mut pacer = Pacer::new(Instant::from_nanos(1_000_000_000), rate);
         for _ in 0..10 {
             pacer.on_sent(Instant::from_nanos(1_000_000_000), 1200, rate);
         }

@@ -67,6 +67,8 @@ pub(crate) struct SentPacket {
     /// What it is to recovery.
     pub(crate) kind: PacketKind,
     fate: Fate,
+    /// It left with a mark of ECN.
+    pub(crate) marked: bool,
 }
 
 const _: () = assert!(size_of::<SentPacket>() == 32);
@@ -74,7 +76,7 @@ const _: () = assert!(size_of::<SentPacket>() == 32);
 impl SentPacket {
     /// A packet on its way to [`SentPackets::on_sent`].
     pub(crate) fn new(number: PacketNumber, sent: Instant, path: PathId, size: u16, kind: PacketKind) -> SentPacket {
-        SentPacket { number, sent, path, first_token: 0, tokens: 0, size, kind, fate: Fate::Outstanding }
+        SentPacket { number, sent, path, first_token: 0, tokens: 0, size, kind, fate: Fate::Outstanding, marked: false }
     }
 
     /// Whether the peer must acknowledge it.

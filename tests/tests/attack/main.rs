@@ -4,6 +4,7 @@
 
 mod codecs;
 mod crypto;
+mod ecn;
 mod frames;
 mod h3spec;
 mod parsing;

@@ -7,6 +7,7 @@ mod datagrams;
 mod goodput;
 mod handshake;
 mod networks;
+mod recovery;
 mod streams;
 
 use weald_quic::Endpoint;

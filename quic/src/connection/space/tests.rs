@@ -174,18 +174,24 @@ fn numbers_end() {
     assert_eq!(sender.ack(1, &[(last, last)], None).unwrap().0, [last]);
 }
 
-// RFC 9002 section 7.1: each rise of the count is one signal; RFC 9000 section 13.4.2.1: an old ACK is none.
+// RFC 9000 section 13.4.2.1: marks are validated by ACKs that raise the largest number.
 #[test]
-fn congestion_experienced() {
-    let mut sender = Sender::new(SpaceId::Handshake);
-    (0..5).for_each(|ms| _ = sender.send(ms, PacketKind::AckEliciting));
-    let counts = |ce| Some(EcnCounts { ect0: 1, ect1: 0, ce });
-    let mut signal = |range, ce| sender.ack(10, &[range], counts(ce)).unwrap().1.congestion_experienced;
-    assert_eq!(signal((0, 0), 0), None);
-    assert_eq!(signal((0, 1), 1), Some((PathId::FIRST, at(1))));
-    assert_eq!(signal((0, 2), 1), None);
-    assert_eq!(signal((0, 2), 9), None, "nothing newly acknowledged");
-    assert_eq!(signal((0, 3), 2), Some((PathId::FIRST, at(3))));
+fn marked_packets_and_the_largest_number() {
+    let mut sender = Sender::new(SpaceId::Data);
+    for ms in 0..5 {
+        let number = sender.space.next_number().unwrap();
+        let mut packet = SentPacket::new(number, at(ms), PathId::FIRST, 1200, PacketKind::AckEliciting);
+        packet.marked = ms > 1;
+        sender.space.on_sent(packet, &mut vec![Token::Ping], &mut sender.secrets);
+    }
+    let mut ack = |range| {
+        let summary = sender.ack(10, &[range], None).unwrap().1;
+        (summary.marked, summary.raised)
+    };
+    assert_eq!(ack((0, 0)), (0, true));
+    assert_eq!(ack((4, 4)), (1, true));
+    assert_eq!(ack((1, 3)), (2, false));
+    assert_eq!(ack((4, 4)), (0, false));
 }
 
 fn write_ack(space: &mut Space, ms: u64, room: usize) -> (bool, Vec<Token>, Vec<u8>) {
