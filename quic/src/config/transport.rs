@@ -127,7 +127,8 @@ impl TransportConfig {
         self
     }
 
-    /// How many bytes the peer may send on all streams before the application reads them. Default 10 MB.
+    /// How many bytes the peer may send on all streams before the application reads them. In memory they take at most twice as
+    /// much, however the peer cuts them, those in the application's hands included. Default 10 MB.
     #[must_use]
     pub fn connection_window(mut self, bytes: u32) -> Self {
         self.connection_window = bytes;
