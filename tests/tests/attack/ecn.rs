@@ -139,6 +139,8 @@ fn counts_that_exceed_what_was_sent() {
 fn counts_that_fall() {
     lie(5, |_| counts(0, 0, 0));
     lie(6, |marked| counts(marked / 2, 0, 0));
+    // The sum is right: as if packets had been marked after they were counted.
+    lie(10, |marked| counts(marked / 4, 0, marked - marked / 4));
 }
 
 #[test]

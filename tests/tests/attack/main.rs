@@ -2,6 +2,7 @@
 //! told the right code; nobody else notices. One file a family; each attack comes in two variants at least, and each defence has a patch
 //! in `tests/guards` that takes it out.
 
+mod acks;
 mod codecs;
 mod crypto;
 mod ecn;

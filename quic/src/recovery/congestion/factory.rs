@@ -28,7 +28,8 @@ pub struct ControllerStart {
 /// configuration, from all workers.
 ///
 /// ```
-/// use weald_quic::{AckedPacket, CongestionSignal, Controller, ControllerFactory, ControllerStart, Instant, TransportConfig};
+/// use weald_quic::time::Instant;
+/// use weald_quic::{AckedPacket, CongestionSignal, Controller, ControllerFactory, ControllerStart, TransportConfig};
 ///
 /// /// Never more nor less than a window that was configured.
 /// #[derive(Debug)]
