@@ -1,6 +1,13 @@
 //! The decoders, for the fuzz targets: each function takes what a stranger sent, and panics if a decoder breaks a promise.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use crate::chunk::Pool;
+use crate::endpoint::WallTime;
+use crate::endpoint::token::{Lifetimes, TokenBody, TokenVerdict};
+use crate::handle::EndpointKeys;
+use crate::id::ConnectionId;
 use crate::random::Noise;
 use crate::side::Side;
 use crate::streams::reassembly::{Reassembly, Slack};
@@ -112,4 +119,27 @@ pub fn reassembly(input: &[u8]) {
     }
     buffer.discard(&mut slack);
     assert_eq!(slack.retained(), 0);
+}
+
+/// A token of address validation: as a stranger makes one up, and one of ours that was changed where the first bytes say.
+pub fn address_token(input: &[u8]) {
+    let lifetimes = Lifetimes { retry: Duration::from_secs(15), address: Duration::from_secs(3600) };
+    let (now, remote) = (WallTime::from_unix(1_800_000_000), SocketAddr::from(([192, 0, 2, 1], 443)));
+    let mut tokens = EndpointKeys::new(&[1; 32], 0, 0).tokens();
+    let mut open = |token: &[u8]| tokens.open(now, lifetimes, remote, ConnectionId::EMPTY, token);
+    assert_eq!(open(input), TokenVerdict::Nothing);
+    let Some(([at, change], rest)) = input.split_first_chunk() else { return };
+    let body = TokenBody::Retry { original: ConnectionId::EMPTY, retry_source: ConnectionId::EMPTY };
+    let mut tokens = EndpointKeys::new(&[1; 32], 0, 0).tokens();
+    let mut token = tokens.seal(now, [7; 12], remote, body);
+    let verdict = tokens.open(now, lifetimes, remote, ConnectionId::EMPTY, &token);
+    assert!(matches!(verdict, TokenVerdict::Retry { .. }), "{verdict:?}");
+    let genuine = token.clone();
+    let at = usize::from(*at) % token.len();
+    token[at] ^= change;
+    token.extend_from_slice(&rest[..rest.len().min(2)]);
+    if token != genuine {
+        let verdict = tokens.open(now, lifetimes, remote, ConnectionId::EMPTY, &token);
+        assert_eq!(verdict, TokenVerdict::Nothing);
+    }
 }

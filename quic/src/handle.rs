@@ -362,6 +362,31 @@ mod tests {
     }
 
     #[test]
+    fn no_reset_token_follows_from_ids_and_other_tokens() {
+        // RFC 9000 10.3.2, 21.11; CVE-2026-50009: whoever sees ids must not learn a token from them.
+        let keys = keys(1);
+        let mut seen = std::collections::HashSet::new();
+        let mut flipped = 0;
+        for slot in 0..25_000 {
+            let mut issuer = keys.issuer(0, ConnectionHandle::new(slot, 0));
+            let mut former = [0; 16];
+            for _ in 0..4 {
+                let (_, id, token) = issuer.issue().unwrap();
+                let token = *token.as_bytes();
+                assert!(seen.insert(token));
+                // Nothing of the id stands in its token, and neighbours differ in half of their bits.
+                assert!(id.windows(4).all(|part| !token.windows(4).any(|of_token| of_token == part)));
+                flipped += token.iter().zip(&former).map(|(one, other)| u64::from((one ^ other).count_ones())).sum::<u64>();
+                former = token;
+            }
+        }
+        assert!((63..=65).contains(&(flipped / 100_000)), "{flipped}");
+        let after = EndpointKeys::new(&[8; 32], 1, 3);
+        let (_, id, token) = keys.issuer(0, ConnectionHandle::new(0, 0)).issue().unwrap();
+        assert_ne!(after.reset_token(id.as_slice()).as_bytes(), token.as_bytes(), "another secret, another token");
+    }
+
+    #[test]
     fn servers_with_one_secret_do_not_reset_each_others_connections() {
         // RFC 9000 21.11
         let (ours, theirs) = (keys(1), EndpointKeys::new(&[7; 32], 1, 4));

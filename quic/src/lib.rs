@@ -20,6 +20,8 @@ mod endpoint;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+#[cfg(feature = "driver")]
+mod governor;
 mod handle;
 mod id;
 mod offset_map;
@@ -41,11 +43,13 @@ pub use config::{ClientConfig, EndpointConfig, RetryPolicy, SendWindow, ServerCo
 pub use connection::{MemoryTokenStore, TokenStore};
 #[cfg(feature = "driver")]
 pub use driver::{
-    Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, ReadError, ReadExactError, ReadToEndError, ReceivingDatagram,
-    RecvStream, SendDatagramError, SendStream, StoppedError, WriteError,
+    Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, Incoming, ReadError, ReadExactError, ReadToEndError,
+    ReceivingDatagram, RecvStream, SendDatagramError, SendStream, StoppedError, WriteError,
 };
 pub use ecn::EcnMark;
 pub use error::{ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError, TransportErrorCode};
+#[cfg(feature = "driver")]
+pub use governor::Governor;
 pub use id::{CidSequence, ConnectionId, ResetToken};
 pub use recovery::congestion::{
     AckEnd, AckedPacket, Algorithm, CongestionSignal, Controller, ControllerFactory, ControllerStart, RttSample, UnknownAlgorithm,

@@ -6,8 +6,9 @@ pub enum Pressure {
     /// There is enough.
     #[default]
     None,
-    /// Connections keep what they have, and windows do not grow.
+    /// Three quarters are held: clients whose address is not known are not let in.
     High,
-    /// Nothing is left: streams take no more than 2 KiB each from their writers, until it has become better.
+    /// Nothing is left: streams take no more than 2 KiB each from their writers, until it has become better, datagrams that nobody
+    /// has read are dropped, and nobody is let in.
     Full,
 }

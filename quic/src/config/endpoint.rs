@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+#[cfg(feature = "driver")]
+use crate::governor::Governor;
+
 /// What an endpoint is. The default stands for itself: its secrets are made when it comes up, and go with it.
 ///
 /// ```
@@ -17,6 +20,8 @@ pub struct EndpointConfig {
     pub(crate) secret: Option<[u8; 32]>,
     pub(crate) server_id: u16,
     pub(crate) token_secret: Option<[u8; 32]>,
+    #[cfg(feature = "driver")]
+    pub(crate) governor: Option<Governor>,
 }
 
 impl EndpointConfig {
@@ -48,6 +53,15 @@ impl EndpointConfig {
     #[must_use]
     pub fn token_secret(mut self, secret: [u8; 32]) -> EndpointConfig {
         self.token_secret = Some(secret);
+        self
+    }
+
+    /// The budget of memory that its connections share. Default: one for all endpoints of the process that are given none, of a
+    /// quarter of the memory that the process may use.
+    #[cfg(feature = "driver")]
+    #[must_use]
+    pub fn governor(mut self, governor: Governor) -> EndpointConfig {
+        self.governor = Some(governor);
         self
     }
 }

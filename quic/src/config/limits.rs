@@ -37,6 +37,8 @@ pub struct ServerLimits {
     pub(crate) retry_from: Option<usize>,
     pub(crate) retry_token_lifetime: Duration,
     pub(crate) token_lifetime: Duration,
+    #[cfg(feature = "driver")]
+    pub(crate) backlog: usize,
 }
 
 impl Default for ServerLimits {
@@ -47,6 +49,8 @@ impl Default for ServerLimits {
             retry_from: None,
             retry_token_lifetime: Duration::from_secs(15),
             token_lifetime: Self::LONGEST_TOKEN,
+            #[cfg(feature = "driver")]
+            backlog: 1024,
         }
     }
 }
@@ -97,6 +101,15 @@ impl ServerLimits {
     #[must_use]
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.token_lifetime = lifetime.min(Self::LONGEST_TOKEN);
+        self
+    }
+
+    /// How many connections wait for [`Endpoint::accept`](crate::Endpoint::accept), or on each worker how many clients for
+    /// [`Endpoint::accept_incoming`](crate::Endpoint::accept_incoming); further clients are refused. Default 1024.
+    #[cfg(feature = "driver")]
+    #[must_use]
+    pub fn backlog(mut self, count: usize) -> Self {
+        self.backlog = count;
         self
     }
 

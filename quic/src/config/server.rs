@@ -11,12 +11,21 @@ pub struct ServerConfig {
     pub(crate) crypto: weald_crypto::ServerConfig,
     pub(crate) limits: ServerLimits,
     pub(crate) retry: RetryPolicy,
+    #[cfg(feature = "driver")]
+    pub(crate) screening: bool,
 }
 
 impl ServerConfig {
     /// A server with this TLS configuration and the default transport.
     pub fn new(crypto: weald_crypto::ServerConfig) -> Self {
-        Self { transport: Arc::default(), crypto, limits: ServerLimits::default(), retry: RetryPolicy::default() }
+        Self {
+            transport: Arc::default(),
+            crypto,
+            limits: ServerLimits::default(),
+            retry: RetryPolicy::default(),
+            #[cfg(feature = "driver")]
+            screening: false,
+        }
     }
 
     /// The same with another transport.
@@ -37,6 +46,16 @@ impl ServerConfig {
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
+        self
+    }
+
+    /// Whether each client waits for the application's word, before a handshake is begun with it:
+    /// [`Endpoint::accept_incoming`](crate::Endpoint::accept_incoming). Limits and the policy of Retry come first. Default no:
+    /// all clients are let in, and come out of [`Endpoint::accept`](crate::Endpoint::accept) when their handshake is complete.
+    #[cfg(feature = "driver")]
+    #[must_use]
+    pub fn screening(mut self, screening: bool) -> Self {
+        self.screening = screening;
         self
     }
 }

@@ -17,7 +17,9 @@ use super::{lock, now};
 use crate::connection::{Connection, DatagramEvent, Event};
 use crate::containment::{Panicked, contain};
 use crate::error::{ApplicationCode, ConnectionError};
+use crate::governor::Lease;
 use crate::handle::ConnectionHandle;
+use crate::pressure::Pressure;
 use crate::side::Side;
 use crate::streams::StreamEvent;
 use crate::time::Instant;
@@ -25,6 +27,15 @@ use crate::time::Instant;
 /// How often a handle gives way to others before it blocks for a lock that somebody else holds. Holders need some
 /// microseconds.
 const YIELDS: usize = 32;
+
+/// Bytes of a connection that is idle, with all that belongs to it.
+const BASE: usize = 8 * 1024;
+
+/// Bytes of TLS while it shakes hands.
+const HANDSHAKE: usize = 16 * 1024;
+
+/// No datagram with nothing but acknowledgements is longer.
+const ACKNOWLEDGEMENT: usize = 300;
 
 /// One connection.
 pub(super) struct ConnectionShared {
@@ -48,10 +59,13 @@ pub(super) struct State {
     /// When the connection was made, and how long the handshake took.
     pub(super) began: Instant,
     pub(super) handshake_time: std::time::Duration,
+    lease: Lease,
+    /// How short memory was when the protocol was told last.
+    pressure: Pressure,
 }
 
 impl ConnectionShared {
-    pub(super) fn new(link: Arc<Link>, handle: ConnectionHandle, protocol: Connection, began: Instant) -> Self {
+    pub(super) fn new(link: Arc<Link>, handle: ConnectionHandle, protocol: Connection, began: Instant, lease: Lease) -> Self {
         let side = protocol.side();
         let state = State {
             protocol,
@@ -61,6 +75,8 @@ impl ConnectionShared {
             announced: false,
             began,
             handshake_time: std::time::Duration::ZERO,
+            lease,
+            pressure: Pressure::None,
         };
         Self { state: Mutex::new(state), dirty: AtomicBool::new(false), handles: AtomicUsize::new(0), link, handle, side }
     }
@@ -160,6 +176,23 @@ impl State {
         }
     }
 
+    /// Counts what the connection holds, and lets it feel how short memory is. In every round that it has a part in.
+    pub(super) fn account(&mut self) {
+        let handshake = if self.protocol.is_confirmed() { 0 } else { HANDSHAKE };
+        self.lease.set(BASE + handshake + self.protocol.held());
+        let pressure = self.lease.pressure();
+        if pressure != self.pressure {
+            self.pressure = pressure;
+            self.protocol.set_pressure(pressure);
+        }
+    }
+
+    /// Whether the datagram is to be treated as lost: there is no memory left, this connection holds more than others, and the
+    /// datagram may bring it more. Acknowledgements, which free some, are short.
+    pub(super) fn must_lose(&self, datagram: &[u8]) -> bool {
+        datagram.len() > ACKNOWLEDGEMENT && self.lease.is_large() && self.lease.pressure() == Pressure::Full
+    }
+
     /// Why the connection is over, if it is.
     pub(super) fn error(&self) -> Option<&ConnectionError> {
         self.error.as_ref()
@@ -186,6 +219,11 @@ impl State {
         let announces = self.connected && !self.announced && self.protocol.side() == Side::Server && self.error.is_none();
         self.announced |= announces;
         announces
+    }
+
+    /// The application has the connection already, and accepts it no second time.
+    pub(super) fn set_announced(&mut self) {
+        self.announced = true;
     }
 
     /// Turns what happened into wakes.

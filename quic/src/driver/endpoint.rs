@@ -12,11 +12,13 @@ use weald_runtime::{Handle, Hook, HookHandle, Progress, RoundContext, embedding}
 use super::connection::Connection;
 use super::endpoint_shared::EndpointShared;
 use super::error::ConnectError;
+use super::incoming::Incoming;
 use super::link::{Command, Connect, Link};
 use super::worker::WorkerEndpoint;
 use super::{executor, host, lock, steering};
 use crate::config::{ClientConfig, EndpointConfig, ServerConfig};
 use crate::endpoint;
+use crate::governor::Governor;
 use crate::handle::EndpointKeys;
 use crate::stats::EndpointStats;
 use crate::wire::VarInt;
@@ -88,6 +90,13 @@ impl Endpoint {
         self.shared.accept()
     }
 
+    /// Waits for the next client, of a server that [screens](ServerConfig::screening) them. `None` once the endpoint is closed,
+    /// or if the caller is cancelled.
+    #[track_caller]
+    pub fn accept_incoming(&self) -> Option<Incoming> {
+        self.shared.accept_incoming()
+    }
+
     /// Connects to a server with the default configuration; see [`Endpoint::connect_with`].
     ///
     /// # Errors
@@ -150,6 +159,11 @@ impl Endpoint {
         self.shared.links.iter().fold(EndpointStats::default(), |sum, link| sum + link.stats())
     }
 
+    /// The budget of memory that the endpoint's connections share.
+    pub fn governor(&self) -> &Governor {
+        &self.shared.governor
+    }
+
     /// How many connections there are, those included that are about to close.
     pub fn open_connections(&self) -> usize {
         self.shared.open_connections()
@@ -170,7 +184,9 @@ impl Endpoint {
             drop(UdpSocket::bind(address)?);
         }
         let links = workers.iter().map(|worker| Arc::new(Link::new(runtime.clone(), *worker))).collect();
-        let mut endpoint = Self { shared: Arc::new(EndpointShared::new(runtime, links, executor::inline)), address };
+        let governor = endpoint.governor.clone().unwrap_or_else(host::governor);
+        let mut endpoint =
+            Self { shared: Arc::new(EndpointShared::new(runtime, links, executor::inline, governor, config.as_ref())), address };
         let config = config.map(|mut config| {
             config.limits = config.limits.on_host(host::memory(), workers.len());
             Arc::new(config)

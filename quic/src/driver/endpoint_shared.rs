@@ -12,15 +12,14 @@ use weald_runtime::{Handle, HookId};
 
 use super::connection::Connection;
 use super::executor::Executor;
+use super::incoming::Incoming;
 use super::link::{Command, Link};
 use super::lock;
 use super::waiting::{Guarded, wait};
 use super::waits::{Key, Waits, Woken};
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, ServerConfig};
 use crate::error::ApplicationCode;
-
-/// Connections that wait to be accepted; past it, new clients are refused.
-const BACKLOG: usize = 1024;
+use crate::governor::Governor;
 
 /// An endpoint as its handles and its workers share it.
 pub(super) struct EndpointShared {
@@ -28,6 +27,11 @@ pub(super) struct EndpointShared {
     /// One a worker, in the order in which the sockets were bound.
     pub(super) links: Vec<Arc<Link>>,
     pub(super) executor: Executor,
+    pub(super) governor: Governor,
+    /// Connections, or clients, that wait to be accepted; past it, new clients are refused.
+    pub(super) backlog: usize,
+    /// Clients wait for the application's word.
+    pub(super) screens: bool,
     pub(super) client_config: Mutex<Option<ClientConfig>>,
     /// Connections that are not drained.
     open: AtomicUsize,
@@ -41,6 +45,7 @@ pub(super) struct EndpointShared {
 /// What the lock guards.
 pub(super) struct State {
     queue: VecDeque<Connection>,
+    incoming: VecDeque<Incoming>,
     waits: Waits,
     /// Nothing comes in any more.
     closed: bool,
@@ -49,16 +54,31 @@ pub(super) struct State {
 
 impl EndpointShared {
     /// An endpoint with one handle.
-    pub(super) fn new(runtime: Handle, links: Vec<Arc<Link>>, executor: Executor) -> Self {
+    pub(super) fn new(
+        runtime: Handle,
+        links: Vec<Arc<Link>>,
+        executor: Executor,
+        governor: Governor,
+        server: Option<&ServerConfig>,
+    ) -> Self {
         Self {
             runtime,
             links,
             executor,
+            governor,
+            backlog: server.map_or(0, |server| server.limits.backlog),
+            screens: server.is_some_and(|server| server.screening),
             client_config: Mutex::default(),
             open: AtomicUsize::new(0),
             handles: AtomicUsize::new(1),
             queued: AtomicUsize::new(0),
-            state: Mutex::new(State { queue: VecDeque::new(), waits: Waits::default(), closed: false, hooks: Vec::new() }),
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                incoming: VecDeque::new(),
+                waits: Waits::default(),
+                closed: false,
+                hooks: Vec::new(),
+            }),
         }
     }
 
@@ -70,7 +90,7 @@ impl EndpointShared {
     /// packet of a flood, on all workers, so that it takes no lock.
     pub(super) fn has_room(&self) -> bool {
         // Relaxed: a client more or less, while the queue grows or shrinks, does no harm.
-        self.queued.load(Ordering::Relaxed) < BACKLOG
+        self.queued.load(Ordering::Relaxed) < self.backlog
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -92,6 +112,33 @@ impl EndpointShared {
         state.waits.wake(Key::ACCEPT, &mut woken);
         drop(state);
         woken.fire();
+    }
+
+    /// A client waits for the application's word.
+    pub(super) fn ask(&self, incoming: Incoming) {
+        let mut woken = Woken::default();
+        let mut state = lock(&self.state);
+        if state.closed {
+            drop(state);
+            // It is refused.
+            drop(incoming);
+            return;
+        }
+        state.incoming.push_back(incoming);
+        state.waits.wake(Key::INCOMING, &mut woken);
+        drop(state);
+        woken.fire();
+    }
+
+    /// The next client that waits for the application's word, as [`EndpointShared::accept`].
+    #[track_caller]
+    pub(super) fn accept_incoming(&self) -> Option<Incoming> {
+        let attempt = |state: &mut State| match state.incoming.pop_front() {
+            Some(incoming) => Break(Some(incoming)),
+            None if state.closed => Break(None),
+            None => Continue(Key::INCOMING),
+        };
+        wait(self, None, attempt, || {}).ok().flatten().flatten()
     }
 
     /// The next connection, waiting for it; `None` once nothing comes in any more, or if the caller is cancelled.
@@ -128,11 +175,15 @@ impl EndpointShared {
         let mut state = lock(&self.state);
         state.closed = true;
         let queue = std::mem::take(&mut state.queue);
+        let incoming = std::mem::take(&mut state.incoming);
         self.queued.store(0, Ordering::Relaxed);
         state.waits.wake(Key::ACCEPT, &mut woken);
+        state.waits.wake(Key::INCOMING, &mut woken);
         drop(state);
         woken.fire();
         drop(queue);
+        // They are refused.
+        drop(incoming);
         for link in &self.links {
             // A worker that is gone accepts nothing anyway.
             let _ = link.command(Command::StopAccepting);

@@ -1,10 +1,14 @@
-//! What an endpoint asks of the host it runs on: the time of day, once, and how much memory there is.
+//! What an endpoint asks of the host it runs on: the time of day, once, how much memory there is, and the part of it that is
+//! for connections.
 //!
 //! Owns the answers that a simulation gets instead, which are always the same.
+
+use std::sync::OnceLock;
 
 use weald_runtime::embedding;
 
 use crate::endpoint::WallTime;
+use crate::governor::Governor;
 use crate::time::Instant;
 
 /// A simulation begins in 2027.
@@ -32,6 +36,15 @@ pub(super) fn memory() -> Option<usize> {
     let host = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
     host.into_iter().chain(group).min()
+}
+
+/// The budget of memory for endpoints that are given none: one for the process. In a simulation one for each endpoint, since
+/// simulations that run side by side must not feel each other.
+pub(super) fn governor() -> Governor {
+    static OF_THE_PROCESS: OnceLock<Governor> = OnceLock::new();
+    // Where nobody says how much there is, there is no bound to be had from it.
+    let quarter = || Governor::new(memory().map_or(usize::MAX, |bytes| bytes / 4));
+    if embedding::is_simulated() { quarter() } else { OF_THE_PROCESS.get_or_init(quarter).clone() }
 }
 
 /// `MemTotal:       16316412 kB`

@@ -92,8 +92,8 @@ impl Core {
         if let Some(connection) = self.table.get(handle).cloned() {
             let mut state = connection.lock_in_place();
             for (datagram, meta) in run.datagrams.iter().zip(&run.metas).take(run.len) {
-                if let Some(meta) = meta {
-                    state.work(now, |protocol| protocol.receive(now, datagram, *meta, &mut self.scratch));
+                if let Some(meta) = meta.filter(|_| !state.must_lose(datagram)) {
+                    state.work(now, |protocol| protocol.receive(now, datagram, meta, &mut self.scratch));
                 }
             }
             self.mark(&connection);
@@ -103,8 +103,15 @@ impl Core {
     }
 
     fn accept(&mut self, now: Instant, incoming: Incoming, datagram: &[u8], meta: DatagramMeta) {
-        let admission = if self.shared.has_room() { self.endpoint.admit(&incoming) } else { Admission::Refuse };
+        let admission =
+            if self.shared.has_room() { self.endpoint.admit(&incoming, self.shared.governor.pressure()) } else { Admission::Refuse };
         let answer = match admission {
+            Admission::Accept if self.shared.screens => {
+                if self.ask(now, incoming, datagram, meta) {
+                    return;
+                }
+                self.endpoint.refuse(now, incoming)
+            }
             Admission::Accept => match self.endpoint.accept(now, incoming, datagram, meta) {
                 Ok((handle, protocol)) => {
                     let connection = self.insert(now, handle, protocol);
@@ -126,7 +133,7 @@ impl Core {
     }
 
     /// Answers a datagram that is for no connection, if there is room: who is not answered asks again.
-    fn answer(&mut self, answer: &[u8], meta: DatagramMeta) {
+    pub(super) fn answer(&mut self, answer: &[u8], meta: DatagramMeta) {
         let Some(room) = self.sending.reserve().get_mut(..answer.len()) else { return };
         room.copy_from_slice(answer);
         let (remote, local) = (meta.remote, meta.local);
@@ -159,6 +166,7 @@ impl Core {
         for command in commands.drain(..) {
             match command {
                 Command::Connect(connect) => self.connect(now, *connect),
+                Command::Decide(decision) => self.decide(now, *decision),
                 Command::Close { code, reason } => self.close_all(now, code, &reason),
                 Command::StopAccepting => self.endpoint.set_server(None),
             }
@@ -185,6 +193,7 @@ impl Core {
 
     /// Tells connections whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
+        self.waiting.expire(now);
         let mut due = Vec::new();
         while let Some(handle) = self.table.take_due(now) {
             due.push(handle);

@@ -14,6 +14,7 @@ use weald_runtime::{Handle, HookHandle};
 use super::connection::Connection;
 use super::connection_shared::ConnectionShared;
 use super::error::ConnectError;
+use super::incoming::Decision;
 use super::lock;
 use crate::config::ClientConfig;
 use crate::connection::{CryptoDone, DatagramMeta};
@@ -61,6 +62,8 @@ pub(super) enum Command {
         code: ApplicationCode,
         reason: Arc<[u8]>,
     },
+    /// What becomes of a client that waits for it.
+    Decide(Box<Decision>),
     /// Accepts no more connections.
     StopAccepting,
 }

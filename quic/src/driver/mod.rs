@@ -24,6 +24,7 @@ mod error;
 mod executor;
 mod host;
 mod inbound;
+mod incoming;
 mod link;
 mod outbound;
 mod recv_stream;
@@ -39,6 +40,7 @@ pub use self::connection::{Connection, HandshakeInfo};
 pub use self::datagrams::ReceivingDatagram;
 pub use self::endpoint::Endpoint;
 pub use self::error::{ClosedStream, ConnectError, ReadError, ReadExactError, ReadToEndError, SendDatagramError, StoppedError, WriteError};
+pub use self::incoming::Incoming;
 pub use self::recv_stream::RecvStream;
 pub use self::send_stream::SendStream;
 

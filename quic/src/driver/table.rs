@@ -98,6 +98,7 @@ mod tests {
     use super::*;
     use crate::config::ClientConfig;
     use crate::endpoint::Endpoint;
+    use crate::governor::Governor;
     use crate::handle::EndpointKeys;
 
     fn at(millis: u64) -> Instant {
@@ -115,7 +116,7 @@ mod tests {
             let handles = (0..connections).map(|_| {
                 let remote = "192.0.2.1:443".parse().unwrap();
                 let (handle, protocol) = endpoint.connect(at(0), &config, remote, SERVER_NAME).unwrap();
-                table.insert(Arc::new(ConnectionShared::new(Arc::clone(&link), handle, protocol, at(0))));
+                table.insert(Arc::new(ConnectionShared::new(Arc::clone(&link), handle, protocol, at(0), Governor::new(1 << 30).lease())));
                 handle
             });
             let handles = handles.collect();

@@ -26,6 +26,8 @@ impl Key {
     pub(super) const ACCEPT: Key = Key(3);
     /// An endpoint's last connection is gone.
     pub(super) const IDLE: Key = Key(4);
+    /// A client waits for the application's word.
+    pub(super) const INCOMING: Key = Key(7);
     /// A datagram has arrived.
     pub(super) const DATAGRAM_READABLE: Key = Key(5);
     /// There is room for datagrams.

@@ -17,6 +17,7 @@ use super::connection::Connection;
 use super::connection_shared::{ConnectionRef, ConnectionShared, State};
 use super::endpoint_shared::EndpointShared;
 use super::executor::Reply;
+use super::incoming::Waiting;
 use super::instant;
 use super::link::{Forwarded, Inbox, Link};
 use super::table::Table;
@@ -54,6 +55,7 @@ pub(super) struct Core {
     /// Datagrams for other workers, by worker.
     pub(super) forwarding: Vec<Vec<Forwarded>>,
     pub(super) woken: Woken,
+    pub(super) waiting: Waiting,
     pub(super) scratch: Scratch,
     told: EndpointStats,
     ended: bool,
@@ -74,6 +76,7 @@ impl WorkerEndpoint {
             inbox: Inbox::default(),
             forwarding,
             woken: Woken::default(),
+            waiting: Waiting::default(),
             scratch: Scratch::default(),
             told: EndpointStats::default(),
             ended: false,
@@ -99,7 +102,8 @@ impl Hook for WorkerEndpoint {
     }
 
     fn next_timeout(&self) -> Option<weald_runtime::time::Instant> {
-        let deadline = self.core.table.next_deadline()?;
+        let deadlines = [self.core.table.next_deadline(), self.core.waiting.next_deadline()];
+        let deadline = deadlines.into_iter().flatten().min()?;
         Some(weald_runtime::time::Instant::from_nanos(deadline.as_nanos()))
     }
 
@@ -121,7 +125,7 @@ impl Drop for WorkerEndpoint {
 impl Core {
     /// Enters a new connection into the table.
     pub(super) fn insert(&mut self, now: Instant, handle: ConnectionHandle, protocol: protocol::Connection) -> Arc<ConnectionShared> {
-        let connection = Arc::new(ConnectionShared::new(Arc::clone(&self.link), handle, protocol, now));
+        let connection = Arc::new(ConnectionShared::new(Arc::clone(&self.link), handle, protocol, now, self.shared.governor.lease()));
         self.table.insert(Arc::clone(&connection));
         self.shared.on_inserted();
         connection
@@ -131,6 +135,7 @@ impl Core {
     /// handles go, without it.
     pub(super) fn settle(&mut self, now: Instant, connection: &Arc<ConnectionShared>, mut state: MutexGuard<'_, State>) {
         let handle = connection.handle;
+        state.account();
         state.take_events(now, &mut self.woken);
         while let Some(job) = state.protocol.poll_crypto_job() {
             self.jobs.push_back((handle, job));

@@ -16,6 +16,7 @@ use crate::containment::{Panicked, contain};
 use crate::error::TransportErrorCode;
 use crate::handle::ConnectionHandle;
 use crate::id::ConnectionId;
+use crate::pressure::Pressure;
 use crate::time::Instant;
 
 /// What is to be done with a client that asks for a connection.
@@ -30,18 +31,18 @@ pub enum Admission {
 }
 
 impl Endpoint {
-    /// What is to be done with a client, by the limits and the policy of the configuration. An answer for the caller to act
-    /// on: it changes nothing.
-    pub fn admit(&self, incoming: &Incoming) -> Admission {
+    /// What is to be done with a client, by the limits and the policy of the configuration, and as memory allows. An answer
+    /// for the caller to act on: it changes nothing.
+    pub fn admit(&self, incoming: &Incoming, pressure: Pressure) -> Admission {
         let Some(server) = &self.server else { return Admission::Refuse };
         let limits = &server.limits;
-        if limits.max_connections.is_some_and(|limit| self.keys.accepted() >= limit) {
+        if pressure == Pressure::Full || limits.max_connections.is_some_and(|limit| self.keys.accepted() >= limit) {
             return Admission::Refuse;
         }
         let pending = self.pending_handshakes();
         let wants_retry = match server.retry {
             RetryPolicy::Never => false,
-            RetryPolicy::UnderLoad => pending >= limits.load_threshold().min(limits.max_pending_handshakes),
+            RetryPolicy::UnderLoad => pressure == Pressure::High || pending >= limits.load_threshold().min(limits.max_pending_handshakes),
             RetryPolicy::Always => true,
         };
         if wants_retry && !incoming.is_validated() {

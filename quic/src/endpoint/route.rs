@@ -57,3 +57,26 @@ impl Initials {
         self.table.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_collide_under_one_key_do_not_under_another() {
+        // A peer that finds ids for one bucket of a table whose key it knows must not have found them for ours.
+        let remote: SocketAddr = "192.0.2.1:7".parse().unwrap();
+        let bucket = |hash: &KeyedHash, number: u32| {
+            let id = ConnectionId::new(&[&[0; 4][..], &number.to_be_bytes()].concat()).unwrap();
+            hash.hash_one((remote, id)) % 1024
+        };
+        let (known, secret) = (KeyedHash::new([0; 16]), KeyedHash::new([7; 16]));
+        let colliding: Vec<_> = (0..100_000).filter(|number| bucket(&known, *number) == 5).collect();
+        assert!((50..200).contains(&colliding.len()), "{}", colliding.len());
+        let mut buckets = [0; 1024];
+        for number in &colliding {
+            buckets[bucket(&secret, *number) as usize] += 1;
+        }
+        assert!(buckets.iter().all(|count| *count < 6), "{buckets:?}");
+    }
+}

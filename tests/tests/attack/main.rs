@@ -3,11 +3,13 @@
 //! in `tests/guards` that takes it out.
 
 mod acks;
+mod admission;
 mod codecs;
 mod crypto;
 mod ecn;
 mod frames;
 mod h3spec;
+mod ids;
 mod parsing;
 mod peers;
 mod qpack;

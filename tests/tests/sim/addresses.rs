@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use weald_crypto::simulation::SERVER_NAME;
+use weald_quic::protocol::Pressure;
 use weald_quic::{
-    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, RetryPolicy, ServerConfig, ServerLimits, TransportConfig,
+    ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, Governor, RetryPolicy, ServerConfig, ServerLimits,
+    TransportConfig, TransportErrorCode,
 };
 use weald_runtime::sim::{self, LinkConfig};
 use weald_runtime::time::Instant;
@@ -185,4 +187,154 @@ fn ids_rotate_every_second_under_load() {
             connection.close(0_u32.into(), b"");
         });
     }
+}
+
+/// The application is asked before a handshake begins: it lets in, turns away, asks for a Retry, or says nothing.
+#[test]
+fn the_application_decides_about_each_client() {
+    simulate(1, link(), || {
+        let config = server(1, RetryPolicy::Never).screening(true);
+        let server = Endpoint::server(config, server_address()).expect("a server");
+        let deciding = server.clone();
+        let host = |number: u16| client_address(number).ip();
+        let decisions = spawn(move || {
+            let mut seen = Vec::new();
+            while let Some(incoming) = deciding.accept_incoming() {
+                let ip = incoming.remote_address().ip();
+                seen.push((ip, incoming.remote_address_validated(), incoming.may_retry()));
+                if ip == host(1) {
+                    spawn(move || {
+                        let connection = incoming.accept().expect("it comes");
+                        let (mut out, mut input) = connection.accept_bi().expect("a stream");
+                        let bytes = input.read_to_end(1 << 20).expect("it arrives");
+                        out.write_all(&bytes).expect("it is sent");
+                        drop(out);
+                        connection.closed()
+                    });
+                } else if ip == host(2) {
+                    incoming.refuse();
+                } else if ip == host(3) {
+                    // The second time it has shown its address, and there is no other Retry.
+                    if let Err(incoming) = incoming.retry() {
+                        spawn(move || incoming.accept().expect("it comes").closed());
+                    }
+                } else if ip == host(4) {
+                    incoming.ignore();
+                } else {
+                    drop(incoming);
+                }
+            }
+            seen
+        });
+        let connect = |number: u16| {
+            let endpoint = Endpoint::client(client_address(number)).expect("a client");
+            endpoint.connect_with(client_config(9, TransportConfig::default()), server_address(), SERVER_NAME)
+        };
+        let first = connect(1).expect("it is let in");
+        let (mut out, mut input) = first.open_bi().expect("a stream");
+        send(&mut out, 1, 20_000);
+        receive(&mut input, 1, 20_000);
+        let refused = |result: Result<Connection, ConnectError>| match result {
+            Err(ConnectError::Connection(ConnectionError::ConnectionClosed(close))) => close.code == TransportErrorCode::CONNECTION_REFUSED,
+            _ => false,
+        };
+        assert!(refused(connect(2)));
+        let third = connect(3).expect("it is let in");
+        assert!(matches!(connect(4), Err(ConnectError::Connection(ConnectionError::TimedOut))));
+        assert!(refused(connect(5)), "one that is dropped is refused");
+        assert_eq!(server.open_connections(), 2);
+        drop((first, third));
+        server.close(0_u32.into(), b"");
+        let seen = decisions.join().expect("it does not panic");
+        let of = |number| seen.iter().filter(|(ip, ..)| *ip == host(number)).map(|(_, valid, retry)| (*valid, *retry)).collect::<Vec<_>>();
+        assert_eq!((of(1), of(2)), (vec![(false, true)], vec![(false, true)]));
+        assert_eq!(of(3), [(false, true), (true, false)]);
+        // A client that hears nothing asks again and again.
+        assert!(of(4).len() > 2, "{}", of(4).len());
+        assert_eq!(server.stats().retries, 1);
+    });
+}
+
+/// A client whose packets wait for the application loses nothing by it, and not the application either if it is slow.
+#[test]
+fn a_slow_decision_costs_no_more_than_its_time() {
+    simulate(1, link(), || {
+        let server = Endpoint::server(server(1, RetryPolicy::Never).screening(true), server_address()).expect("a server");
+        let deciding = server.clone();
+        spawn(move || {
+            let incoming = deciding.accept_incoming().expect("a client comes");
+            sleep(Duration::from_millis(500));
+            let connection = incoming.accept().expect("it comes");
+            // One that nobody has answered for too long is gone.
+            let incoming = deciding.accept_incoming().expect("another comes");
+            sleep(Duration::from_secs(11));
+            assert_eq!(incoming.accept().expect_err("it is gone"), ConnectionError::TimedOut);
+            connection.closed()
+        });
+        let begun = Instant::now();
+        let first = client_endpoint().connect_with(config(1), server_address(), SERVER_NAME).expect("a connection");
+        assert!(begun.elapsed() < Duration::from_millis(560), "{:?}", begun.elapsed());
+        let transport = TransportConfig::default().handshake_timeout(Duration::from_secs(5));
+        let second = client_endpoint().connect_with(client_config(2, transport), server_address(), SERVER_NAME);
+        assert!(matches!(second, Err(ConnectError::Connection(ConnectionError::TimedOut))));
+        sleep(Duration::from_secs(10));
+        assert_eq!(first.close_reason(), None);
+        assert_eq!(server.open_connections(), 1);
+    });
+}
+
+/// All windows together are far more than the budget: it is kept, those who send to readers that do not read wait, and a small
+/// exchange beside them goes on.
+#[test]
+fn connections_share_one_budget_of_memory() {
+    const BUDGET: usize = 4 << 20;
+    simulate(1, link(), || {
+        let governor = Governor::new(BUDGET);
+        let endpoint = EndpointConfig::new().governor(governor.clone());
+        let server = Endpoint::server_with(&endpoint, server(1, RetryPolicy::Never), server_address()).expect("a server");
+        let accepting = server.clone();
+        spawn(move || {
+            let mut deaf = Vec::new();
+            while let Some(connection) = accepting.accept() {
+                if connection.remote_address().ip() == client_address(1).ip() {
+                    spawn(move || weald_tests::attack::echo(&connection));
+                } else {
+                    deaf.push(connection);
+                }
+            }
+        });
+        let honest = client_endpoint().connect_with(config(1), server_address(), SERVER_NAME).expect("a connection");
+        let floods: Vec<_> = (2..22)
+            .map(|number| {
+                spawn(move || {
+                    let endpoint = Endpoint::client(client_address(number)).expect("a client");
+                    let connection = endpoint.connect_with(config(number.into()), server_address(), SERVER_NAME);
+                    let Ok(connection) = connection else { return };
+                    let mut stream = connection.open_uni().expect("a stream");
+                    // It blocks for good, until the connection ends.
+                    let _ = stream.write_all(&vec![0; 8 << 20]);
+                })
+            })
+            .collect();
+        let mut most = 0;
+        for second in 0..25 {
+            let (mut out, mut input) = honest.open_bi().expect("a stream");
+            send(&mut out, second, 5_000);
+            receive(&mut input, second, 5_000);
+            sleep(Duration::from_secs(1));
+            most = most.max(governor.held());
+        }
+        // Twenty windows are 25 MB. A run of datagrams for each connection may come in before its lease is looked at.
+        assert!(most > BUDGET / 2, "{most} bytes: the budget was never tried");
+        assert!(most < BUDGET + 20 * 64 * 1024, "{most} bytes");
+        assert_eq!(governor.pressure(), Pressure::Full);
+        // Nobody is let in, and who has gone gives back what it held.
+        let late = client_endpoint().connect_with(config(99), server_address(), SERVER_NAME);
+        assert!(matches!(late, Err(ConnectError::Connection(ConnectionError::ConnectionClosed(_)))));
+        server.close(0_u32.into(), b"");
+        floods.into_iter().for_each(|flood| flood.join().expect("it does not panic"));
+        drop(honest);
+        sleep(Duration::from_secs(5));
+        assert!(governor.held() < BUDGET / 2, "{} bytes", governor.held());
+    });
 }

@@ -14,6 +14,7 @@ use crate::connection::{Connection, CryptoJob, DatagramMeta, Event, Scratch};
 use crate::endpoint::{Admission, Endpoint, Routed};
 use crate::error::ConnectionError;
 use crate::handle::{ConnectionHandle, EndpointKeys};
+use crate::pressure::Pressure;
 use crate::stream_id::{Direction, StreamId};
 use crate::streams::{ReadError, StreamEvent, WriteError};
 use crate::time::Instant;
@@ -159,7 +160,7 @@ impl Node {
                 assert_eq!(*own, handle);
                 connection.receive(now, datagram, meta, &mut self.scratch);
             }
-            Routed::Incoming(incoming) => match self.endpoint.admit(&incoming) {
+            Routed::Incoming(incoming) => match self.endpoint.admit(&incoming, Pressure::None) {
                 Admission::Accept => {
                     if let Ok(accepted) = self.endpoint.accept(now, incoming, datagram, meta) {
                         assert!(self.connection.is_none(), "one connection a pair");
