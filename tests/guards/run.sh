@@ -179,6 +179,7 @@ work_on() {
 # Those with the same tests one after the other, and in the same job.
 mapfile -t patches < <(for patch in "${patches[@]}"; do printf '%s\t%s\n' "$(tests_of "$patch")" "$patch"; done | sort | cut -f2)
 if [ "$jobs" -gt "${#patches[@]}" ]; then jobs=${#patches[@]}; fi
+printf 'guards: %s, in %s copies; the first build takes minutes\n' "${#patches[@]}" "$jobs"
 share=$(((${#patches[@]} + jobs - 1) / jobs))
 for ((job = 0; job < jobs; job++)); do
     work_on "$job" "${patches[@]:job * share:share}" &

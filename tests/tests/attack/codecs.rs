@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use weald_crypto::Level;
 use weald_quic::codec::{
-    AckToSend, ApplicationCloseFrame, Close, Crypto, DataBlocked, EcnCounts, EncodeFrame, FrameIter, HandshakeDone, MaxData, MaxStreamData,
-    MaxStreams, NewConnectionId, NewToken, PathChallenge, PathResponse, Ping, ResetStream, RetireConnectionId, StopSending, Stream,
-    StreamDataBlocked, StreamsBlocked, Writer,
+    AckToSend, ApplicationCloseFrame, Close, Crypto, DataBlocked, Datagram, EcnCounts, EncodeFrame, FrameIter, HandshakeDone, MaxData,
+    MaxStreamData, MaxStreams, NewConnectionId, NewToken, PathChallenge, PathResponse, Ping, ResetStream, RetireConnectionId, StopSending,
+    Stream, StreamDataBlocked, StreamsBlocked, Writer,
 };
 use weald_quic::{ApplicationCode, CidSequence, ConnectionId, Direction, PacketNumber, ResetToken, Side, StreamId, VarInt};
 use weald_runtime::spawn;
@@ -25,7 +25,7 @@ fn number(number: u64) -> PacketNumber {
     PacketNumber::new(number).expect("a packet number")
 }
 
-/// Each frame of RFC 9000, 19, as the shared codec writes it, with numbers of each width.
+/// Each frame of RFC 9000, 19, and RFC 9221, 4, as the shared codec writes it, with numbers of each width.
 #[test]
 fn both_codecs_write_each_frame_alike_and_read_it_back() {
     for large in [7, 300, 70_000, (1 << 40) + 5] {
@@ -77,6 +77,8 @@ fn both_codecs_write_each_frame_alike_and_read_it_back() {
             ),
             (Box::new(ApplicationCloseFrame { code, reason: b"why" }), [numbers(&[0x1d, large, 3]), b"why".to_vec()].concat()),
             (Box::new(HandshakeDone), vec![0x1e]),
+            (Box::new(Datagram { data: b"data", has_length: false }), b"\x30data".to_vec()),
+            (Box::new(Datagram { data: b"data", has_length: true }), b"\x31\x04data".to_vec()),
         ];
         for (frame, by_hand) in cases {
             let mut bytes = vec![0; frame.size()];

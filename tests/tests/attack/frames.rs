@@ -4,15 +4,16 @@
 use std::time::Duration;
 
 use weald_quic::codec::{
-    AckToSend, ApplicationCloseFrame, Close, Crypto, DataBlocked, EcnCounts, EncodeFrame, FrameIter, HandshakeDone, MaxData, MaxStreamData,
-    MaxStreams, NewConnectionId, NewToken, PathChallenge, PathResponse, Ping, ResetStream, RetireConnectionId, StopSending, Stream,
-    StreamDataBlocked, StreamsBlocked, Writer,
+    AckToSend, ApplicationCloseFrame, Close, Crypto, DataBlocked, Datagram, EcnCounts, EncodeFrame, FrameIter, HandshakeDone, MaxData,
+    MaxStreamData, MaxStreams, NewConnectionId, NewToken, PathChallenge, PathResponse, Ping, ResetStream, RetireConnectionId, StopSending,
+    Stream, StreamDataBlocked, StreamsBlocked, Writer,
 };
 use weald_quic::{
-    ApplicationCode, CidSequence, ConnectionError, ConnectionId, Direction, PacketNumber, ResetToken, Side, StreamId, TransportErrorCode,
-    VarInt,
+    ApplicationCode, CidSequence, ConnectionError, ConnectionId, Direction, PacketNumber, ResetToken, Side, StreamId, TransportConfig,
+    TransportErrorCode, VarInt,
 };
 use weald_tests::attacker::{Attacker, Closed, Kind, Setup, Stage, client_under_attack, under_attack};
+use weald_tests::world::server_config;
 
 const SECOND: Duration = Duration::from_secs(1);
 const FLOW_CONTROL_ERROR: u64 = 0x03;
@@ -60,6 +61,8 @@ fn all_frames(sender: Side) -> Vec<(Box<dyn EncodeFrame>, &'static str)> {
         (Box::new(Close { code: TransportErrorCode::NO_ERROR, frame: None, reason: b"" }), "IH01"),
         (Box::new(ApplicationCloseFrame { code, reason: b"" }), "__01"),
         (Box::new(HandshakeDone), "___1"),
+        (Box::new(Datagram { data: b"data", has_length: true }), "__01"),
+        (Box::new(Datagram { data: b"data", has_length: false }), "__01"),
     ]
 }
 
@@ -84,7 +87,8 @@ fn outcome(attacker: &mut Attacker) -> Option<u64> {
 /// RFC 9000, 12.4, table 3: at a server.
 #[test]
 fn each_frame_in_each_packet_from_a_client() {
-    under_attack("frames in packets that forbid them", 1, Setup::new(1), |arena| {
+    let setup = Setup::of(server_config(1, TransportConfig::default().datagrams(true)));
+    under_attack("frames in packets that forbid them", 1, setup, |arena| {
         let mut number = 0;
         for (letter, kind, stage) in KINDS {
             for (frame, allowed) in all_frames(Side::Client) {
@@ -115,7 +119,8 @@ fn each_frame_in_each_packet_from_a_server() {
         for (number, (frame, allowed)) in all_frames(Side::Server).into_iter().enumerate() {
             let frame_type = frame.frame_type();
             let bytes = encoded(&*frame);
-            let is_refused = !allowed.contains(letter);
+            // RFC 9221, 3: nor where the client has not said that it takes them.
+            let is_refused = !allowed.contains(letter) || matches!(u64::from(frame_type), 0x30 | 0x31);
             // Those that are permitted are at home in `each_frame_in_each_packet_from_a_client`; a few of them are enough here.
             if !is_refused && number % 4 != 0 {
                 continue;

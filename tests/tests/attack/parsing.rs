@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use weald_crypto::{Level, TAG_LEN};
-use weald_quic::codec::{Crypto, Packet, Packets, Ping, RetryToSend, Writer};
+use weald_quic::codec::{Crypto, Frame, Packet, Packets, Ping, RetryToSend, Writer};
 use weald_quic::{ConnectionError, ConnectionId, Version};
 use weald_tests::attacker::{Attacker, Closed, Ended, Ids, Kind, Setup, Stage, client_under_attack, under_attack};
 use weald_tests::hand::{FULL, HandPeer, parameter, parameters, varint};
@@ -83,7 +83,7 @@ fn frame_types_of_every_width_at_a_client() {
     }
 }
 
-/// A transport parameter of RFC 9000, 18.2: its number, whether only servers send it, whether it is an integer and then its largest
+/// A transport parameter: its number, whether only servers send it, whether it is an integer and then its largest
 /// value, and a valid value.
 struct Known {
     id: u64,
@@ -118,6 +118,8 @@ fn known_parameters() -> Vec<Known> {
         integer(0x0e, LARGEST),
         bytes(0x0f, &[1; 8]),
         bytes(0x10, &[1; 8]),
+        // max_datagram_frame_size (RFC 9221, 3).
+        integer(0x20, LARGEST),
     ]
 }
 
@@ -456,6 +458,37 @@ fn tls_failures_inside_a_datagram() {
                 other => panic!("edit {number}: {other:?}"),
             }
             assert!(client.bytes_received() <= 3 * client.bytes_sent());
+        }
+        arena.expect_forgotten();
+    });
+}
+
+/// RFC 9000, 10.2.1: a frame that is an error, behind a ClientHello that is none and in front of more. What the connection would have
+/// done is not done.
+#[test]
+fn errors_between_a_client_hello_and_more() {
+    under_attack("errors behind a ClientHello", 17, Setup::new(17), |arena| {
+        let unknown: &[u8] = &[0x21];
+        let (in_one_packet, in_two) = (true, false);
+        for (number, as_one) in (1..).zip([in_one_packet, in_two]) {
+            let (mut client, hello) = client_with_hello(arena.client(number), false, |_| {});
+            client.handshake(Stage::HelloSent);
+            let hello = hello.lock().expect("nobody panics").clone();
+            let crypto = Crypto { offset: 0, data: &hello };
+            let datagram = if as_one {
+                client.packet(Kind::Initial).frame(&crypto).raw(unknown).build()
+            } else {
+                let first = client.packet(Kind::Initial).frame(&crypto).pad_to(0).build();
+                [first, client.packet(Kind::Initial).raw(unknown).frame(&crypto).build()].concat()
+            };
+            client.send(&datagram);
+            let mut answers = Vec::new();
+            while let Some(seen) = client.next(SECOND) {
+                answers.push(seen);
+            }
+            assert!(matches!(client.closed(), Some(Closed::Transport { code: FRAME_ENCODING_ERROR, .. })), "{:?}", client.closed());
+            let says_more = |frame| matches!(frame, Frame::Crypto(_));
+            assert!(!answers.iter().any(|seen| seen.frames().any(says_more)), "{answers:?}");
         }
         arena.expect_forgotten();
     });
