@@ -112,6 +112,9 @@ pub struct PacketKey {
     expanded: OnceLock<Box<Expanded>>,
 }
 
+/// What aws-lc allocates for one AEAD key: `EVP_AEAD_CTX`, whose state has room for the largest cipher.
+const AEAD_CONTEXT: usize = 592;
+
 struct Expanded {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
@@ -198,6 +201,12 @@ impl PacketKey {
         self.suite.integrity_limit()
     }
 
+    /// Bytes held outside of the value itself: none before the first packet. The cipher's own state counts as what the
+    /// library below asks of its allocator.
+    pub fn memory(&self) -> usize {
+        self.expanded.get().map_or(0, |_| size_of::<Expanded>() + AEAD_CONTEXT)
+    }
+
     fn expanded(&self) -> &Expanded {
         self.expanded.get_or_init(|| {
             let mut key = Zeroizing::new([0; MAX_KEY_LEN]);
@@ -252,6 +261,11 @@ impl HeaderKey {
         });
         key.new_mask(sample).expect("the sample has every cipher's block length")
     }
+
+    /// Bytes held outside of the value itself: none before the first packet.
+    pub fn memory(&self) -> usize {
+        self.expanded.get().map_or(0, |_| size_of::<HeaderProtectionKey>())
+    }
 }
 
 impl fmt::Debug for HeaderKey {
@@ -286,6 +300,11 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// Bytes held outside of the value itself.
+    pub fn memory(&self) -> usize {
+        [&self.local, &self.remote].into_iter().map(|keys| keys.packet.memory() + keys.header.memory()).sum()
+    }
+
     pub(crate) fn new(version: Version, suite: CipherSuite, local: Secret, remote: Secret) -> Self {
         Self { local: DirectionKeys::new(version, suite, local), remote: DirectionKeys::new(version, suite, remote) }
     }
@@ -298,6 +317,13 @@ pub struct PacketKeys {
     pub local: PacketKey,
     /// Opens what the peer sent.
     pub remote: PacketKey,
+}
+
+impl PacketKeys {
+    /// Bytes held outside of the value itself.
+    pub fn memory(&self) -> usize {
+        self.local.memory() + self.remote.memory()
+    }
 }
 
 /// The secrets of one generation of 1-RTT keys, from which the next follows (RFC 9001, 6.1).

@@ -52,6 +52,21 @@ pub struct ConnectionStats {
     pub ecn_marks: u64,
 }
 
+/// What a connection counts; the rest of [`ConnectionStats`] is measured when it is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) datagrams_received: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) packets_received: u64,
+    pub(crate) packets_dropped: u64,
+    pub(crate) datagrams_sent: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) packets_sent: u64,
+    pub(crate) packets_lost: u64,
+    pub(crate) probe_timeouts: u64,
+    pub(crate) key_updates: u64,
+}
+
 /// What one worker's endpoint did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

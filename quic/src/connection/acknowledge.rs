@@ -8,13 +8,14 @@ use super::Connection;
 use super::handshake::Handshake;
 use super::ids::{LocalIds, RemoteIds};
 use super::token_store::NextToken;
-use super::{ConnectionStats, Scratch, level};
+use super::{Scratch, level};
 use crate::error::TransportError;
 use crate::path::EcnReport;
 use crate::recovery::SpaceId;
 use crate::recovery::loss::{LossEvent, ProbeConditions};
 use crate::recovery::rtt::PeerDelay;
 use crate::recovery::sent::SentPacket;
+use crate::stats::Counters;
 use crate::streams::Streams;
 use crate::time::Instant;
 use crate::token::Token;
@@ -154,7 +155,7 @@ impl Connection {
     }
 }
 
-fn count_lost(stats: &mut ConnectionStats, packet: &SentPacket) {
+fn count_lost(stats: &mut Counters, packet: &SentPacket) {
     stats.packets_lost += u64::from(packet.is_in_flight());
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Close(Phase);
 enum Phase {
     Open,
     Closing {
-        reason: Reason,
+        reason: Box<Reason>,
         /// A datagram with the frame should go out.
         owed: bool,
         received: u32,
@@ -50,13 +50,23 @@ impl Close {
         matches!(self.0, Phase::Drained)
     }
 
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        let Phase::Closing { reason, .. } = &self.0 else { return 0 };
+        let text = match &**reason {
+            Reason::Transport(error) => error.reason.len(),
+            Reason::Application { reason, .. } => reason.len(),
+        };
+        size_of::<Reason>() + text
+    }
+
     /// This side closes. Returns false if the connection was on its way out already.
     #[must_use]
     pub(crate) fn start(&mut self, reason: Reason) -> bool {
         if !self.is_open() {
             return false;
         }
-        self.0 = Phase::Closing { reason, owed: true, received: 0, answer_at: 1 };
+        self.0 = Phase::Closing { reason: Box::new(reason), owed: true, received: 0, answer_at: 1 };
         true
     }
 
@@ -99,7 +109,7 @@ impl Close {
     pub(crate) fn write_frame(&self, packet: PacketType, out: &mut FrameWriter<'_>) -> bool {
         let Phase::Closing { reason, .. } = &self.0 else { return false };
         let room = out.remaining();
-        match reason {
+        match &**reason {
             Reason::Transport(error) => {
                 // What TLS says is for our own log: it may name what the peer should not learn.
                 let reason = if error.code.alert().is_some() { &[] } else { error.reason.as_bytes() };

@@ -124,6 +124,12 @@ impl KeyRing {
         }
     }
 
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        let long = [&self.initial, &self.handshake].into_iter().flatten();
+        long.map(|keys| size_of::<Keys>() + keys.memory()).sum::<usize>() + self.one_rtt.as_ref().map_or(0, |keys| keys.memory())
+    }
+
     /// Whether the Handshake keys were there and are gone for good.
     pub(crate) fn is_handshake_over(&self) -> bool {
         self.handshake_discarded
@@ -300,6 +306,13 @@ impl OneRtt {
         self.owes_ack = true;
         self.on_received(number);
         Ok(Ok(Opened { len, phase_began: true }))
+    }
+
+    fn memory(&self) -> usize {
+        let headers = self.local_header.memory() + self.remote_header.memory();
+        let packets = self.local.memory() + self.remote.memory() + self.next.memory();
+        let previous = self.previous.as_ref().map_or(0, |previous| previous.remote.memory());
+        size_of::<Self>() + headers + packets + previous
     }
 
     fn on_received(&mut self, number: PacketNumber) {

@@ -7,16 +7,22 @@ use weald_crypto::{Level, Step};
 use super::close::Reason;
 use super::early::Early;
 use super::handshake::CryptoDone;
+use super::memory::QUIET;
 use super::parameters::{self, Peer, SeenIds};
 use super::timers::Timer;
-use super::{Connection, Event, Scratch, crypto_version, level};
+use super::{Connection, Event, Scratch, crypto_version, level, new_path};
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::endpoint::EndpointEvent;
 use crate::error::{ConnectionError, TransportError, TransportErrorCode};
 use crate::recovery::SpaceId;
+use crate::recovery::loss::LossTimer;
 use crate::time::Instant;
 use crate::wire::PacketType;
 use crate::wire::header::{ProtectedPacket, Retry, VersionNegotiation};
+
+/// A Retry with a longer token is dropped: every Initial packet carries the token, and must leave room for CRYPTO frames in a
+/// datagram of 1200 bytes. Servers' tokens have 30 to 200 bytes.
+const MAX_RETRY_TOKEN: usize = 512;
 
 impl Connection {
     // Inputs.
@@ -35,6 +41,7 @@ impl Connection {
                 Timer::AckDelay | Timer::Pacing => {}
                 Timer::KeyDiscard => self.keys.discard_previous(now),
                 Timer::KeepAlive => self.ping = true,
+                Timer::Quiet => self.on_quiet(now),
             }
             if self.close.is_drained() {
                 return;
@@ -226,10 +233,11 @@ impl Connection {
     // Retry and version negotiation, at a client.
 
     /// RFC 9000 17.2.5.2
-    pub(super) fn on_retry(&mut self, retry: &Retry<'_>) {
+    pub(super) fn on_retry(&mut self, now: Instant, retry: &Retry<'_>) {
         let is_welcome = |early: &Early| {
             let tag = || weald_crypto::retry_integrity_tag(crypto_version(), &early.original, retry.without_tag);
-            retry.dcid == self.local_ids.handshake_id()
+            retry.token.len() <= MAX_RETRY_TOKEN
+                && retry.dcid == self.local_ids.handshake_id()
                 && retry.scid != early.original
                 && weald_crypto::constant_time_eq(&tag(), retry.integrity_tag)
         };
@@ -247,6 +255,9 @@ impl Connection {
         self.keys.install_initial(keys);
         self.restart_space(SpaceId::Initial);
         self.probes = [0; 3];
+        // RFC 9002 6.3: congestion control and loss recovery start anew.
+        self.loss = LossTimer::default();
+        self.path = new_path(now, &self.config, self.path.remote(), self.path.local(), true);
     }
 
     /// RFC 9000 6.2
@@ -333,6 +344,8 @@ impl Connection {
     fn stop_working(&mut self) {
         self.timers.clear();
         self.handshake.abandon();
+        self.spaces.on_closed();
+        self.streams.on_closed();
         if let Some(early) = &mut self.early {
             early.undecryptable.clear();
         }
@@ -392,6 +405,7 @@ impl Connection {
         };
         let floor = 3 * self.probe_timeout();
         self.timers.set(Timer::Idle, timeout.map(|timeout: Duration| now + timeout.max(floor)));
+        self.timers.set(Timer::Quiet, Some(now + QUIET.max(floor)));
         if self.handshake.is_complete() {
             self.timers.set(Timer::KeepAlive, self.config.keep_alive.map(|interval| now + interval));
         }

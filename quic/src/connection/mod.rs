@@ -25,6 +25,7 @@ mod handshake;
 mod ids;
 mod keys;
 mod lifecycle;
+mod memory;
 mod packet_writer;
 mod parameters;
 mod path_response;
@@ -76,7 +77,7 @@ use crate::random::{Noise, Secrets};
 use crate::recovery::SpaceId;
 use crate::recovery::loss::LossTimer;
 use crate::side::Side;
-use crate::stats::ConnectionStats;
+use crate::stats::{ConnectionStats, Counters};
 use crate::streams::{StreamEvent, Streams};
 use crate::time::Instant;
 use crate::wire::{PacketType, Version};
@@ -158,7 +159,7 @@ pub struct Connection {
     endpoint_events: VecDeque<EndpointEvent>,
     pool: Pool,
     secrets: Secrets,
-    stats: ConnectionStats,
+    stats: Counters,
     /// Where to panic, once.
     #[cfg(test)]
     pub(crate) fault: Option<&'static str>,
@@ -249,13 +250,7 @@ impl Connection {
         early: Early,
         (pool, mut secrets): (Pool, Secrets),
     ) -> Self {
-        let path_config = PathConfig {
-            congestion: &*config.congestion,
-            initial_window_packets: config.initial_window,
-            initial_rtt: config.initial_rtt,
-            mtu: config.udp_payload_to(remote),
-        };
-        let path = Path::new(now, PathId::FIRST, remote, local, &path_config, side.is_client());
+        let path = new_path(now, config, remote, local, side.is_client());
         let mut keys = KeyRing::default();
         let crypto_side = match side {
             Side::Client => weald_crypto::Side::Client,
@@ -291,7 +286,7 @@ impl Connection {
             endpoint_events: VecDeque::new(),
             pool,
             secrets,
-            stats: ConnectionStats::default(),
+            stats: Counters::default(),
             #[cfg(test)]
             fault: None,
         };
@@ -400,34 +395,36 @@ impl Connection {
         self.early.as_ref().is_none_or(|early| early.heard)
     }
 
-    /// Bytes of memory that the connection holds: itself, and the buffers of its parts. Allocators' overhead, and what TLS
-    /// holds during the handshake, do not count; what two slices share counts twice.
-    pub fn memory(&self) -> usize {
-        size_of::<Self>()
-            + self.handshake.memory()
-            + self.spaces.memory()
-            + self.streams.memory()
-            + self.early.as_ref().map_or(0, |early| size_of::<Early>() + early.memory())
-            + self.next_token.memory()
-            + self.datagrams.as_ref().map_or(0, |datagrams| size_of::<Datagrams>() + datagrams.memory())
-            + (self.events.capacity() * size_of::<Event>())
-            + (self.endpoint_events.capacity() * size_of::<EndpointEvent>())
-    }
-
-    /// Bytes of application data that the connection holds for either end, read in no time: written and not acknowledged, or
-    /// received and not given back with [`Connection::release`].
-    pub fn held(&self) -> usize {
-        self.streams.held() + self.datagrams.as_ref().map_or(0, |datagrams| datagrams.held())
-    }
-
     /// What the connection did so far.
     pub fn stats(&self) -> ConnectionStats {
+        let Counters {
+            datagrams_received,
+            bytes_received,
+            packets_received,
+            packets_dropped,
+            datagrams_sent,
+            bytes_sent,
+            packets_sent,
+            packets_lost,
+            probe_timeouts,
+            key_updates,
+        } = self.stats;
         let datagrams = self.datagrams.as_ref().map(|datagrams| datagrams.counts()).unwrap_or_default();
         ConnectionStats {
             datagram_frames_sent: datagrams.sent,
             datagram_frames_received: datagrams.received,
             datagram_frames_lost: datagrams.lost,
             datagram_frames_dropped: datagrams.dropped,
+            datagrams_received,
+            bytes_received,
+            packets_received,
+            packets_dropped,
+            datagrams_sent,
+            bytes_sent,
+            packets_sent,
+            packets_lost,
+            probe_timeouts,
+            key_updates,
             rtt: self.path.rtt().smoothed(),
             rtt_variation: self.path.rtt().variation(),
             min_rtt: self.path.rtt().min(),
@@ -436,9 +433,19 @@ impl Connection {
             mtu: self.path.mtu(),
             ecn: self.path.ecn().is_capable(),
             ecn_marks: self.path.ecn().marks(),
-            ..self.stats
         }
     }
+}
+
+/// The path that a connection begins on; a server's is not `validated`.
+fn new_path(now: Instant, config: &TransportConfig, remote: SocketAddr, local: Option<IpAddr>, validated: bool) -> Path {
+    let config = PathConfig {
+        congestion: &*config.congestion,
+        initial_window_packets: config.initial_window,
+        initial_rtt: config.initial_rtt,
+        mtu: config.udp_payload_to(remote),
+    };
+    Path::new(now, PathId::FIRST, remote, local, &config, validated)
 }
 
 /// The version whose salts and labels protect packets; the only one there is so far.

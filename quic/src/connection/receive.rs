@@ -75,7 +75,7 @@ impl Connection {
                 }
                 Ok(Packet::Protected(packet)) => self.receive_packet(now, &packet, meta, scratch),
                 Ok(Packet::Retry(retry)) => {
-                    self.on_retry(&retry);
+                    self.on_retry(now, &retry);
                     Fate::Kept
                 }
                 Ok(Packet::VersionNegotiation(negotiation)) => {

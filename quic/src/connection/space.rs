@@ -65,9 +65,14 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// Bytes held outside of the value itself, a peer's gaps in packet numbers excepted.
+    /// Bytes held outside of the value itself.
     pub(crate) fn memory(&self) -> usize {
-        self.sent.memory()
+        self.sent.memory() + self.received.memory()
+    }
+
+    /// Gives back what is kept for more packets than a few.
+    pub(crate) fn shrink(&mut self) {
+        self.sent.shrink();
     }
 
     /// An unused space. `max_ack_delay` is our own promise to the peer; Initial and Handshake packets are acknowledged at

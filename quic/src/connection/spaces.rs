@@ -62,6 +62,25 @@ impl Spaces {
         }
     }
 
+    /// The connection is over: nobody asks what became of packets. Numbers go on, for those that say so.
+    pub(crate) fn on_closed(&mut self) {
+        for id in SpaceId::ALL {
+            if let Some(space) = self.get_mut(id) {
+                space.on_restart(|_, _| {});
+            }
+        }
+    }
+
+    /// Gives back what is kept for more packets than a few.
+    pub(crate) fn shrink(&mut self) {
+        self.data.shrink();
+    }
+
+    /// Whether packets are outstanding that the peer must acknowledge, in any space.
+    pub(crate) fn has_ack_eliciting(&self) -> bool {
+        SpaceId::ALL.into_iter().any(|id| self.get(id).is_some_and(Space::has_ack_eliciting))
+    }
+
     /// Bytes held outside of the value itself.
     pub(crate) fn memory(&self) -> usize {
         let boxed = [&self.initial, &self.handshake].into_iter().flatten();

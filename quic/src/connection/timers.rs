@@ -23,11 +23,22 @@ pub(crate) enum Timer {
     KeyDiscard,
     /// Time to send something so that the connection lives (RFC 9000 section 10.1.2).
     KeepAlive,
+    /// Nothing was said for a while: memory that was kept for more goes.
+    Quiet,
 }
 
 impl Timer {
-    const ALL: [Timer; 8] =
-        [Timer::Close, Timer::Idle, Timer::Handshake, Timer::Loss, Timer::AckDelay, Timer::Pacing, Timer::KeyDiscard, Timer::KeepAlive];
+    const ALL: [Timer; 9] = [
+        Timer::Close,
+        Timer::Idle,
+        Timer::Handshake,
+        Timer::Loss,
+        Timer::AckDelay,
+        Timer::Pacing,
+        Timer::KeyDiscard,
+        Timer::KeepAlive,
+        Timer::Quiet,
+    ];
 }
 
 /// The deadlines of a connection.

@@ -109,6 +109,11 @@ impl Path {
         }
     }
 
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        size_of_val(&*self.controller)
+    }
+
     /// Which path it is.
     pub(crate) fn id(&self) -> PathId {
         self.id

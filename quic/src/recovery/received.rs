@@ -56,6 +56,14 @@ impl Received {
         }
     }
 
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        match self.ranges.storage {
+            Storage::Inline(_) => 0,
+            Storage::Boxed(_) => size_of::<[Range; MAX_RANGES]>(),
+        }
+    }
+
     /// Whether a packet was received before, or is so old that this is not known any more.
     pub(crate) fn is_duplicate(&self, number: PacketNumber) -> bool {
         number < self.floor || self.ranges.find(number).is_ok()

@@ -26,6 +26,9 @@ use crate::wire::PacketNumber;
 /// Records and tokens for which memory is kept when nothing is outstanding: 3.5 KiB together.
 const RETAINED: usize = 64;
 
+/// As many as are kept once the connection has fallen quiet: 448 bytes.
+const RETAINED_QUIET: usize = 8;
+
 /// The tokens of one packet, in the order of its frames.
 pub(crate) type Tokens<'a> = Copied<vec_deque::Iter<'a, Token>>;
 
@@ -234,6 +237,12 @@ impl SentPackets {
             forgotten(record, self.tokens_of(record));
         }
         *self = SentPackets::default();
+    }
+
+    /// Gives back what is kept for more packets than a few.
+    pub(crate) fn shrink(&mut self) {
+        self.records.shrink_to(RETAINED_QUIET);
+        self.tokens.shrink_to(RETAINED_QUIET);
     }
 
     fn settle(&mut self, index: usize, settled: &mut impl FnMut(&SentPacket, Tokens<'_>)) {

@@ -8,7 +8,8 @@
 //! that come in.
 //!
 //! Invariants:
-//! - No call costs more than a constant number of streams, except [`Streams::set_peer_limits`], once a connection.
+//! - No call costs more than a constant number of streams, except [`Streams::set_peer_limits`] and
+//!   [`Streams::on_closed`], each once a connection.
 //! - A stream is in a queue once at most, and an event is queued once at most until it was polled.
 //!
 //! [`FrameWriter`]: crate::wire::FrameWriter
@@ -445,6 +446,20 @@ impl Streams {
             Err(WriteError::Closed) => {}
         }
         result
+    }
+
+    /// The connection is over: lets go of all that would have been sent. What was received can still be read.
+    pub(crate) fn on_closed(&mut self) {
+        for send in self.table.iter_mut().filter_map(|stream| stream.send.as_mut()) {
+            self.budget.change(send, Send::let_go);
+        }
+        self.queues.clear_outgoing();
+    }
+
+    /// Gives back what is kept for more streams than there are.
+    pub(crate) fn shrink(&mut self) {
+        self.table.shrink();
+        self.queues.shrink();
     }
 
     /// Lets a frame change the receiving part of a stream; it returns whether a reader has something to see.

@@ -194,6 +194,14 @@ impl Send {
         news
     }
 
+    /// The connection is over: nothing is sent any more. How the stream stands can still be asked.
+    pub(super) fn let_go(&mut self) {
+        self.blocks = VecDeque::new();
+        (self.sent, self.acknowledged) = (self.written, self.written);
+        self.acknowledged_above.clear();
+        self.lost.clear();
+    }
+
     /// Nobody asks any more how the stream ended.
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;

@@ -264,9 +264,18 @@ impl Table {
         self.streams.capacity() * size_of::<(StreamId, Box<Stream>)>() + self.remote.iter().map(untouched).sum::<usize>()
     }
 
+    pub(super) fn shrink(&mut self) {
+        self.streams.shrink_to_fit();
+    }
+
     /// All streams that were touched and are not closed.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Stream> {
         self.streams.values().map(|stream| &**stream)
+    }
+
+    /// As [`Table::iter`], to change them.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.streams.values_mut().map(|stream| &mut **stream)
     }
 
     #[cfg(test)]

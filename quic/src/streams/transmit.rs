@@ -60,6 +60,19 @@ impl Queues {
         queues + self.ready.memory() + self.starved.memory() + crowded
     }
 
+    /// Nothing is sent any more.
+    pub(super) fn clear_outgoing(&mut self) {
+        self.control = VecDeque::new();
+        (self.ready, self.starved, self.crowded) = (Turns::default(), Turns::default(), None);
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.control.shrink_to_fit();
+        self.events.shrink_to_fit();
+        [&mut self.ready, &mut self.starved].into_iter().for_each(Turns::shrink);
+        self.crowded.take_if(|crowded| crowded.is_empty());
+    }
+
     /// The stream owes a frame other than STREAM.
     pub(super) fn control(&mut self, stream: &mut Stream) {
         if !std::mem::replace(&mut stream.queued.control, true) {

@@ -29,6 +29,15 @@ impl Turns {
         self.levels.capacity() * size_of::<Level>() + ids * size_of::<StreamId>()
     }
 
+    /// Gives back what is kept for more streams than wait.
+    pub(super) fn shrink(&mut self) {
+        self.levels.retain_mut(|level| {
+            level.streams.shrink_to_fit();
+            !level.streams.is_empty()
+        });
+        self.levels.shrink_to_fit();
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.highest().is_none()
     }

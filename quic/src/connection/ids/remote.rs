@@ -53,6 +53,11 @@ impl RemoteIds {
         Self { current, spare: Vec::new(), retire_prior_to: CidSequence::ZERO, retired: Vec::new(), limit }
     }
 
+    /// Bytes held outside of the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        self.spare.capacity() * size_of::<RemoteId>() + self.retired.capacity() * size_of::<Retired>()
+    }
+
     /// The id to send to.
     pub(crate) fn current(&self) -> ConnectionId {
         self.current.id

@@ -167,3 +167,27 @@ fn a_job_that_comes_back_late_is_discarded() {
     assert!(!pair.server.connection().keys.has(weald_crypto::Level::Handshake));
     assert!(pair.run(10 * SECOND, |pair| pair.server.dropped && pair.client.dropped));
 }
+
+#[test]
+fn a_connection_that_closes_lets_go_of_what_it_had_to_send() {
+    let mut pair = Pair::connected(6);
+    pair.client.deaf = true;
+    pair.server.answer = 10_000;
+    let read = pair.client.send(Direction::Bi, 10);
+    pair.run(SECOND, |_| false);
+    pair.network.loss = 100;
+    let streams: Vec<_> = (0..10).map(|_| pair.client.send(Direction::Uni, 500_000)).collect();
+    pair.flush();
+    let held = pair.client.connection().memory();
+    assert!(held > 5_000_000, "{held}");
+    let now = pair.now;
+    pair.client.connection().close(now, ApplicationCode::from_u32(1), b"");
+    let held = pair.client.connection().memory();
+    assert!(held < 40_000 && !pair.client.connection().is_drained(), "{held}");
+    assert!(pair.client.connection().held() <= 16 * 1024, "no more than what was received and not read");
+    // What had arrived can still be read.
+    assert!(pair.client.connection().read(read, 100).unwrap().is_some());
+    assert!(streams.iter().all(|id| pair.client.connection().is_sending(*id)));
+    pair.network.loss = 0;
+    assert!(pair.run(5 * SECOND, |pair| pair.server.closed.is_some() && pair.client.dropped));
+}

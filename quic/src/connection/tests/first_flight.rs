@@ -45,6 +45,40 @@ fn retry(original: ConnectionId, client: ConnectionId, server: ConnectionId, tok
     bytes
 }
 
+/// A Retry whose token every Initial packet carries must leave room for what the packets are for.
+#[test]
+fn a_retry_with_an_endless_token_is_dropped() {
+    let mut pair = Pair::new(1, Network::CLEAN);
+    let (original, client) = ids(&first_datagram(&mut pair));
+    let chosen = ConnectionId::new(&[9; 20]).unwrap();
+    for len in [513, 1100, 1400] {
+        pair.deliver(false, &retry(original, client, chosen, &vec![7; len]));
+    }
+    let sent = pair.client.connection().transmit(pair.now, &mut [0; 1500], &mut Scratch::default());
+    assert!(sent.is_none(), "the Retry was followed");
+    pair.deliver(false, &retry(original, client, chosen, &[7; 512]));
+    let sent = pair.client.connection().transmit(pair.now, &mut [0; 1500], &mut Scratch::default());
+    assert_eq!(sent.unwrap().len, 1200);
+}
+
+#[test]
+fn a_retry_starts_recovery_anew() {
+    // RFC 9002 6.3
+    let mut pair = Pair::new(1, Network { loss: 100, ..Network::CLEAN });
+    let (original, client) = ids(&first_datagram(&mut pair));
+    let began = pair.now;
+    let probed = pair.run(8 * SECOND, |pair| pair.client.connection().stats().probe_timeouts == 2);
+    assert!(probed && pair.client.connection().stats().bytes_in_flight >= 3600);
+    let waited = pair.now - began;
+    pair.deliver(false, &retry(original, client, ConnectionId::new(&[9; 8]).unwrap(), b"token"));
+    assert_eq!(pair.client.connection().stats().bytes_in_flight, 0);
+    pair.flush();
+    let (sent, at) = (pair.trace.len(), pair.now);
+    assert!(pair.run(8 * SECOND, |pair| pair.trace.len() > sent));
+    // As long as the first time, where two waits before it took three times that, and the next of them would take four.
+    assert!(pair.now - at < waited / 2, "{:?} after {waited:?}", pair.now - at);
+}
+
 #[test]
 fn a_client_follows_one_retry() {
     // RFC 9000 17.2.5.2
