@@ -34,6 +34,7 @@ pub struct TransportConfig {
     pub(crate) initial_window: u32,
     pub(crate) congestion: Arc<dyn ControllerFactory>,
     pub(crate) key_update_interval: Option<u64>,
+    pub(crate) spin_bit: bool,
 }
 
 /// How many bytes a stream holds that were written and not acknowledged, before its writer blocks.
@@ -78,6 +79,7 @@ impl Default for TransportConfig {
             initial_window: INITIAL_WINDOW_PACKETS,
             congestion: Arc::new(Algorithm::default()),
             key_update_interval: None,
+            spin_bit: true,
         }
     }
 }
@@ -228,6 +230,14 @@ impl TransportConfig {
     #[must_use]
     pub fn key_update_interval(mut self, packets: Option<u64>) -> Self {
         self.key_update_interval = packets;
+        self
+    }
+
+    /// Whether packets let the network see how long a round trip takes (RFC 9000 17.4); one connection in 16 does not take
+    /// part even so. Default true.
+    #[must_use]
+    pub fn spin_bit(mut self, enabled: bool) -> Self {
+        self.spin_bit = enabled;
         self
     }
 

@@ -372,6 +372,8 @@ impl Connection {
         if self.registered_token != self.remote_ids.reset_token() {
             let token = self.remote_ids.reset_token();
             let old = std::mem::replace(&mut self.registered_token, token);
+            // Each id of the peer but a client's first has a token of its own.
+            self.spin.on_new_id();
             self.endpoint_events.push_back(EndpointEvent::token(self.path.remote(), old, token));
         }
     }

@@ -33,6 +33,7 @@ mod receive;
 mod scratch;
 mod space;
 mod spaces;
+mod spin;
 mod timers;
 mod token_store;
 mod transmit;
@@ -62,6 +63,7 @@ use self::keys::KeyRing;
 use self::parameters::{Peer, ServerIds};
 use self::path_response::PathResponses;
 use self::spaces::Spaces;
+use self::spin::Spin;
 use self::timers::{Timer, Timers};
 use self::token_store::NextToken;
 use crate::chunk::Pool;
@@ -158,7 +160,9 @@ pub struct Connection {
     events: VecDeque<Event>,
     endpoint_events: VecDeque<EndpointEvent>,
     pool: Pool,
+    noise: Noise,
     secrets: Secrets,
+    spin: Spin,
     stats: Counters,
     /// Where to panic, once.
     #[cfg(test)]
@@ -201,7 +205,7 @@ impl Connection {
             RemoteIds::new(original, parameters::ACTIVE_CONNECTION_ID_LIMIT),
             (remote, None),
             early,
-            (lent.pool, lent.secrets),
+            (lent.pool, lent.noise, lent.secrets),
         );
         if let Some(store) = &config.token_store {
             connection.next_token = NextToken::keep(Arc::clone(store), server_name);
@@ -229,7 +233,7 @@ impl Connection {
             RemoteIds::new(incoming.source, parameters::ACTIVE_CONNECTION_ID_LIMIT),
             (incoming.remote, local),
             Early::server(incoming.original, incoming.source),
-            (lent.pool, lent.secrets),
+            (lent.pool, lent.noise, lent.secrets),
         );
         if incoming.is_validated() {
             // RFC 9000 8.1.2, 8.1.3
@@ -248,7 +252,7 @@ impl Connection {
         remote_ids: RemoteIds,
         (remote, local): (SocketAddr, Option<IpAddr>),
         early: Early,
-        (pool, mut secrets): (Pool, Secrets),
+        (pool, mut noise, mut secrets): (Pool, Noise, Secrets),
     ) -> Self {
         let path = new_path(now, config, remote, local, side.is_client());
         let mut keys = KeyRing::default();
@@ -285,6 +289,8 @@ impl Connection {
             events: VecDeque::new(),
             endpoint_events: VecDeque::new(),
             pool,
+            spin: Spin::new(config.spin_bit, &mut noise),
+            noise,
             secrets,
             stats: Counters::default(),
             #[cfg(test)]

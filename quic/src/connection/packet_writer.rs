@@ -44,6 +44,10 @@ pub(crate) struct Header<'a> {
     pub(crate) token: &'a [u8],
     /// Of 1-RTT packets (RFC 9001 6).
     pub(crate) phase: bool,
+    /// Of 1-RTT packets (RFC 9000 17.4).
+    pub(crate) spin: bool,
+    /// The bit that has one value for all but those who agreed otherwise (RFC 9287).
+    pub(crate) fixed: bool,
 }
 
 /// A packet whose header is written.
@@ -86,7 +90,7 @@ impl<'b> DatagramWriter<'b> {
         short: TruncatedPacketNumber,
     ) -> Option<Slot> {
         let long = |long_type| LongHeader { long_type, version: header.version, dcid: header.destination, scid: header.source };
-        let one_rtt = ShortHeader { dcid: header.destination, spin: false, key_phase: header.phase };
+        let one_rtt = ShortHeader { dcid: header.destination, spin: header.spin, key_phase: header.phase };
         let (size, long) = match space {
             SpaceId::Initial => {
                 let long = long(LongType::Initial { token: header.token });
@@ -104,6 +108,7 @@ impl<'b> DatagramWriter<'b> {
         let mut end = self.buf.len() - TAG_LEN;
         let mut writer = Writer::new(self.buf);
         writer.skip(self.used);
+        let fixed = header.fixed;
         let header = match long {
             Some(long) => {
                 end = end.min(self.used + MAX_LONG_PACKET);
@@ -111,6 +116,9 @@ impl<'b> DatagramWriter<'b> {
             }
             None => one_rtt.encode(short, &mut writer),
         };
+        if !fixed {
+            header.clear_fixed_bit(self.buf);
+        }
         Some(Slot { space, number, header, payload: header.range().end, end })
     }
 

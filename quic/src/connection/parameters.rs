@@ -28,6 +28,8 @@ pub(crate) struct Peer {
     pub(crate) max_ack_delay: Duration,
     /// The largest DATAGRAM frame that the peer takes; 0 for none.
     pub(crate) max_datagram_frame: u16,
+    /// The fixed bit may have any value in packets to the peer (RFC 9287).
+    pub(crate) takes_any_fixed_bit: bool,
 }
 
 impl Default for Peer {
@@ -45,6 +47,7 @@ impl Peer {
             max_ack_delay: parameters.max_ack_delay,
             // No packet holds more than this.
             max_datagram_frame: u16::try_from(parameters.max_datagram_frame_size).unwrap_or(u16::MAX),
+            takes_any_fixed_bit: parameters.grease_quic_bit,
         }
     }
 }
@@ -145,6 +148,7 @@ fn ours(config: &TransportConfig, source: ConnectionId) -> TransportParameters {
         max_ack_delay: config.max_ack_delay,
         disable_active_migration: true,
         active_connection_id_limit: ACTIVE_CONNECTION_ID_LIMIT as u64,
+        grease_quic_bit: true,
         initial_source_connection_id: Some(source),
         max_datagram_frame_size: datagrams::receive_limit(config).into(),
         ..TransportParameters::default()

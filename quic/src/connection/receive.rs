@@ -157,6 +157,7 @@ impl Connection {
         let Some(plain) = packet.unprotect(key.mask(sample), header) else { return Ok(None) };
         let Some(Space { received, .. }) = self.spaces.get(space) else { return Ok(None) };
         let Some(number) = plain.packet_number.expand(received.largest()) else { return Ok(None) };
+        let is_newest = received.largest().is_none_or(|largest| number > largest);
         let payload = packet.ciphertext(&plain);
         let mut chunk = self.pool.take(payload.len());
         let phase = plain.key_phase() && level == Level::OneRtt;
@@ -167,6 +168,9 @@ impl Connection {
         };
         if opened.phase_began {
             self.on_key_phase(now);
+        }
+        if is_newest && level == Level::OneRtt {
+            self.spin.on_newest(self.side, plain.spin());
         }
         plain.check_reserved_bits()?;
         let payload = chunk.freeze(0..opened.len);

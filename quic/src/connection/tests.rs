@@ -39,6 +39,8 @@ fn forge(connection: &mut Connection, pair_now: crate::time::Instant, space: Spa
         source: connection.local_ids.handshake_id(),
         token: &[],
         phase: connection.keys.local(level(SpaceId::Data)).is_some_and(|keys| keys.phase),
+        spin: false,
+        fixed: true,
     };
     let short = number.truncate(own.largest_acked());
     let mut datagram = DatagramWriter::new(&mut buf);

@@ -99,7 +99,9 @@ impl Connection {
                 continue;
             };
             let short = number.truncate(own.largest_acked());
-            let Some(slot) = datagram.begin(space, &self.header_values(), number, short) else { break };
+            let (spin, fixed) = (self.spin.bit(&mut self.noise), !self.peer.takes_any_fixed_bit || self.noise.u32(0..2) == 1);
+            let header = Header { spin, fixed, ..self.header_values() };
+            let Some(slot) = datagram.begin(space, &header, number, short) else { break };
             let mut out = FrameWriter::new(datagram.payload(slot), &mut tokens[space.index()]);
             let mut is_path_response = false;
             if purpose == Purpose::Close {
@@ -137,6 +139,8 @@ impl Connection {
             source: self.local_ids.handshake_id(),
             token: self.early.as_ref().map_or(&[], |early| &early.token),
             phase: self.keys.local(Level::OneRtt).is_some_and(|keys| keys.phase),
+            spin: false,
+            fixed: true,
         }
     }
 

@@ -53,6 +53,8 @@ pub struct TransportParameters {
     pub retry_source_connection_id: Option<ConnectionId>,
     /// The largest DATAGRAM frame that the endpoint takes, type and length included; 0 for none (RFC 9221 section 3).
     pub max_datagram_frame_size: u64,
+    /// Packets may have any value in the fixed bit (RFC 9287).
+    pub grease_quic_bit: bool,
 }
 
 /// An address that a server asks its clients to move to (RFC 9000 section 9.6).
@@ -87,6 +89,7 @@ impl Default for TransportParameters {
             initial_source_connection_id: None,
             retry_source_connection_id: None,
             max_datagram_frame_size: 0,
+            grease_quic_bit: false,
         }
     }
 }
@@ -121,11 +124,13 @@ enum Parameter {
     InitialSourceConnectionId,
     RetrySourceConnectionId,
     MaxDatagramFrameSize = 0x20,
+    /// RFC 9287 section 3.
+    GreaseQuicBit = 0x2ab2,
 }
 
 impl Parameter {
     /// All parameters, in the order of their numbers.
-    const ALL: [Parameter; 18] = [
+    const ALL: [Parameter; 19] = [
         Parameter::OriginalDestinationConnectionId,
         Parameter::MaxIdleTimeout,
         Parameter::StatelessResetToken,
@@ -144,6 +149,7 @@ impl Parameter {
         Parameter::InitialSourceConnectionId,
         Parameter::RetrySourceConnectionId,
         Parameter::MaxDatagramFrameSize,
+        Parameter::GreaseQuicBit,
     ];
 
     fn from_wire(number: VarInt) -> Option<Parameter> {
@@ -239,6 +245,7 @@ impl TransportParameters {
                 self.max_ack_delay = Duration::from_millis(millis);
             }
             Parameter::DisableActiveMigration => self.disable_active_migration = true,
+            Parameter::GreaseQuicBit => self.grease_quic_bit = true,
             Parameter::PreferredAddress => self.preferred_address = Some(PreferredAddress::decode(&mut value)?),
             Parameter::ActiveConnectionIdLimit => {
                 self.active_connection_id_limit = value.varint()?.as_u64();
@@ -293,6 +300,11 @@ impl TransportParameters {
             }
             Parameter::DisableActiveMigration => {
                 if self.disable_active_migration {
+                    out.put(parameter.to_wire(), &[]);
+                }
+            }
+            Parameter::GreaseQuicBit => {
+                if self.grease_quic_bit {
                     out.put(parameter.to_wire(), &[]);
                 }
             }

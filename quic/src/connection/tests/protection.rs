@@ -1,8 +1,13 @@
 //! Packet protection: what is not authentic changes nothing; key updates.
 
+use std::time::Duration;
+
 use super::pair::Pair;
 use super::{SECOND, forge};
+use crate::config::TransportConfig;
+use crate::connection::spin::Spin;
 use crate::error::{ConnectionError, TransportErrorCode};
+use crate::random::Noise;
 use crate::recovery::SpaceId;
 use crate::stream_id::Direction;
 
@@ -116,4 +121,53 @@ fn flipped_phases_without_keys_are_only_dropped() {
     assert_eq!(pair.server.connection().stats().key_updates, 0);
     let id = pair.client.send(Direction::Uni, 10_000);
     assert!(pair.run(SECOND, |pair| pair.server.has_received(id, 10_000)));
+}
+
+#[test]
+fn the_spin_bit_turns_once_a_round_trip() {
+    // RFC 9000 17.4
+    let config = || TransportConfig::default().spin_bit(true);
+    let turns = |seed| {
+        let mut pair = Pair::with(seed, super::pair::Network::CLEAN, config(), config(), 0);
+        assert!(pair.run(5 * SECOND, |pair| pair.client.confirmed && pair.server.confirmed));
+        pair.run(SECOND, |_| false);
+        if [pair.client.connection(), pair.server.connection()].iter().any(|connection| matches!(connection.spin, Spin::Abstains)) {
+            return None;
+        }
+        pair.client.send(Direction::Uni, 1_000_000);
+        let (mut turns, mut last, end) = (0, None, pair.now + Duration::from_millis(400));
+        pair.run(Duration::from_millis(400), |pair| {
+            let bit = pair.client.connection().spin.bit(&mut Noise::new(0));
+            turns += u32::from(last.replace(bit).is_some_and(|last| last != bit));
+            pair.now >= end
+        });
+        Some(turns)
+    };
+    // A round trip is 20 ms.
+    let seen: Vec<u32> = (0..20).filter_map(turns).collect();
+    assert!(seen.len() > 10 && seen.iter().all(|turns| (15..=21).contains(turns)), "{seen:?}");
+}
+
+#[test]
+fn the_fixed_bit_varies_once_the_peer_takes_any_value() {
+    // RFC 9287 3.1
+    let mut pair = Pair::new(1, super::pair::Network::CLEAN);
+    let mut seen = [[0; 2]; 2];
+    let mut early = 0;
+    let mut count = |pair: &mut Pair| {
+        let is_known = pair.client.connected;
+        for std::cmp::Reverse((_, _, to_server, datagram)) in &pair.flying {
+            let bit = usize::from(datagram[0] & 0x40 != 0);
+            if *to_server && !is_known && bit == 0 {
+                early += 1;
+            }
+            seen[usize::from(*to_server)][bit] += 1;
+        }
+        false
+    };
+    pair.run(SECOND, &mut count);
+    let (up, down) = (pair.client.send(Direction::Uni, 100_000), pair.server.send(Direction::Uni, 100_000));
+    pair.run(SECOND, &mut count);
+    assert!(pair.server.has_received(up, 100_000) && pair.client.has_received(down, 100_000));
+    assert!(early == 0 && seen.iter().flatten().all(|count| *count > 10), "{early} {seen:?}");
 }

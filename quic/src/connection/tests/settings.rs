@@ -10,6 +10,7 @@ use weald_crypto::simulation;
 use super::SECOND;
 use super::pair::{Network, Pair, client_config};
 use crate::config::TransportConfig;
+use crate::connection::spin::Spin;
 use crate::connection::{WhenFull, parameters};
 use crate::endpoint::Endpoint;
 use crate::handle::EndpointKeys;
@@ -218,6 +219,7 @@ fn rows() -> BTreeMap<&'static str, (TransportConfig, Observe, &'static str)> {
                 "true",
             ),
         ),
+        ("spin_bit", (base().spin_bit(false), |c| matches!(connected(c).client.connection().spin, Spin::Abstains).to_string(), "true")),
     ])
 }
 
@@ -251,6 +253,7 @@ fn every_setting_is_seen_by_the_peer_or_changes_an_algorithm() {
         initial_window,
         congestion,
         key_update_interval,
+        spin_bit,
     ];
     let rows = rows();
     for setting in settings {

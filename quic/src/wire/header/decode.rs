@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::error::{TransportError, TransportErrorCode};
 use crate::id::ConnectionId;
 use crate::wire::header::{
-    FIXED, LONG, LONG_RESERVED, MASK_LEN, RETRY_TAG_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_RESERVED, TYPE, TYPE_HANDSHAKE, TYPE_INITIAL,
+    LONG, LONG_RESERVED, MASK_LEN, RETRY_TAG_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_RESERVED, TYPE, TYPE_HANDSHAKE, TYPE_INITIAL,
     TYPE_ZERO_RTT, protected_bits, sample,
 };
 use crate::wire::{PacketType, Reader, Truncated, TruncatedPacketNumber, Version};
@@ -15,8 +15,6 @@ use crate::wire::{PacketType, Reader, Truncated, TruncatedPacketNumber, Version}
 pub enum HeaderError {
     /// The datagram ends inside the header.
     Truncated,
-    /// The fixed bit is zero.
-    FixedBit,
     /// A connection id of more than 20 bytes in version 1.
     ConnectionIdTooLong,
     /// The length reaches past the datagram's end.
@@ -66,7 +64,7 @@ impl<'a> Packets<'a> {
         let mut reader = Reader::new(bytes);
         let first = reader.u8()?;
         if first & LONG == 0 {
-            let packet = ProtectedPacket::decode_short(first, reader, bytes, self.position, self.local_cid_len)?;
+            let packet = ProtectedPacket::decode_short(reader, bytes, self.position, self.local_cid_len)?;
             return Ok((Packet::Protected(packet), bytes.len()));
         }
         // RFC 8999 section 5.1: so much holds in every version.
@@ -81,9 +79,7 @@ impl<'a> Packets<'a> {
             let packet = UnsupportedVersion { version, dcid, scid };
             return Ok((Packet::Unsupported(packet), bytes.len()));
         }
-        if first & FIXED == 0 {
-            return Err(HeaderError::FixedBit);
-        }
+        // RFC 9287 section 3: as we declare, the fixed bit has any value.
         // RFC 9000 section 17.2.
         let dcid = ConnectionId::new(dcid).ok_or(HeaderError::ConnectionIdTooLong)?;
         let scid = ConnectionId::new(scid).ok_or(HeaderError::ConnectionIdTooLong)?;
@@ -151,15 +147,11 @@ pub struct ProtectedPacket<'a> {
 
 impl<'a> ProtectedPacket<'a> {
     fn decode_short(
-        first: u8,
         mut reader: Reader<'a>,
         bytes: &'a [u8],
         start: usize,
         local_cid_len: usize,
     ) -> Result<ProtectedPacket<'a>, HeaderError> {
-        if first & FIXED == 0 {
-            return Err(HeaderError::FixedBit);
-        }
         let dcid = ConnectionId::new(reader.bytes(local_cid_len)?).ok_or(HeaderError::ConnectionIdTooLong)?;
         Ok(ProtectedPacket {
             packet_type: PacketType::OneRtt,
@@ -231,7 +223,6 @@ impl UnprotectedHeader {
     }
 
     /// The latency spin bit of a short header (RFC 9000 section 17.4).
-    #[cfg(any(test, feature = "simulation"))]
     pub fn spin(&self) -> bool {
         self.first & super::SHORT_SPIN != 0
     }

@@ -128,6 +128,11 @@ impl EncodedHeader {
         self.end - self.pn_offset
     }
 
+    /// Sets the fixed bit to zero, for a peer that takes any value (RFC 9287 section 3). Before the packet is sealed.
+    pub fn clear_fixed_bit(&self, buf: &mut [u8]) {
+        buf[self.start] &= !FIXED;
+    }
+
     /// Fills in the length of a packet that has `sealed_len` bytes of frames and tag; a short header has none.
     ///
     /// At most 16383 with the packet number: packets with a long header are no larger than the handshake needs.

@@ -17,7 +17,8 @@ pub use encode::{EncodedHeader, LongHeader, LongType, RetryToSend, ShortHeader, 
 
 /// The first byte's bit that tells a long header from a short one (RFC 8999 section 5).
 const LONG: u8 = 0x80;
-/// The first byte's bit that is 1 in every packet of version 1 but Version Negotiation (RFC 9000 section 17.2).
+/// The first byte's bit that is 1 in every packet of version 1 but Version Negotiation (RFC 9000 section 17.2), unless the
+/// receiver has said that it takes any value (RFC 9287).
 const FIXED: u8 = 0x40;
 /// The type of a long header (RFC 9000 section 17.2).
 const TYPE: u8 = 0x30;

@@ -161,12 +161,20 @@ fn reserved_bits_are_a_violation() {
     }
 }
 
-/// RFC 9000 section 17.2: without the fixed bit a packet is not of version 1.
+/// RFC 9287 section 3: who declares that it takes any value takes packets whose fixed bit is zero.
 #[test]
-fn fixed_bit_zero_is_dropped() {
-    let long = unhex("8300000001088394c8f03e515708000002aabb");
-    assert_eq!(Packets::new(&long, LOCAL_CID_LEN).next(), Some(Err(HeaderError::FixedBit)));
-    assert_eq!(Packets::new(&[0x3f; 40], LOCAL_CID_LEN).next(), Some(Err(HeaderError::FixedBit)));
+fn the_fixed_bit_has_any_value() {
+    let mut long = vec![0x80, 0, 0, 0, 1, 8];
+    long.extend([7; 8]);
+    long.extend([0, 0, 20]);
+    long.extend([0; 20]);
+    let short = [0x3f; 40];
+    for (bytes, packet_type) in [(&long[..], PacketType::Initial), (&short[..], PacketType::OneRtt)] {
+        match Packets::new(bytes, LOCAL_CID_LEN).next() {
+            Some(Ok(Packet::Protected(packet))) => assert_eq!(packet.packet_type, packet_type),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// RFC 9000 section 17.2: ids of more than 20 bytes are dropped in version 1, but version negotiation answers any length.

@@ -208,7 +208,7 @@ fn any_parameters() -> impl Strategy<Value = TransportParameters> {
     let data = (any_integer(), any_integer(), any_integer(), any_integer());
     let streams = (0u64..=1 << 60, 0u64..=1 << 60);
     let times = (any_integer(), 0u8..=20, 0u64..1 << 14, any_integer());
-    let rest = (1200u64..1 << 62, any::<bool>(), 2u64..1 << 62);
+    let rest = (1200u64..1 << 62, any::<bool>(), 2u64..1 << 62, any::<bool>());
     (ids, tokens, data, streams, times, rest).prop_map(|(ids, tokens, data, streams, times, rest)| TransportParameters {
         original_destination_connection_id: ids.0,
         initial_source_connection_id: ids.1,
@@ -228,6 +228,7 @@ fn any_parameters() -> impl Strategy<Value = TransportParameters> {
         disable_active_migration: rest.1,
         active_connection_id_limit: rest.2,
         max_datagram_frame_size: times.3,
+        grease_quic_bit: rest.3,
     })
 }
 
