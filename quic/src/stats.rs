@@ -64,7 +64,6 @@ pub(crate) struct Counters {
     pub(crate) packets_sent: u64,
     pub(crate) packets_lost: u64,
     pub(crate) probe_timeouts: u64,
-    pub(crate) key_updates: u64,
 }
 
 /// What one worker's endpoint did so far.

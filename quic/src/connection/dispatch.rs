@@ -2,7 +2,7 @@
 
 use super::{Connection, Scratch};
 use crate::chunk::Chunk;
-use crate::error::{ApplicationClose, ConnectionClose, ConnectionError, TransportError};
+use crate::error::{ApplicationClose, ConnectionClose, ConnectionError, TransportError, TransportErrorCode};
 use crate::id::ConnectionId;
 use crate::recovery::SpaceId;
 use crate::time::Instant;
@@ -17,6 +17,8 @@ pub(super) struct Opened {
     /// The id that it was sent to.
     pub(super) destination: ConnectionId,
     pub(super) payload: Chunk,
+    /// The keys before the current ones opened it (RFC 9001 6.5).
+    pub(super) old_keys: bool,
 }
 
 impl Connection {
@@ -53,7 +55,14 @@ impl Connection {
     ) -> Result<(), TransportError> {
         match frame {
             Frame::Padding { .. } | Frame::Ping => Ok(()),
-            Frame::Ack(ack) => self.on_ack(now, opened.space, &ack, scratch),
+            Frame::Ack(ack) => {
+                // RFC 9001 6.2: who has our packet of the new phase has updated, too.
+                if opened.old_keys && self.keys.is_current(ack.largest) {
+                    let reason = "old keys protect the acknowledgement of a packet with newer ones";
+                    return Err(TransportErrorCode::KEY_UPDATE_ERROR.because(reason));
+                }
+                self.on_ack(now, opened.space, &ack, scratch)
+            }
             Frame::Crypto(crypto) => self.handshake.on_crypto(super::level(opened.space), crypto.offset, crypto.data),
             Frame::HandshakeDone => {
                 self.handshake.on_handshake_done()?;

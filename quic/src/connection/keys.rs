@@ -21,6 +21,9 @@ pub(crate) struct KeyRing {
     /// Packets that did not authenticate, over all keys (RFC 9001 6.6).
     forged: u64,
     handshake_discarded: bool,
+    /// Stand for what the cipher withstands: packets sealed, and packets forged.
+    #[cfg(test)]
+    pub(crate) limits: Option<(u64, u64)>,
 }
 
 struct OneRtt {
@@ -41,6 +44,8 @@ struct OneRtt {
     /// The peer updated, and has not been sent an acknowledgement in this phase yet.
     owes_ack: bool,
     sealed: u64,
+    /// How often the keys were updated.
+    updates: u64,
 }
 
 struct Previous {
@@ -64,6 +69,8 @@ pub(crate) struct Sealed<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opened {
     pub(crate) len: usize,
+    /// The keys before the current ones opened it.
+    pub(crate) old_keys: bool,
     /// The packet was the first of a new phase: the previous keys can go in three probe timeouts (RFC 9001 6.5).
     pub(crate) phase_began: bool,
 }
@@ -112,6 +119,7 @@ impl KeyRing {
             acknowledged: false,
             owes_ack: false,
             sealed: 0,
+            updates: 0,
         }));
     }
 
@@ -159,25 +167,29 @@ impl KeyRing {
 
     /// Opens the payload of a packet into `out`.
     pub(crate) fn open(&mut self, now: Instant, level: Level, sealed: Sealed<'_>, out: &mut [u8]) -> Result<Opened, OpenFailure> {
-        let (result, limit) = match level {
+        let (result, cipher_limit) = match level {
             Level::Initial | Level::Handshake => {
                 let keys = if level == Level::Initial { &self.initial } else { &self.handshake };
                 let Some(keys) = keys else { return Err(OpenFailure::Forged) };
                 let key = &keys.remote.packet;
                 let opened = sealed.open(key, out);
-                (opened.map(|len| Opened { len, phase_began: false }), key.integrity_limit())
+                (opened.map(|len| Opened { len, old_keys: false, phase_began: false }), key.integrity_limit())
             }
             Level::OneRtt => {
                 let Some(keys) = &mut self.one_rtt else { return Err(OpenFailure::Forged) };
-                let limit = keys.remote.integrity_limit();
+                let cipher_limit = keys.remote.integrity_limit();
                 match keys.open(now, sealed, out) {
-                    Ok(Ok(opened)) => (Ok(opened), limit),
+                    Ok(Ok(opened)) => (Ok(opened), cipher_limit),
                     Ok(Err(error)) => return Err(OpenFailure::Fatal(error)),
-                    Err(error) => (Err(error), limit),
+                    Err(error) => (Err(error), cipher_limit),
                 }
             }
             Level::ZeroRtt => return Err(OpenFailure::Forged),
         };
+        #[cfg(not(test))]
+        let limit = cipher_limit;
+        #[cfg(test)]
+        let limit = self.limits.map_or(cipher_limit, |(_, forged)| forged);
         result.map_err(|OpenError { .. }| {
             self.forged += 1;
             // RFC 9001 6.6
@@ -208,6 +220,11 @@ impl KeyRing {
             keys.first_sent.get_or_insert(number);
             keys.owes_ack &= !carries_ack;
         }
+    }
+
+    /// Whether a 1-RTT packet was sealed with the current keys.
+    pub(crate) fn is_current(&self, number: PacketNumber) -> bool {
+        self.one_rtt.as_ref().is_some_and(|keys| keys.first_sent.is_some_and(|first| number >= first))
     }
 
     /// A 1-RTT packet was acknowledged.
@@ -246,7 +263,16 @@ impl KeyRing {
 
     /// How many packets one generation of keys may seal (RFC 9001 6.6).
     pub(crate) fn confidentiality_limit(&self) -> u64 {
+        #[cfg(test)]
+        if let Some((sealed, _)) = self.limits {
+            return sealed;
+        }
         self.one_rtt.as_ref().map_or(u64::MAX, |keys| keys.local.confidentiality_limit())
+    }
+
+    /// Key updates so far, by either end.
+    pub(crate) fn updates(&self) -> u64 {
+        self.one_rtt.as_ref().map_or(0, |keys| keys.updates)
     }
 
     /// Sets when the previous keys go.
@@ -285,14 +311,14 @@ impl OneRtt {
             let len = sealed.open(&self.remote, out)?;
             let phase_began = self.first_received.is_none() && self.previous.is_some();
             self.on_received(number);
-            return Ok(Ok(Opened { len, phase_began }));
+            return Ok(Ok(Opened { len, old_keys: false, phase_began }));
         }
         // RFC 9001 6.5: a packet older than this phase is one of the previous; before the peer has answered our update, all
         // its packets are.
         let is_older = self.first_received.is_none_or(|first| number < first);
         if is_older && let Some(previous) = &self.previous {
             let len = sealed.open(&previous.remote, out)?;
-            return Ok(Ok(Opened { len, phase_began: false }));
+            return Ok(Ok(Opened { len, old_keys: true, phase_began: false }));
         }
         let len = sealed.open(&self.next.remote, out)?;
         // RFC 9001 6.2: an update before the last one was acknowledged; 6.4: newer keys on an older packet.
@@ -305,7 +331,7 @@ impl OneRtt {
         self.promote();
         self.owes_ack = true;
         self.on_received(number);
-        Ok(Ok(Opened { len, phase_began: true }))
+        Ok(Ok(Opened { len, old_keys: false, phase_began: true }))
     }
 
     fn memory(&self) -> usize {
@@ -334,5 +360,6 @@ impl OneRtt {
         self.acknowledged = false;
         self.owes_ack = false;
         self.sealed = 0;
+        self.updates += 1;
     }
 }

@@ -24,6 +24,9 @@ use crate::wire::header::{ProtectedPacket, Retry, VersionNegotiation};
 /// datagram of 1200 bytes. Servers' tokens have 30 to 200 bytes.
 const MAX_RETRY_TOKEN: usize = 512;
 
+/// Packets that the keys' limit leaves for telling the peer that it is reached.
+const CLOSING_PACKETS: u64 = 16;
+
 impl Connection {
     // Inputs.
 
@@ -209,7 +212,6 @@ impl Connection {
         let at = now + 3 * self.probe_timeout();
         self.keys.discard_previous_at(at);
         self.timers.set(Timer::KeyDiscard, Some(at));
-        self.stats.key_updates += 1;
     }
 
     /// Starts a key update if one is wanted or due; fails if the keys are used up and cannot be updated.
@@ -217,10 +219,10 @@ impl Connection {
         let sealed = self.keys.sealed();
         let limit = self.keys.confidentiality_limit();
         // RFC 9001 6.6
-        if sealed >= limit {
+        if sealed >= limit.saturating_sub(CLOSING_PACKETS) {
             return Err(TransportErrorCode::AEAD_LIMIT_REACHED.because("the keys are used up and could not be updated"));
         }
-        let is_due = self.update_keys || sealed >= self.config.key_update_interval.unwrap_or(limit / 2);
+        let is_due = self.update_keys || sealed >= self.config.key_update_interval.unwrap_or(u64::MAX).min(limit / 2);
         // RFC 9001 6.1: not before the handshake is confirmed.
         if is_due && self.handshake.is_confirmed() && self.keys.update() {
             self.update_keys = false;

@@ -413,7 +413,6 @@ impl Connection {
             packets_sent,
             packets_lost,
             probe_timeouts,
-            key_updates,
         } = self.stats;
         let datagrams = self.datagrams.as_ref().map(|datagrams| datagrams.counts()).unwrap_or_default();
         ConnectionStats {
@@ -430,7 +429,7 @@ impl Connection {
             packets_sent,
             packets_lost,
             probe_timeouts,
-            key_updates,
+            key_updates: self.keys.updates(),
             rtt: self.path.rtt().smoothed(),
             rtt_variation: self.path.rtt().variation(),
             min_rtt: self.path.rtt().min(),

@@ -174,7 +174,7 @@ impl Connection {
         }
         plain.check_reserved_bits()?;
         let payload = chunk.freeze(0..opened.len);
-        Ok(Some(Opened { packet: packet.packet_type, space, number, destination: packet.dcid, payload }))
+        Ok(Some(Opened { packet: packet.packet_type, space, number, destination: packet.dcid, payload, old_keys: opened.old_keys }))
     }
 
     fn on_opened(

@@ -2,6 +2,7 @@
 
 pub(crate) mod pair;
 
+mod attacks;
 mod datagrams;
 mod ending;
 mod first_flight;

@@ -64,7 +64,8 @@ impl Connection {
         if !self.close.is_open() {
             // RFC 9000 8.1 holds here, too.
             let budget = usize::try_from(self.path.amplification().budget()).unwrap_or(usize::MAX);
-            return self.close.is_owed().then_some((Purpose::Close, room.min(MIN_UDP_PAYLOAD.into()).min(budget)));
+            let has_keys = self.keys.sealed() < self.keys.confidentiality_limit();
+            return (self.close.is_owed() && has_keys).then_some((Purpose::Close, room.min(MIN_UDP_PAYLOAD.into()).min(budget)));
         }
         // Until the handshake is complete the peer's limit is unknown, and 1200 bytes pass everywhere.
         let mtu = if self.handshake.is_complete() { self.path.mtu() } else { MIN_UDP_PAYLOAD };

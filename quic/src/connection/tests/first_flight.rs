@@ -17,14 +17,14 @@ use crate::wire::header::{Packet, Packets, RetryToSend};
 use crate::wire::{Version, Writer};
 
 /// The ids of the first packet in a datagram.
-fn ids(datagram: &[u8]) -> (ConnectionId, ConnectionId) {
+pub(super) fn ids(datagram: &[u8]) -> (ConnectionId, ConnectionId) {
     match Packets::new(datagram, 18).next() {
         Some(Ok(Packet::Protected(packet))) => (packet.dcid, packet.scid),
         other => panic!("{other:?}"),
     }
 }
 
-fn first_datagram(pair: &mut Pair) -> Vec<u8> {
+pub(super) fn first_datagram(pair: &mut Pair) -> Vec<u8> {
     let now = pair.now;
     let client = pair.client.connection();
     while let Some(job) = client.poll_crypto_job() {
@@ -36,7 +36,7 @@ fn first_datagram(pair: &mut Pair) -> Vec<u8> {
     buf[..transmit.len].to_vec()
 }
 
-fn retry(original: ConnectionId, client: ConnectionId, server: ConnectionId, token: &[u8]) -> Vec<u8> {
+pub(super) fn retry(original: ConnectionId, client: ConnectionId, server: ConnectionId, token: &[u8]) -> Vec<u8> {
     let packet = RetryToSend { version: Version::V1, dcid: client, scid: server, token };
     let mut bytes = vec![0; packet.size()];
     packet.encode(&mut Writer::new(&mut bytes));
@@ -133,7 +133,7 @@ fn a_retry_after_an_answer_is_ignored() {
     assert!(pair.run(5 * SECOND, |pair| pair.client.confirmed));
 }
 
-fn negotiation(client: ConnectionId, server: ConnectionId, versions: &[u32]) -> Vec<u8> {
+pub(super) fn negotiation(client: ConnectionId, server: ConnectionId, versions: &[u32]) -> Vec<u8> {
     let mut packet = vec![0xc0, 0, 0, 0, 0];
     for id in [client, server] {
         packet.push(id.len() as u8);

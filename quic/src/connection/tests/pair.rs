@@ -255,7 +255,16 @@ impl Pair {
     }
 
     pub(crate) fn configured(seed: u64, network: Network, config: ClientConfig, server: ServerConfig) -> Self {
-        let now = Instant::from_nanos(1_000_000_000);
+        Self::begin(Instant::from_nanos(1_000_000_000), seed, network, config, server)
+    }
+
+    /// A pair whose clock stands at `now`.
+    pub(crate) fn at(now: Instant, seed: u64) -> Self {
+        let config = TransportConfig::default;
+        Self::begin(now, seed, Network::CLEAN, client_config(seed, config()), server_config(seed, config(), 0))
+    }
+
+    fn begin(now: Instant, seed: u64, network: Network, config: ClientConfig, server: ServerConfig) -> Self {
         let keys = |fill| EndpointKeys::new(&[fill; 32], seed, 0);
         let mut client_endpoint = Endpoint::new(keys(1), 0, 1, None, seed);
         let server_endpoint = Endpoint::new(keys(2), 0, 1, Some(Arc::new(server)), seed + 1);
