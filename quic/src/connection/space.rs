@@ -115,9 +115,16 @@ impl Space {
         self.sent.is_empty()
     }
 
-    /// Whether the next ACK should carry a PING, so that the peer's answer lets old ranges be forgotten.
+    /// Whether the next ACK should carry a PING, so that the peer's answer lets old ranges be forgotten, or because the peer
+    /// does not hear us: probes of an unanswered PING repeat the ACK (RFC 9000 section 13.2.4).
     pub(crate) fn wants_ping(&self) -> bool {
-        self.ack_only_run >= MAX_ACK_ONLY_RUN && !self.sent.has_ack_eliciting()
+        (self.ack_only_run >= MAX_ACK_ONLY_RUN && !self.sent.has_ack_eliciting()) || self.is_unheard()
+    }
+
+    /// Whether the peer probes again and again, as one that our ACKs do not reach, and nothing of ours is outstanding that would
+    /// make us send them once more.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.received.is_peer_probing() && !self.sent.has_ack_eliciting()
     }
 
     /// What the loss timer needs.
@@ -132,6 +139,7 @@ impl Space {
         if packet.is_ack_eliciting() {
             self.last_ack_eliciting = Some(packet.sent);
             self.ack_only_run = 0;
+            self.received.on_ack_ensured();
         } else if packet.kind == PacketKind::AckOnly {
             self.ack_only_run = self.ack_only_run.saturating_add(1);
         }
@@ -203,10 +211,12 @@ impl Space {
         self.sent.for_each_oldest(packets, visit);
     }
 
-    /// Writes an ACK frame if an ack-eliciting packet awaits one, with as many ranges as there is room for. Says whether it
-    /// did. `ack_delay_exponent` is ours.
-    pub(crate) fn write_ack(&mut self, now: Instant, ack_delay_exponent: u8, out: &mut FrameWriter<'_>) -> bool {
-        if !self.received.is_ack_pending() {
+    /// Writes an ACK frame if an ack-eliciting packet awaits one, with as many ranges as there is room for; a probe repeats one,
+    /// which may have been lost with what the probe is for. Says whether it did. `ack_delay_exponent` is ours.
+    pub(crate) fn write_ack(&mut self, now: Instant, ack_delay_exponent: u8, is_probe: bool, out: &mut FrameWriter<'_>) -> bool {
+        // Not in a handshake: the first sample of the time there and back would be of a late ACK.
+        let is_repeated = is_probe && self.id == SpaceId::Data && self.received.largest().is_some();
+        if !self.received.is_ack_pending() && !is_repeated {
             return false;
         }
         let delay = encode_ack_delay(self.received.ack_delay(now), ack_delay_exponent);

@@ -108,8 +108,21 @@ impl Connection {
             if purpose == Purpose::Close {
                 self.close.write_frame(packet_type(space), &mut out);
             } else {
-                acks[space.index()] = self.spaces.get_mut(space).is_some_and(|own| own.write_ack(now, ACK_DELAY_EXPONENT, &mut out));
-                is_path_response = purpose != Purpose::AckOnly && self.write_parts(space, purpose, &mut out);
+                let is_probe = purpose == Purpose::Probe;
+                let mut wants_ping = is_probe;
+                if let Some(own) = self.spaces.get_mut(space) {
+                    acks[space.index()] = own.write_ack(now, ACK_DELAY_EXPONENT, is_probe, &mut out);
+                    wants_ping |= acks[space.index()] && own.wants_ping();
+                    if acks[space.index()] && own.is_unheard() {
+                        // As for a probe timeout of our own: two datagrams, so that one loss costs no round.
+                        self.probes[space.index()] = 2;
+                    }
+                }
+                is_path_response = purpose != Purpose::AckOnly && self.write_parts(space, &mut out);
+                if wants_ping && !out.is_ack_eliciting() {
+                    // Without room for a PING the packet elicits an answer already.
+                    let _ = out.frame(&Ping, Token::Ping);
+                }
             }
             let written = out.finish();
             // RFC 9000 14.1, 8.2.2
@@ -205,7 +218,7 @@ impl Connection {
     }
 
     /// The parts in the order of their frames' urgency. Says whether the datagram carries a PATH_RESPONSE.
-    fn write_parts(&mut self, space: SpaceId, purpose: Purpose, out: &mut FrameWriter<'_>) -> bool {
+    fn write_parts(&mut self, space: SpaceId, out: &mut FrameWriter<'_>) -> bool {
         let mut is_path_response = false;
         self.handshake.write_frames(level(space), out);
         if space == SpaceId::Data {
@@ -217,11 +230,6 @@ impl Connection {
                 self.ping = false;
             }
             self.write_data(out);
-        }
-        let wants_answer = purpose == Purpose::Probe || self.spaces.get(space).is_some_and(Space::wants_ping);
-        if wants_answer && !out.is_ack_eliciting() {
-            // Without room for a PING the packet elicits an answer already.
-            let _ = out.frame(&Ping, Token::Ping);
         }
         is_path_response
     }

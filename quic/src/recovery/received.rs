@@ -23,6 +23,9 @@ const INLINE_RANGES: usize = 8;
 /// RFC 9000 section 13.2.2: an ACK for every second ack-eliciting packet at least.
 const ACK_ELICITING_THRESHOLD: u8 = 2;
 
+/// Silences of a peer that grow so often in a row are probe timeouts, which double (RFC 9002 section 6.2.1).
+const PROBES_IN_A_ROW: u8 = 2;
+
 /// Received packet numbers of one space.
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -37,6 +40,12 @@ pub(crate) struct Received {
     ack_eliciting: u8,
     /// When an ACK is due.
     ack_at: Option<Instant>,
+    /// How long the peer was silent before its last ack-eliciting packet, in microseconds; of two that came as one, the first.
+    silence: u32,
+    /// Whether the last one was the second of two.
+    was_second: bool,
+    /// How often in a row the silence has grown as a back-off does; stops counting at the threshold.
+    grown: u8,
     max_ack_delay: Duration,
 }
 
@@ -52,6 +61,9 @@ impl Received {
             ecn: EcnCounts::default(),
             ack_eliciting: 0,
             ack_at: None,
+            silence: 0,
+            was_second: false,
+            grown: 0,
             max_ack_delay,
         }
     }
@@ -77,6 +89,9 @@ impl Received {
     /// Takes in a packet that is no duplicate and was processed whole.
     pub(crate) fn on_packet(&mut self, now: Instant, number: PacketNumber, is_ack_eliciting: bool, mark: Option<EcnMark>) {
         debug_assert!(!self.is_duplicate(number));
+        if is_ack_eliciting && self.largest().is_some() {
+            self.on_silence(now - self.largest_at);
+        }
         if self.largest().is_none_or(|largest| largest < number) {
             self.largest_at = now;
         }
@@ -108,6 +123,17 @@ impl Received {
         self.ack_eliciting = 0;
     }
 
+    /// Whether the peer's packets come as probes do that nobody answers, each later than the one before: it may be that our
+    /// ACKs do not arrive.
+    pub(crate) fn is_peer_probing(&self) -> bool {
+        self.grown >= PROBES_IN_A_ROW
+    }
+
+    /// An ACK goes with a packet that the peer must answer, and is repeated until it does.
+    pub(crate) fn on_ack_ensured(&mut self) {
+        self.grown = 0;
+    }
+
     /// How long the largest packet has waited (RFC 9000 section 13.2.5).
     pub(crate) fn ack_delay(&self, now: Instant) -> Duration {
         now - self.largest_at
@@ -131,6 +157,22 @@ impl Received {
     /// The ECN counts to report, if there are any.
     pub(crate) fn ecn(&self) -> Option<EcnCounts> {
         Some(self.ecn).filter(|counts| *counts != EcnCounts::default())
+    }
+
+    /// An ack-eliciting packet came after so long.
+    fn on_silence(&mut self, silence: Duration) {
+        let silence = u32::try_from(silence.as_micros()).unwrap_or(u32::MAX);
+        let is_second = silence < self.silence / 4;
+        if is_second && !self.was_second {
+            // The second of two probes tells nothing.
+            self.was_second = true;
+            return;
+        }
+        // Longer by less than a doubling where probes in between were lost.
+        let has_grown = silence > self.silence.saturating_add(self.silence / 32);
+        self.grown = if has_grown { (self.grown + 1).min(PROBES_IN_A_ROW) } else { 0 };
+        self.silence = silence;
+        self.was_second = false;
     }
 
     /// Says where the range of the number starts.

@@ -51,6 +51,9 @@ impl Rtt {
     /// Takes in a sample made at `now`.
     pub(crate) fn on_sample(&mut self, now: Instant, sample: Duration, delay: PeerDelay) {
         let sample = sample.min(MAX_SAMPLE);
+        if self.is_repeated(sample, delay) {
+            return;
+        }
         self.latest = sample;
         if self.first_sample.is_none() {
             // RFC 9002 section 5.2, 5.3: the first sample replaces the guess, and ignores the peer's delay.
@@ -67,6 +70,15 @@ impl Rtt {
         let deviation = self.smoothed.abs_diff(adjusted);
         self.variation = (self.variation * 3 + deviation) / 4;
         self.smoothed = (self.smoothed * 7 + adjusted) / 8;
+    }
+
+    /// Whether the peer repeats an acknowledgement that was lost, which says nothing of the path. RFC 9002 section 5.3 counts
+    /// what a peer took longer than it promised, so that it is waited for the next time; but nobody is waited for past the
+    /// probes that make it repeat itself.
+    fn is_repeated(&self, sample: Duration, delay: PeerDelay) -> bool {
+        let is_late = delay.limit.is_some_and(|limit| delay.reported > self.persistent_congestion(limit));
+        // A peer that reports more than there was is not believed.
+        is_late && self.first_sample.is_some() && sample >= self.min.saturating_add(delay.reported)
     }
 
     /// The most recent sample, or the initial guess.
@@ -157,6 +169,26 @@ mod tests {
         rtt.on_sample(at(1), 100 * MS, reported(0));
         rtt.on_sample(at(2), 101 * MS, reported(20));
         assert_eq!(rtt.smoothed(), (100 * MS * 7 + 101 * MS) / 8);
+    }
+
+    /// An ACK that was lost and came again says nothing of the path; a slow peer does, and one that reports nonsense, too.
+    #[test]
+    fn repeated_acknowledgements_are_no_samples() {
+        let mut rtt = Rtt::new(INITIAL_RTT);
+        rtt.on_sample(at(1), 100 * MS, reported(0));
+        assert_eq!((rtt.probe_timeout() + 25 * MS) * 3, 975 * MS);
+        let before = (rtt.smoothed(), rtt.variation(), rtt.latest());
+        rtt.on_sample(at(2), 1100 * MS, reported(1000));
+        assert_eq!((rtt.smoothed(), rtt.variation(), rtt.latest()), before);
+        let mut slow = rtt.clone();
+        slow.on_sample(at(3), 1075 * MS, reported(975));
+        assert_eq!(slow.latest(), 1075 * MS, "RFC 9002 section 5.3: it is slower than it said");
+        let mut liar = rtt.clone();
+        liar.on_sample(at(3), 1099 * MS, reported(1000));
+        assert_eq!(liar.latest(), 1099 * MS, "the rest would be below the minimum");
+        let mut first = Rtt::new(INITIAL_RTT);
+        first.on_sample(at(1), 60_000 * MS, reported(50_000));
+        assert_eq!(first.smoothed(), 60_000 * MS);
     }
 
     #[test]

@@ -198,7 +198,7 @@ fn write_ack(space: &mut Space, ms: u64, room: usize) -> (bool, Vec<Token>, Vec<
     let mut payload = vec![0; room];
     let mut tokens = Vec::new();
     let mut out = FrameWriter::new(&mut payload, &mut tokens);
-    let is_written = space.write_ack(at(ms), 3, &mut out);
+    let is_written = space.write_ack(at(ms), 3, false, &mut out);
     let len = out.finish().len;
     payload.truncate(len);
     (is_written, tokens, payload)
@@ -255,6 +255,38 @@ fn long_runs_of_acks_want_a_ping() {
     assert!(!sender.space.wants_ping());
     (0..100).for_each(|ms| _ = sender.send(100 + ms, PacketKind::AckOnly));
     assert!(!sender.space.wants_ping(), "the answer to the first is still awaited");
+}
+
+/// Our ACKs seem not to arrive: one goes with a PING, whose probes repeat it.
+#[test]
+fn a_peer_that_probes_is_asked_for_an_acknowledgement() {
+    let mut sender = Sender::new(SpaceId::Data);
+    for (number, ms) in (0..).zip([0, 100, 300]) {
+        assert!(!sender.space.wants_ping());
+        sender.space.received.on_packet(at(ms), pn(number), true, None);
+    }
+    assert!(sender.space.wants_ping() && sender.space.is_unheard());
+    sender.send(300, PacketKind::AckEliciting);
+    assert!(!sender.space.wants_ping());
+    sender.space.received.on_packet(at(700), pn(3), true, None);
+    sender.space.received.on_packet(at(1500), pn(4), true, None);
+    assert!(!sender.space.wants_ping(), "the answer to the first is still awaited");
+}
+
+#[test]
+fn probes_repeat_the_acknowledgement_of_data() {
+    for (id, is_repeated) in [(SpaceId::Initial, false), (SpaceId::Handshake, false), (SpaceId::Data, true)] {
+        let mut space = Space::new(id, 25 * MS);
+        let write = |space: &mut Space| {
+            let mut payload = [0; 100];
+            let mut tokens = Vec::new();
+            space.write_ack(at(10), 3, true, &mut FrameWriter::new(&mut payload, &mut tokens))
+        };
+        assert!(!write(&mut space), "nothing came");
+        space.received.on_packet(at(0), pn(0), true, None);
+        assert!(write(&mut space));
+        assert_eq!(write(&mut space), is_repeated, "{id:?}");
+    }
 }
 
 // RFC 9000 section 17.2.5.3

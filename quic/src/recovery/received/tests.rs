@@ -201,3 +201,31 @@ fn agrees_with_a_model() {
         }
     }
 }
+
+// RFC 9002 section 6.2.1, 6.2.4: probes come in ones and twos, each later than those before, whichever of them are lost.
+#[test]
+fn a_peer_that_probes_is_told_from_one_that_sends() {
+    /// Whether packets at these times are taken for probes after each.
+    fn probing(times: &[u64]) -> Vec<bool> {
+        let mut received = Received::new(DELAY);
+        let verdict = |(number, ms): (u64, &u64)| {
+            received.receive(*ms, number);
+            received.is_peer_probing()
+        };
+        (0..).zip(times).map(verdict).collect()
+    }
+    assert_eq!(probing(&[0, 100, 300, 700]), [false, false, true, true]);
+    assert_eq!(probing(&[0, 100, 100, 300, 305]), [false, false, false, true, true], "two at a time");
+    assert_eq!(probing(&[0, 100, 700, 1500]), [false, false, true, true], "one is lost");
+    let last = |times: &[u64]| *probing(times).last().unwrap();
+    assert!(!last(&[0, 10, 20, 30, 40, 50, 60]), "a steady sender");
+    assert!(!last(&[0, 0, 0, 40, 40, 40, 80, 80, 80, 120, 120, 120]), "one that its window stops");
+    assert!(!last(&[0, 400, 500, 600, 700]), "a pause");
+    assert!(last(&[0, 4_000, 4_001, 4_002, 4_003, 4_103, 4_303, 4_703]), "probes after a pause");
+    let mut received = Received::new(DELAY);
+    for (number, ms) in (0..).zip([0, 100, 300]) {
+        received.receive(ms, number);
+    }
+    received.on_ack_ensured();
+    assert!(!received.is_peer_probing());
+}
