@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use weald_quic::{Connection, TransportConfig};
 use weald_runtime::sim::{self, LinkConfig, TraceEntry};
+use weald_tests::networks::Scenario;
 use weald_tests::seeds::{for_each, processors};
-use weald_tests::world::{connect, exchange, link, receive, send, simulate, simulate_untraced};
+use weald_tests::world::{client_address, connect, exchange, link, receive, send, server_address, simulate, simulate_untraced};
 
 use super::{MEGABYTE, lossy};
 
@@ -149,5 +150,41 @@ fn a_thousand_networks_lose_no_byte() {
         };
         let (client, server) = (transport(), transport());
         simulate_untraced(seed, link, || exchange(seed, 60_000, client, server));
+    });
+}
+
+/// What is sent arrives, and most of what is answered does not: whoever is not heard says so again before the other gives up.
+#[test]
+fn lost_acknowledgements_end_no_connection() {
+    for_each(0..100, processors(), |seed| {
+        simulate_untraced(seed, link(), || {
+            let network = sim::network().expect("a simulation");
+            let transport = || TransportConfig::default().max_idle_timeout(Some(Duration::from_secs(30)));
+            let serve = move |connection: Connection| {
+                let (mut out, mut input) = connection.accept_bi().expect("a stream comes");
+                receive(&mut input, seed, 100_000);
+                send(&mut out, seed, 100);
+                connection.closed();
+            };
+            connect(seed, transport(), transport(), serve, |connection| {
+                let deaf = LinkConfig { loss: 0.75, ..link() };
+                network.set_link(server_address().ip(), client_address(1).ip(), deaf);
+                let (mut out, mut input) = connection.open_bi().expect("a stream");
+                send(&mut out, seed, 100_000);
+                receive(&mut input, seed, 100);
+            });
+        });
+    });
+}
+
+/// Loss up to 30 %, reordering up to 50 %, duplication up to 20 %, corruption up to 10 %, 0.1 to 2000 ms there and back. Thousands
+/// more: `cargo run --profile test -p weald-tests --bin simulate -- --seeds 0..10000`.
+#[test]
+fn five_hundred_hard_networks_lose_no_byte() {
+    for_each(0..500, processors(), |seed| {
+        let scenario = Scenario::new(seed);
+        if let Err(why) = scenario.check() {
+            panic!("{scenario}: {why}");
+        }
     });
 }
