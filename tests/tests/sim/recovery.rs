@@ -123,7 +123,9 @@ fn persistent_congestion_begins_anew() {
                 sleep(Duration::from_millis(5));
                 connection.stats().congestion_window
             });
-            assert_eq!(least.min(), Some(2400));
+            // Two datagrams, grown a little before the next look; any other loss leaves more than half.
+            let least = least.min().expect("it was looked at");
+            assert!((2400..=before / 4).contains(&least), "{least} of {before}");
             sending.join().expect("it does not panic");
         });
     });
