@@ -65,6 +65,14 @@ fn simulate() {
 }
 
 #[test]
+fn controller() {
+    let said = run("controller", &[]);
+    let rates: Vec<u64> = said.lines().map(|line| line.strip_suffix(" kB/s").unwrap().parse().unwrap()).collect();
+    // CUBIC, then the controller of the example, which keeps the link full.
+    assert!(matches!(rates[..], [cubic, leased] if leased > 2 * cubic && (1_800..2_500).contains(&leased)), "{said}");
+}
+
+#[test]
 fn udp_echo() {
     let (_server, address) = Server::start("udp_echo");
     let said = run("udp_echo", &[&address, "hello", "there"]);
