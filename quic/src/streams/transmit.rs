@@ -139,13 +139,7 @@ impl Queues {
     /// Gives a stream another priority, in whatever queue it is.
     pub(super) fn set_priority(&mut self, stream: &mut Stream, priority: i32) {
         let former = std::mem::replace(&mut stream.priority, priority);
-        let queued = &stream.queued;
-        let queues = [
-            (queued.ready, Some(&mut self.ready)),
-            (queued.starved, Some(&mut self.starved)),
-            (queued.crowded, self.crowded.as_deref_mut()),
-        ];
-        for turns in queues.into_iter().filter_map(|(is_in, turns)| turns.filter(|_| is_in)) {
+        for turns in self.queues_of(stream) {
             turns.remove(former, stream.id);
             turns.push_back(priority, stream.id);
         }
@@ -153,15 +147,20 @@ impl Queues {
 
     /// The stream is closed: nothing that waits for its turn holds it any longer.
     pub(super) fn forget(&mut self, stream: &Stream) {
+        for turns in self.queues_of(stream) {
+            turns.remove(stream.priority, stream.id);
+        }
+    }
+
+    /// The queues that the stream waits in.
+    fn queues_of(&mut self, stream: &Stream) -> impl Iterator<Item = &mut Turns> {
         let queued = &stream.queued;
         let queues = [
             (queued.ready, Some(&mut self.ready)),
             (queued.starved, Some(&mut self.starved)),
             (queued.crowded, self.crowded.as_deref_mut()),
         ];
-        for turns in queues.into_iter().filter_map(|(is_in, turns)| turns.filter(|_| is_in)) {
-            turns.remove(stream.priority, stream.id);
-        }
+        queues.into_iter().filter_map(|(is_in, turns)| turns.filter(|_| is_in))
     }
 
     #[cfg(test)]
