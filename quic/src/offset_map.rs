@@ -67,6 +67,14 @@ impl<T> OffsetMap<T> {
         }
     }
 
+    /// The highest value.
+    pub(crate) fn last(&self) -> Option<(u64, &T)> {
+        match &self.values {
+            Values::Few(few) => few.back().map(|(offset, value)| (*offset, value)),
+            Values::Many(many) => many.last_key_value().map(|(offset, value)| (*offset, value)),
+        }
+    }
+
     /// The highest value at or below `offset`.
     pub(crate) fn at_or_below(&self, offset: u64) -> Option<(u64, &T)> {
         match &self.values {

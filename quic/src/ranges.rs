@@ -47,7 +47,7 @@ impl RangeSet {
 
     /// Takes all of `range` out.
     pub(crate) fn remove(&mut self, range: Range<u64>) {
-        if range.is_empty() {
+        if range.is_empty() || self.is_empty() {
             return;
         }
         let mut rest = range.end;

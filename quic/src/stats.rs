@@ -78,6 +78,9 @@ pub struct EndpointStats {
     pub forwarded: u64,
     /// Datagrams that are no QUIC, or not for us.
     pub dropped: u64,
+    /// Datagrams treated as lost because memory was short and their connection held more than others: see
+    /// [`Governor`](crate::Governor).
+    pub shed: u64,
     /// Clients that were not accepted: they were told so, or ignored, or their packets were not genuine.
     pub refused: u64,
     /// Retry packets sent.
@@ -101,6 +104,7 @@ impl std::ops::Add for EndpointStats {
             connected: self.connected + other.connected,
             forwarded: self.forwarded + other.forwarded,
             dropped: self.dropped + other.dropped,
+            shed: self.shed + other.shed,
             refused: self.refused + other.refused,
             retries: self.retries + other.retries,
             validated: self.validated + other.validated,

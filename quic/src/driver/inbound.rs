@@ -92,8 +92,11 @@ impl Core {
         if let Some(connection) = self.table.get(handle).cloned() {
             let mut state = connection.lock_in_place();
             for (datagram, meta) in run.datagrams.iter().zip(&run.metas).take(run.len) {
-                if let Some(meta) = meta.filter(|_| !state.must_lose(datagram)) {
-                    state.work(now, |protocol| protocol.receive(now, datagram, meta, &mut self.scratch));
+                let Some(meta) = meta else { continue };
+                if state.must_lose(datagram) {
+                    self.endpoint.count_shed();
+                } else {
+                    state.work(now, |protocol| protocol.receive(now, datagram, *meta, &mut self.scratch));
                 }
             }
             self.mark(&connection);

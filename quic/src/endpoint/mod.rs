@@ -274,6 +274,12 @@ impl Endpoint {
         self.initials.len()
     }
 
+    /// The driver has treated a datagram of a connection as lost, for want of memory.
+    #[cfg(feature = "driver")]
+    pub(crate) fn count_shed(&mut self) {
+        self.stats.shed += 1;
+    }
+
     /// What the endpoint did so far.
     pub fn stats(&self) -> EndpointStats {
         self.stats

@@ -81,6 +81,13 @@ impl Reassembly {
         if offset < self.read {
             offset += skip(&mut chunk, self.read - offset);
         }
+        if self.pieces.last().is_none_or(|(start, last)| end(start, last) <= offset) {
+            // Nearly always: in order, or behind a gap.
+            if !chunk.is_empty() {
+                self.place(offset, chunk, slack);
+            }
+            return;
+        }
         if let Some((start, earlier)) = self.pieces.at_or_below(offset)
             && let end = end(start, earlier)
             && end > offset

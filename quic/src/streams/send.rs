@@ -96,6 +96,8 @@ impl Block {
 /// What could be sent next: a run of bytes in one block, or nothing but the FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
+    /// Which block it is in.
+    block: usize,
     pub(super) offset: u64,
     pub(super) len: usize,
     /// The stream ends behind the whole segment.
@@ -238,14 +240,15 @@ impl Send {
             Some(lost) => (lost.start, lost.end),
             None => (self.sent, self.written.min(self.limit).min(self.sent.saturating_add(credit))),
         };
-        let end = self.block_at(offset).map_or(offset, |block| block.end().min(end));
+        let block = self.blocks.partition_point(|block| block.end() <= offset);
+        let end = self.blocks.get(block).map_or(offset, |block| block.end().min(end));
         let fin = end == self.written && self.state == State::Finishing(Fin::ToSend);
-        Some(Segment { offset, len: (end - offset) as usize, fin })
+        Some(Segment { block, offset, len: (end - offset) as usize, fin })
     }
 
     /// The first `len` bytes of a segment, to copy.
     pub(super) fn bytes(&self, segment: Segment, len: usize) -> &[u8] {
-        match self.block_at(segment.offset) {
+        match self.blocks.get(segment.block) {
             Some(block) => &block.data[(segment.offset - block.offset) as usize..][..len],
             None => &[],
         }
@@ -253,7 +256,7 @@ impl Send {
 
     /// The first `len` bytes of a segment, shared.
     pub(super) fn slice(&self, segment: Segment, len: usize) -> SendSlice {
-        match self.block_at(segment.offset) {
+        match self.blocks.get(segment.block) {
             Some(block) => {
                 let start = (segment.offset - block.offset) as usize;
                 block.data.slice(start..start + len)
@@ -282,10 +285,14 @@ impl Send {
         let range = offset.max(self.acknowledged)..offset + len;
         if !range.is_empty() {
             self.lost.remove(range.clone());
-            self.acknowledged_above.insert(range);
+            if range.start == self.acknowledged {
+                self.acknowledged = range.end;
+            } else {
+                self.acknowledged_above.insert(range);
+            }
         }
         while let Some(end) = self.acknowledged_above.pop_at(self.acknowledged) {
-            self.acknowledged = end;
+            self.acknowledged = self.acknowledged.max(end);
         }
         while self.blocks.front().is_some_and(|block| block.end() <= self.acknowledged) {
             self.blocks.pop_front();
@@ -404,11 +411,5 @@ impl Send {
         let offset = self.written;
         self.written += data.len() as u64;
         self.blocks.push_back(Block { offset, data });
-    }
-
-    /// The block that holds the byte at `offset`.
-    fn block_at(&self, offset: u64) -> Option<&Block> {
-        let index = self.blocks.partition_point(|block| block.end() <= offset);
-        self.blocks.get(index)
     }
 }

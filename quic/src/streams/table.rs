@@ -7,9 +7,9 @@
 //! - `accepted <= opened <= advertised`: the peer's open streams, untouched ones included, are `concurrent` at most.
 //! - The hash is keyed, since the peer chooses which ids of its own appear.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher;
 
+use indexmap::IndexMap;
 use siphasher::sip::SipHasher13;
 
 use super::receive::Receive;
@@ -71,7 +71,9 @@ pub(super) struct Table {
     own: PerStream<u32>,
     /// What the peer permits.
     peer: PerStream<u64>,
-    streams: HashMap<StreamId, Box<Stream>, Seed>,
+    streams: IndexMap<StreamId, Box<Stream>, Seed>,
+    /// Where in the map the stream is that was looked for last: most often it is the next one, too, and needs no hash.
+    last: usize,
     local: [Local; 2],
     remote: [Remote; 2],
 }
@@ -131,14 +133,18 @@ impl Table {
             side,
             own: limits.stream_data.map(saturate),
             peer: PerStream::default(),
-            streams: HashMap::with_hasher(seed),
+            streams: IndexMap::with_hasher(seed),
+            last: 0,
             local: Default::default(),
             remote: [remote(limits.streams_bidi), remote(limits.streams_uni)],
         }
     }
 
     pub(super) fn get(&mut self, id: StreamId) -> Option<&mut Stream> {
-        self.streams.get_mut(&id).map(Box::as_mut)
+        if self.streams.get_index(self.last).is_none_or(|(there, _)| *there != id) {
+            self.last = self.streams.get_index_of(&id)?;
+        }
+        self.streams.get_index_mut(self.last).map(|(_, stream)| stream.as_mut())
     }
 
     /// The stream, for a frame about the part of it that receives: STREAM, RESET_STREAM, STREAM_DATA_BLOCKED. `None` if it
@@ -197,7 +203,7 @@ impl Table {
         if id.initiator() != self.side {
             self.remote[id.direction().index()].closed += 1;
         }
-        self.streams.remove(&id)
+        self.streams.swap_remove(&id)
     }
 
     /// Whether the peer is to be given more streams.

@@ -313,7 +313,9 @@ impl Streams {
     }
 
     fn write_data(&mut self, out: &mut FrameWriter<'_>) {
-        while let Some(id) = self.next_sender() {
+        while out.remaining() > 0
+            && let Some(id) = self.next_sender()
+        {
             let Some(stream) = self.table.get(id) else { continue };
             if !write_segment(stream, &mut self.send_credit, out) {
                 self.queues.put_back(stream);

@@ -328,6 +328,7 @@ fn connections_share_one_budget_of_memory() {
         assert!(most > BUDGET / 2, "{most} bytes: the budget was never tried");
         assert!(most < BUDGET + 20 * 64 * 1024, "{most} bytes");
         assert_eq!(governor.pressure(), Pressure::Full);
+        assert!(server.stats().shed > 0);
         // Nobody is let in, and who has gone gives back what it held.
         let late = client_endpoint().connect_with(config(99), server_address(), SERVER_NAME);
         assert!(matches!(late, Err(ConnectError::Connection(ConnectionError::ConnectionClosed(_)))));
