@@ -37,6 +37,7 @@ mod stream_id;
 mod streams;
 pub mod time;
 mod token;
+mod trace;
 mod wire;
 
 pub use config::{ClientConfig, EndpointConfig, RetryPolicy, SendWindow, ServerConfig, ServerLimits, TransportConfig};
@@ -57,7 +58,10 @@ pub use recovery::congestion::{
 pub use side::Side;
 pub use stats::{ConnectionStats, EndpointStats};
 pub use stream_id::{Direction, StreamId};
-pub use wire::{PacketNumber, VarInt, VarIntOverflow, Version};
+pub use trace::{
+    DropReason, Frames, Trace, TraceEvent, TraceFactory, TraceMetrics, TraceStart, TraceState, TraceTimer, TracedFrame, TracedPacket,
+};
+pub use wire::{PacketNumber, PacketType, VarInt, VarIntOverflow, Version};
 
 /// The protocol as values without I/O: what a driver is written on.
 pub mod protocol {

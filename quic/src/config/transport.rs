@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::MIN_UDP_PAYLOAD;
 use crate::recovery::congestion::{Algorithm, ControllerFactory, INITIAL_WINDOW_PACKETS};
+use crate::trace::TraceFactory;
 
 /// How the transport of one connection behaves.
 ///
@@ -35,6 +36,7 @@ pub struct TransportConfig {
     pub(crate) congestion: Arc<dyn ControllerFactory>,
     pub(crate) key_update_interval: Option<u64>,
     pub(crate) spin_bit: bool,
+    pub(crate) trace: Option<Arc<dyn TraceFactory>>,
 }
 
 /// How many bytes a stream holds that were written and not acknowledged, before its writer blocks.
@@ -80,6 +82,7 @@ impl Default for TransportConfig {
             congestion: Arc::new(Algorithm::default()),
             key_update_interval: None,
             spin_bit: true,
+            trace: None,
         }
     }
 }
@@ -238,6 +241,13 @@ impl TransportConfig {
     #[must_use]
     pub fn spin_bit(mut self, enabled: bool) -> Self {
         self.spin_bit = enabled;
+        self
+    }
+
+    /// Tells what connections do to traces that this factory makes, one for each connection. Default none.
+    #[must_use]
+    pub fn trace(mut self, factory: impl TraceFactory + 'static) -> Self {
+        self.trace = Some(Arc::new(factory));
         self
     }
 

@@ -8,7 +8,7 @@ use super::Connection;
 use super::handshake::Handshake;
 use super::ids::{LocalIds, RemoteIds};
 use super::token_store::NextToken;
-use super::{Scratch, level};
+use super::{Scratch, level, packet_type};
 use crate::error::TransportError;
 use crate::path::EcnReport;
 use crate::recovery::SpaceId;
@@ -19,6 +19,7 @@ use crate::stats::Counters;
 use crate::streams::Streams;
 use crate::time::Instant;
 use crate::token::Token;
+use crate::trace::{TraceEvent, TraceMetrics, TraceTimer};
 use crate::wire::frame::Ack;
 
 /// The parts that are told of the fate of their frames.
@@ -77,9 +78,13 @@ impl Connection {
     pub(super) fn on_loss_timeout(&mut self, now: Instant) {
         match self.loss.on_timeout(now) {
             None => {}
-            Some(LossEvent::DetectLost(space)) => self.detect_lost(now, space),
+            Some(LossEvent::DetectLost(space)) => {
+                self.trace.tell(now, || TraceEvent::Timeout(TraceTimer::Loss(packet_type(space))));
+                self.detect_lost(now, space);
+            }
             Some(LossEvent::Probe(space)) => {
                 self.stats.probe_timeouts += 1;
+                self.trace.tell(now, || TraceEvent::Timeout(TraceTimer::Probe(packet_type(space))));
                 self.path.on_probe_timeout();
                 // RFC 9002 6.2.4: two datagrams, so that one loss does not cost another timeout.
                 self.probes[space.index()] = 2;
@@ -118,11 +123,12 @@ impl Connection {
 
     fn detect_lost(&mut self, now: Instant, space: SpaceId) {
         let timing = self.path.loss_timing(self.peer.max_ack_delay);
-        let Self { handshake, local_ids, remote_ids, next_token, streams, datagrams, path, stats, .. } = self;
+        let Self { handshake, local_ids, remote_ids, next_token, streams, datagrams, path, stats, trace, .. } = self;
         let mut owners = Owners { space, handshake, local_ids, remote_ids, next_token, streams };
         let Some(own) = self.spaces.get_mut(space) else { return };
         let summary = own.detect_lost(now, &timing, |packet, tokens| {
             count_lost(stats, packet);
+            trace.tell(now, || TraceEvent::Lost { packet_type: packet_type(space), number: packet.number });
             path.on_packet_lost(now, packet);
             tokens.for_each(|token| match (token, datagrams.as_mut()) {
                 (Token::Datagram, Some(datagrams)) => datagrams.on_lost(),
@@ -131,7 +137,9 @@ impl Connection {
         });
         if summary.persistent_congestion {
             path.on_persistent_congestion();
+            trace.tell(now, || TraceEvent::PersistentCongestion);
         }
+        trace.tell(now, || TraceEvent::Metrics(TraceMetrics::of(path)));
     }
 
     /// Queues again what the oldest packets of a space carried, for a probe (RFC 9002 6.2.4).

@@ -16,6 +16,9 @@ pub(super) struct Opened {
     pub(super) number: PacketNumber,
     /// The id that it was sent to.
     pub(super) destination: ConnectionId,
+    /// Bits of its header.
+    pub(super) spin: bool,
+    pub(super) phase: bool,
     pub(super) payload: Chunk,
     /// The keys before the current ones opened it (RFC 9001 6.5).
     pub(super) old_keys: bool,
@@ -66,7 +69,7 @@ impl Connection {
             Frame::Crypto(crypto) => self.handshake.on_crypto(super::level(opened.space), crypto.offset, crypto.data),
             Frame::HandshakeDone => {
                 self.handshake.on_handshake_done()?;
-                self.on_confirmed();
+                self.on_confirmed(now);
                 Ok(())
             }
             Frame::Stream(stream) => self.streams.on_stream(stream.id, stream.offset, stream.fin, chunk()),

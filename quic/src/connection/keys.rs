@@ -270,6 +270,11 @@ impl KeyRing {
         self.one_rtt.as_ref().map_or(u64::MAX, |keys| keys.local.confidentiality_limit())
     }
 
+    /// Whether the peer began the last key update, and was not answered yet.
+    pub(crate) fn owes_answer(&self) -> bool {
+        self.one_rtt.as_ref().is_some_and(|keys| keys.owes_ack)
+    }
+
     /// Key updates so far, by either end.
     pub(crate) fn updates(&self) -> u64 {
         self.one_rtt.as_ref().map_or(0, |keys| keys.updates)

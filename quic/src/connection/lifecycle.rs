@@ -17,6 +17,7 @@ use crate::error::{ConnectionError, TransportError, TransportErrorCode};
 use crate::recovery::SpaceId;
 use crate::recovery::loss::LossTimer;
 use crate::time::Instant;
+use crate::trace::{TraceEvent, TraceState, TraceTimer};
 use crate::wire::PacketType;
 use crate::wire::header::{ProtectedPacket, Retry, VersionNegotiation};
 
@@ -36,14 +37,24 @@ impl Connection {
         self.panic_if_asked("on_timeout");
         while let Some(timer) = self.timers.poll_expired(now) {
             match timer {
-                Timer::Close => self.let_go(),
+                Timer::Close => {
+                    self.trace.tell(now, || TraceEvent::Timeout(TraceTimer::Close));
+                    self.let_go(now);
+                }
                 // RFC 9000 10.1: silently.
-                Timer::Idle | Timer::Handshake => self.end(ConnectionError::TimedOut),
+                Timer::Idle | Timer::Handshake => {
+                    let timer = if timer == Timer::Idle { TraceTimer::Idle } else { TraceTimer::Handshake };
+                    self.trace.tell(now, || TraceEvent::Timeout(timer));
+                    self.end(now, ConnectionError::TimedOut);
+                }
                 Timer::Loss => self.on_loss_timeout(now),
                 // The space knows that its ACK is due; `transmit` asks it.
                 Timer::AckDelay | Timer::Pacing => {}
                 Timer::KeyDiscard => self.keys.discard_previous(now),
-                Timer::KeepAlive => self.ping = true,
+                Timer::KeepAlive => {
+                    self.trace.tell(now, || TraceEvent::Timeout(TraceTimer::KeepAlive));
+                    self.ping = true;
+                }
                 Timer::Quiet => self.on_quiet(now),
             }
             if self.close.is_drained() {
@@ -75,7 +86,7 @@ impl Connection {
         if self.close.is_open() {
             self.fail(now, TransportErrorCode::INTERNAL_ERROR.because("a defect of this implementation"));
         } else {
-            self.let_go();
+            self.let_go(now);
         }
     }
 
@@ -136,19 +147,21 @@ impl Connection {
         let mtu = u64::from(self.config.udp_payload_to(self.path.remote())).min(self.peer.max_udp_payload);
         self.path.set_mtu(u16::try_from(mtu).unwrap_or(u16::MAX).max(MIN_UDP_PAYLOAD));
         self.events.push_back(Event::Connected);
+        self.trace.tell(now, || TraceEvent::State(TraceState::Connected));
         self.restart_idle_timer(now);
         if self.handshake.is_confirmed() {
-            self.on_confirmed();
+            self.on_confirmed(now);
         }
     }
 
     /// The handshake is confirmed, by us at a server, by HANDSHAKE_DONE at a client (RFC 9001 4.1.2).
-    pub(super) fn on_confirmed(&mut self) {
+    pub(super) fn on_confirmed(&mut self, now: Instant) {
         if self.keys.has(Level::Handshake) || self.keys.has(Level::Initial) {
             // RFC 9001 4.9.2
             self.discard_space(SpaceId::Initial);
             self.discard_space(SpaceId::Handshake);
             self.events.push_back(Event::Confirmed);
+            self.trace.tell(now, || TraceEvent::State(TraceState::Confirmed));
             self.next_token.on_confirmed();
         }
     }
@@ -208,6 +221,9 @@ impl Connection {
 
     /// The peer updated its keys, or answered our update.
     pub(super) fn on_key_phase(&mut self, now: Instant) {
+        if self.keys.owes_answer() {
+            self.trace.tell(now, || TraceEvent::KeysUpdated { updates: self.keys.updates() });
+        }
         // RFC 9001 6.5: three probe timeouts for packets that were overtaken.
         let at = now + 3 * self.probe_timeout();
         self.keys.discard_previous_at(at);
@@ -215,7 +231,7 @@ impl Connection {
     }
 
     /// Starts a key update if one is wanted or due; fails if the keys are used up and cannot be updated.
-    pub(super) fn update_keys_if_due(&mut self) -> Result<(), TransportError> {
+    pub(super) fn update_keys_if_due(&mut self, now: Instant) -> Result<(), TransportError> {
         let sealed = self.keys.sealed();
         let limit = self.keys.confidentiality_limit();
         // RFC 9001 6.6
@@ -226,6 +242,7 @@ impl Connection {
         // RFC 9001 6.1: not before the handshake is confirmed.
         if is_due && self.handshake.is_confirmed() && self.keys.update() {
             self.update_keys = false;
+            self.trace.tell(now, || TraceEvent::KeysUpdated { updates: self.keys.updates() });
             // The peer's answer ends the update; without a question there may be none for long.
             self.ping = true;
         }
@@ -234,8 +251,8 @@ impl Connection {
 
     // Retry and version negotiation, at a client.
 
-    /// RFC 9000 17.2.5.2
-    pub(super) fn on_retry(&mut self, now: Instant, retry: &Retry<'_>) {
+    /// Says whether the packet is an answer to our first. RFC 9000 17.2.5.2
+    pub(super) fn on_retry(&mut self, now: Instant, retry: &Retry<'_>) -> bool {
         let is_welcome = |early: &Early| {
             let tag = || weald_crypto::retry_integrity_tag(crypto_version(), &early.original, retry.without_tag);
             retry.token.len() <= MAX_RETRY_TOKEN
@@ -244,9 +261,9 @@ impl Connection {
                 && weald_crypto::constant_time_eq(&tag(), retry.integrity_tag)
         };
         if !self.expects_first_answer() || !self.early.as_deref().is_some_and(is_welcome) {
-            self.stats.packets_dropped += 1;
-            return;
+            return false;
         }
+        self.trace.tell(now, || TraceEvent::Retry);
         if let Some(early) = &mut self.early {
             early.retry_source = Some(retry.scid);
             early.token = retry.token.to_vec();
@@ -260,20 +277,21 @@ impl Connection {
         // RFC 9002 6.3: congestion control and loss recovery start anew.
         self.loss = LossTimer::default();
         self.path = new_path(now, &self.config, self.path.remote(), self.path.local(), true);
+        true
     }
 
-    /// RFC 9000 6.2
-    pub(super) fn on_version_negotiation(&mut self, negotiation: &VersionNegotiation<'_>) {
+    /// Says whether the packet is an answer to our first. RFC 9000 6.2
+    pub(super) fn on_version_negotiation(&mut self, now: Instant, negotiation: &VersionNegotiation<'_>) -> bool {
         let is_welcome = |early: &Early| {
             negotiation.dcid == self.local_ids.handshake_id().as_slice()
                 && negotiation.scid == early.original.as_slice()
                 && negotiation.versions().all(|version| version != self.version)
         };
-        if self.expects_first_answer() && self.early.as_deref().is_some_and(is_welcome) {
-            self.end(ConnectionError::VersionMismatch);
-        } else {
-            self.stats.packets_dropped += 1;
+        let is_answer = self.expects_first_answer() && self.early.as_deref().is_some_and(is_welcome);
+        if is_answer {
+            self.end(now, ConnectionError::VersionMismatch);
         }
+        is_answer
     }
 
     /// Whether we are a client that has heard nothing yet: after any authentic packet, or one Retry, what could start the
@@ -303,6 +321,7 @@ impl Connection {
         self.stop_working();
         // RFC 9000 10.2: three probe timeouts, for what is still on its way.
         self.timers.set(Timer::Close, Some(now + 3 * self.probe_timeout()));
+        self.trace.tell(now, || TraceEvent::State(TraceState::Closing(&error)));
         self.events.push_back(Event::Closed(error));
     }
 
@@ -311,30 +330,33 @@ impl Connection {
         if self.close.is_open() {
             self.stop_working();
             self.timers.set(Timer::Close, Some(now + 3 * self.probe_timeout()));
+            self.trace.tell(now, || TraceEvent::State(TraceState::Draining(&error)));
             self.events.push_back(Event::Closed(error));
         }
         self.close.drain();
     }
 
     /// The peer lost the connection (RFC 9000 10.3.1): nothing more is sent.
-    pub(super) fn on_stateless_reset(&mut self) {
-        self.end(ConnectionError::Reset);
+    pub(super) fn on_stateless_reset(&mut self, now: Instant) {
+        self.end(now, ConnectionError::Reset);
     }
 
     /// The connection is over at once, without a word to the peer.
-    fn end(&mut self, error: ConnectionError) {
+    fn end(&mut self, now: Instant, error: ConnectionError) {
         if self.close.is_open() {
+            self.trace.tell(now, || TraceEvent::State(TraceState::Ended(&error)));
             self.events.push_back(Event::Closed(error));
         }
-        self.let_go();
+        self.let_go(now);
     }
 
-    fn let_go(&mut self) {
+    fn let_go(&mut self, now: Instant) {
         if self.close.is_drained() {
             return;
         }
         self.stop_working();
         self.close.finish();
+        self.trace.tell(now, || TraceEvent::State(TraceState::Drained));
         let remote = self.path.remote();
         self.forget_early();
         if let Some(token) = self.registered_token.take() {

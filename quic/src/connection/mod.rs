@@ -82,6 +82,7 @@ use crate::side::Side;
 use crate::stats::{ConnectionStats, Counters};
 use crate::streams::{StreamEvent, Streams};
 use crate::time::Instant;
+use crate::trace::{TraceStart, Tracer};
 use crate::wire::{PacketType, Version};
 
 /// What came with a received datagram.
@@ -164,6 +165,7 @@ pub struct Connection {
     secrets: Secrets,
     spin: Spin,
     stats: Counters,
+    trace: Tracer,
     /// Where to panic, once.
     #[cfg(test)]
     pub(crate) fault: Option<&'static str>,
@@ -207,6 +209,7 @@ impl Connection {
             early,
             (lent.pool, lent.noise, lent.secrets),
         );
+        connection.start_trace(now, original);
         if let Some(store) = &config.token_store {
             connection.next_token = NextToken::keep(Arc::clone(store), server_name);
         }
@@ -235,6 +238,7 @@ impl Connection {
             Early::server(incoming.original, incoming.source),
             (lent.pool, lent.noise, lent.secrets),
         );
+        connection.start_trace(now, first);
         if incoming.is_validated() {
             // RFC 9000 8.1.2, 8.1.3
             connection.path.amplification_mut().on_validated();
@@ -293,12 +297,19 @@ impl Connection {
             noise,
             secrets,
             stats: Counters::default(),
+            trace: Tracer::none(),
             #[cfg(test)]
             fault: None,
         };
         connection.timers.set(Timer::Handshake, Some(now + config.handshake_timeout));
         connection.restart_idle_timer(now);
         connection
+    }
+
+    fn start_trace(&mut self, now: Instant, original: ConnectionId) {
+        let Self { side, path, config, .. } = self;
+        let start = || TraceStart { now, side: *side, remote: path.remote(), local: path.local(), original };
+        self.trace = Tracer::new(config, start);
     }
 
     // Outputs.

@@ -11,9 +11,11 @@
 use weald_crypto::TAG_LEN;
 
 use crate::connection::keys::KeyRing;
-use crate::connection::level;
+use crate::connection::{level, packet_type};
 use crate::id::ConnectionId;
 use crate::recovery::SpaceId;
+use crate::side::Side;
+use crate::trace::{Frames, TracedPacket};
 use crate::wire::header::{EncodedHeader, LongHeader, LongType, ShortHeader};
 use crate::wire::{PacketNumber, TruncatedPacketNumber, Version, Writer, WrittenFrames};
 
@@ -160,6 +162,24 @@ impl<'b> DatagramWriter<'b> {
         written.len += len;
         written.in_flight = true;
         self.used += len;
+    }
+
+    /// The packets before they are sealed, as a trace of `sender` shows them.
+    pub(crate) fn traced(&self, sender: Side) -> impl Iterator<Item = TracedPacket<'_>> {
+        self.packets.iter().flatten().map(move |(slot, written)| {
+            let packet_type = packet_type(slot.space);
+            let start = slot.header.range().start;
+            let (spin, key_phase) = slot.header.spin_and_phase(self.buf);
+            let tail = written.tail.as_ref().map_or(0, |tail| tail.len());
+            TracedPacket {
+                packet_type,
+                number: slot.number,
+                size: slot.payload + written.total_len() + TAG_LEN - start,
+                spin,
+                key_phase,
+                frames: Frames::new(&self.buf[slot.payload..slot.payload + written.len], tail, packet_type, sender),
+            }
+        })
     }
 
     /// Seals all packets, and returns the datagram's length and what is in it.

@@ -17,15 +17,16 @@ use crate::endpoint::reset;
 use crate::error::TransportError;
 use crate::recovery::SpaceId;
 use crate::time::Instant;
+use crate::trace::{DropReason, Frames, TraceEvent, TracedPacket};
 use crate::wire::PacketType;
 use crate::wire::header::{Packet, Packets, ProtectedPacket};
 
 /// What became of a packet.
 enum Fate {
     /// It told us nothing.
-    Dropped,
-    /// It is waiting for its keys.
-    Kept,
+    Dropped(DropReason),
+    /// It is waiting for its keys, or was understood without any.
+    Taken,
     /// It is the peer's own.
     Authenticated,
 }
@@ -37,13 +38,14 @@ impl Connection {
         self.panic_if_asked("receive");
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += datagram.len() as u64;
+        self.trace.tell(now, || TraceEvent::DatagramReceived { size: datagram.len(), ecn: meta.ecn });
         if self.close.is_drained() {
             return;
         }
         // RFC 9000 9: we forbid migration (disable_active_migration), so that another address is a forgery or a NAT's
         // rebinding, and both are dropped.
         if meta.remote != self.path.remote() {
-            self.stats.packets_dropped += 1;
+            self.drop_packet(now, datagram.len(), DropReason::OtherAddress);
             return;
         }
         // RFC 9000 8.1: the whole datagram counts once, whatever is in it.
@@ -53,7 +55,7 @@ impl Connection {
         }
         let authenticated = self.receive_packets(now, datagram, meta, scratch);
         if !authenticated && self.is_reset(datagram) {
-            self.on_stateless_reset();
+            self.on_stateless_reset(now);
         }
         self.after_input(now);
     }
@@ -62,31 +64,32 @@ impl Connection {
         let mut authenticated = false;
         let mut destination = None;
         for packet in Packets::new(datagram, self.local_ids.handshake_id().len()) {
+            let size = match &packet {
+                Ok(Packet::Protected(packet)) => packet.bytes().len(),
+                _ => datagram.len(),
+            };
             let fate = match packet {
                 // RFC 9000 12.2: all packets of a datagram are for one connection.
-                Ok(Packet::Protected(packet)) if *destination.get_or_insert(packet.dcid) != packet.dcid => Fate::Dropped,
+                Ok(Packet::Protected(packet)) if *destination.get_or_insert(packet.dcid) != packet.dcid => {
+                    Fate::Dropped(DropReason::OtherConnection)
+                }
                 // RFC 9000 14.1: a client that does not pay for the answer gets none.
                 Ok(Packet::Protected(packet))
                     if packet.packet_type == PacketType::Initial
                         && self.side.is_server()
                         && datagram.len() < usize::from(MIN_UDP_PAYLOAD) =>
                 {
-                    Fate::Dropped
+                    Fate::Dropped(DropReason::ShortDatagram)
                 }
                 Ok(Packet::Protected(packet)) => self.receive_packet(now, &packet, meta, scratch),
-                Ok(Packet::Retry(retry)) => {
-                    self.on_retry(now, &retry);
-                    Fate::Kept
-                }
-                Ok(Packet::VersionNegotiation(negotiation)) => {
-                    self.on_version_negotiation(&negotiation);
-                    Fate::Kept
-                }
-                Ok(Packet::Unsupported(_)) | Err(_) => Fate::Dropped,
+                Ok(Packet::Retry(retry)) if self.on_retry(now, &retry) => Fate::Taken,
+                Ok(Packet::VersionNegotiation(negotiation)) if self.on_version_negotiation(now, &negotiation) => Fate::Taken,
+                Ok(Packet::Retry(_) | Packet::VersionNegotiation(_)) => Fate::Dropped(DropReason::Unexpected),
+                Ok(Packet::Unsupported(_)) | Err(_) => Fate::Dropped(DropReason::UnknownFormat),
             };
             match fate {
-                Fate::Dropped => self.stats.packets_dropped += 1,
-                Fate::Kept => {}
+                Fate::Dropped(reason) => self.drop_packet(now, size, reason),
+                Fate::Taken => {}
                 Fate::Authenticated => authenticated = true,
             }
             if self.close.is_drained() {
@@ -102,9 +105,9 @@ impl Connection {
         for kept in kept {
             let id_len = self.local_ids.handshake_id().len();
             if let Some(Ok(Packet::Protected(packet))) = Packets::new(&kept.packet, id_len).next()
-                && let Fate::Dropped = self.receive_packet(now, &packet, kept.meta, scratch)
+                && let Fate::Dropped(reason) = self.receive_packet(now, &packet, kept.meta, scratch)
             {
-                self.stats.packets_dropped += 1;
+                self.drop_packet(now, kept.packet.len(), reason);
             }
         }
     }
@@ -115,10 +118,10 @@ impl Connection {
             PacketType::Handshake => (Level::Handshake, SpaceId::Handshake),
             PacketType::OneRtt => (Level::OneRtt, SpaceId::Data),
             // No 0-RTT keys are ever made.
-            PacketType::ZeroRtt => return Fate::Dropped,
+            PacketType::ZeroRtt => return Fate::Dropped(DropReason::NoKeys),
         };
         if packet.packet_type.is_long() && !self.is_from_peer(packet) {
-            return Fate::Dropped;
+            return Fate::Dropped(DropReason::OtherPeer);
         }
         // RFC 9001 5.7: a server opens no 1-RTT packet before the handshake is complete.
         let is_early = level == Level::OneRtt && !self.handshake.is_complete();
@@ -126,10 +129,14 @@ impl Connection {
             let is_awaited = is_early || (level == Level::Handshake && !self.keys.is_handshake_over());
             let keep = |early: &mut Box<Early>| early.undecryptable.keep(level, packet.bytes(), meta);
             let is_kept = is_awaited && self.close.is_open() && self.early.as_mut().is_some_and(keep);
-            return if is_kept { Fate::Kept } else { Fate::Dropped };
+            if !is_kept {
+                return Fate::Dropped(DropReason::NoKeys);
+            }
+            self.trace.tell(now, || TraceEvent::Kept { packet_type: packet.packet_type, size: packet.bytes().len() });
+            return Fate::Taken;
         }
         let result = match self.unseal(now, level, space, packet, &mut scratch.header) {
-            Ok(None) => return Fate::Dropped,
+            Ok(None) => return Fate::Dropped(DropReason::NotAuthentic),
             Ok(Some(opened)) => self.on_opened(now, packet, &opened, meta, scratch),
             Err(error) => Err(error),
         };
@@ -137,6 +144,11 @@ impl Connection {
             self.fail(now, error);
         }
         Fate::Authenticated
+    }
+
+    fn drop_packet(&mut self, now: Instant, size: usize, reason: DropReason) {
+        self.stats.packets_dropped += 1;
+        self.trace.tell(now, || TraceEvent::Dropped { size, reason });
     }
 
     /// Whether the long header names the peer as it introduced itself.
@@ -174,7 +186,16 @@ impl Connection {
         }
         plain.check_reserved_bits()?;
         let payload = chunk.freeze(0..opened.len);
-        Ok(Some(Opened { packet: packet.packet_type, space, number, destination: packet.dcid, payload, old_keys: opened.old_keys }))
+        Ok(Some(Opened {
+            packet: packet.packet_type,
+            space,
+            number,
+            destination: packet.dcid,
+            spin: plain.spin() && level == Level::OneRtt,
+            phase,
+            payload,
+            old_keys: opened.old_keys,
+        }))
     }
 
     fn on_opened(
@@ -188,9 +209,19 @@ impl Connection {
         self.stats.packets_received += 1;
         // RFC 9000 12.3: the same number again is the same packet again.
         if self.spaces.get(opened.space).is_none_or(|space| space.received.is_duplicate(opened.number)) {
-            self.stats.packets_dropped += 1;
+            self.drop_packet(now, packet.bytes().len(), DropReason::Duplicate);
             return Ok(());
         }
+        self.trace.tell(now, || {
+            TraceEvent::Received(TracedPacket {
+                packet_type: packet.packet_type,
+                number: opened.number,
+                size: packet.bytes().len(),
+                spin: opened.spin,
+                key_phase: opened.phase,
+                frames: Frames::new(&opened.payload, 0, packet.packet_type, !self.side),
+            })
+        });
         if self.close.is_closing() {
             self.close.on_packet();
         }

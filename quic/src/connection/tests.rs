@@ -12,6 +12,7 @@ mod misbehaviour;
 mod protection;
 mod random_frames;
 mod settings;
+mod tracing;
 mod transfer;
 
 use std::time::Duration;

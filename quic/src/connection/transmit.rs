@@ -18,6 +18,7 @@ use crate::recovery::SpaceId;
 use crate::recovery::sent::{PacketKind, SentPacket};
 use crate::time::Instant;
 use crate::token::Token;
+use crate::trace::TraceEvent;
 use crate::wire::FrameWriter;
 use crate::wire::frame::Ping;
 
@@ -41,7 +42,7 @@ impl Connection {
         #[cfg(test)]
         self.panic_if_asked("transmit");
         if self.close.is_open()
-            && let Err(error) = self.update_keys_if_due()
+            && let Err(error) = self.update_keys_if_due(now)
         {
             self.fail(now, error);
         }
@@ -50,6 +51,7 @@ impl Connection {
         self.path.amplification_mut().on_datagram_sent(len);
         self.stats.datagrams_sent += 1;
         self.stats.bytes_sent += len as u64;
+        self.trace.tell(now, || TraceEvent::DatagramSent { size: len, ecn });
         if purpose == Purpose::Close {
             self.close.on_sent();
         } else {
@@ -135,6 +137,9 @@ impl Connection {
             return None;
         }
         datagram.pad_to(min_size);
+        if self.trace.is_on() {
+            datagram.traced(self.side).for_each(|packet| self.trace.tell(now, || TraceEvent::Sent(packet)));
+        }
         let (len, sealed) = datagram.seal(&self.keys);
         // What else a datagram carries is not marked: see `path::ecn`.
         let may_mark = sealed.iter().flatten().all(|packet| packet.space == SpaceId::Data && packet.ack_eliciting);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use crate::side::Side;
 use crate::stats::ConnectionStats;
 use crate::stream_id::Direction;
 use crate::time::Instant;
+use crate::trace::{Trace, TraceFactory, TraceStart};
 use crate::wire::TransportParameters;
 
 /// The transport parameters that the peer gets.
@@ -88,6 +90,18 @@ impl Controller for Fixed {
 
     fn in_slow_start(&self) -> bool {
         false
+    }
+}
+
+/// Counts connections, and watches none.
+#[derive(Debug, Default)]
+struct Started(AtomicU32);
+
+impl TraceFactory for Started {
+    fn build(&self, start: TraceStart) -> Option<Box<dyn Trace>> {
+        assert!(start.side.is_client());
+        self.0.fetch_add(1, Ordering::Relaxed);
+        None
     }
 }
 
@@ -220,6 +234,17 @@ fn rows() -> BTreeMap<&'static str, (TransportConfig, Observe, &'static str)> {
             ),
         ),
         ("spin_bit", (base().spin_bit(false), |c| matches!(connected(c).client.connection().spin, Spin::Abstains).to_string(), "true")),
+        (
+            "trace",
+            (
+                base().trace(Started::default()),
+                |c| {
+                    connected(c);
+                    format!("{:?}", c.trace)
+                },
+                "Some(Started(1))",
+            ),
+        ),
     ])
 }
 
@@ -254,6 +279,7 @@ fn every_setting_is_seen_by_the_peer_or_changes_an_algorithm() {
         congestion,
         key_update_interval,
         spin_bit,
+        trace,
     ];
     let rows = rows();
     for setting in settings {

@@ -133,6 +133,13 @@ impl EncodedHeader {
         buf[self.start] &= !FIXED;
     }
 
+    /// The spin bit and the key phase; false in a long header, which has neither. Before the packet is protected.
+    pub fn spin_and_phase(&self, buf: &[u8]) -> (bool, bool) {
+        let first = buf[self.start];
+        let is_short = first & LONG == 0;
+        (is_short && first & SHORT_SPIN != 0, is_short && first & SHORT_KEY_PHASE != 0)
+    }
+
     /// Fills in the length of a packet that has `sealed_len` bytes of frames and tag; a short header has none.
     ///
     /// At most 16383 with the packet number: packets with a long header are no larger than the handshake needs.
