@@ -280,7 +280,11 @@ impl TraceMetrics {
 
 impl fmt::Display for TracedPacket<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} [{}]", self.packet_type, self.number, self.frames)
+        write!(f, "{} {}", self.packet_type, self.number)?;
+        if self.packet_type == PacketType::OneRtt {
+            write!(f, " spin {} phase {}", u8::from(self.spin), u8::from(self.key_phase))?;
+        }
+        write!(f, " [{}]", self.frames)
     }
 }
 

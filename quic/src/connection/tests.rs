@@ -3,6 +3,7 @@
 pub(crate) mod pair;
 
 mod attacks;
+mod closing;
 mod datagrams;
 mod ending;
 mod first_flight;
