@@ -12,6 +12,7 @@ use weald_runtime::sim::{self, LinkConfig, TraceEntry};
 use weald_runtime::time::Instant;
 use weald_runtime::{JoinHandle, spawn};
 
+use crate::trace_file::Log;
 use crate::world::{client_address, client_config, payload, server_address, server_config, simulate, simulate_untraced};
 
 /// What a transfer moves in each of its directions, in bytes.
@@ -117,10 +118,11 @@ impl Scenario {
     /// What went wrong, if a byte was lost, altered or repeated, or the traces differ.
     pub fn check(&self) -> Result<Report, String> {
         if !self.seed.is_multiple_of(TWICE_EVERY) {
-            return simulate_untraced(self.seed, self.link(), || self.transfer());
+            return simulate_untraced(self.seed, self.link(), || self.transfer(self.transport()));
         }
-        let (report, first) = self.traced();
-        let (again, second) = self.traced();
+        let traced = || simulate(self.seed, self.link(), || (self.transfer(self.transport()), sim::trace()));
+        let (report, first) = traced();
+        let (again, second) = traced();
         if let Some(at) = (0..first.len().max(second.len())).find(|at| first.get(*at) != second.get(*at)) {
             return Err(format!("event {at} differs the second time\n  {:?}\n  {:?}", first.get(at), second.get(at)));
         }
@@ -130,15 +132,18 @@ impl Scenario {
         report
     }
 
-    /// Runs the transfer, and gives what the network did besides.
-    pub fn traced(&self) -> (Result<Report, String>, Vec<TraceEntry>) {
-        simulate(self.seed, self.link(), || (self.transfer(), sim::trace()))
+    /// Runs the transfer, and gives what both ends and the network did besides.
+    pub fn traced(&self) -> (Result<Report, String>, Log, Vec<TraceEntry>) {
+        simulate(self.seed, self.link(), || {
+            let log = Log::new();
+            (self.transfer(self.transport().trace(log.clone())), log, sim::trace())
+        })
     }
 
-    fn transfer(&self) -> Result<Report, String> {
+    fn transfer(&self, transport: TransportConfig) -> Result<Report, String> {
         let Self { seed, bytes: [up, down], streams, .. } = *self;
         let start = Instant::now();
-        let server = Endpoint::server(server_config(seed, self.transport()), server_address()).map_err(|error| error.to_string())?;
+        let server = Endpoint::server(server_config(seed, transport.clone()), server_address()).map_err(|error| error.to_string())?;
         let accepting = server.clone();
         let serving = spawn(move || {
             // None if the client never came.
@@ -150,7 +155,7 @@ impl Scenario {
             served.map_err(|error| format!("the server: {error}"))
         });
         let client = Endpoint::client(client_address(1)).map_err(|error| error.to_string())?;
-        let asked = self.ask(&client, up, down);
+        let asked = self.ask(&client, transport, up, down);
         for endpoint in [&client, &server] {
             endpoint.close(0_u32.into(), b"");
         }
@@ -163,9 +168,9 @@ impl Scenario {
         Ok(Report { time: start.elapsed(), client })
     }
 
-    fn ask(&self, client: &Endpoint, up: usize, down: usize) -> Result<ConnectionStats, String> {
+    fn ask(&self, client: &Endpoint, transport: TransportConfig, up: usize, down: usize) -> Result<ConnectionStats, String> {
         let Self { seed, streams, .. } = *self;
-        let connecting = client.connect_with(client_config(seed, self.transport()), server_address(), simulation::SERVER_NAME);
+        let connecting = client.connect_with(client_config(seed, transport), server_address(), simulation::SERVER_NAME);
         let connection = connecting.map_err(|error| format!("it does not connect: {error}"))?;
         let streams = (0..streams).map(|_| Ok(Stream::new(connection.open_bi().map_err(told)?, seed, streams)));
         let asking = streams.map(|stream| stream.map(|stream: Stream| spawn(move || stream.carry(up, down, 0)))).collect();

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use weald_crypto::{Certificates, simulation};
 use weald_quic::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, ServerConfig, TransportConfig};
-use weald_runtime::sim::{LinkConfig, NetworkConfig, Simulation};
+use weald_runtime::sim::{self, LinkConfig, NetworkConfig, Simulation};
 use weald_runtime::spawn;
+
+use crate::trace_file::{self, Log};
 
 /// What both ends speak.
 pub const ALPN: &[u8] = b"weald-test";
@@ -77,6 +79,27 @@ pub fn assert_payload(arrived: &[u8], seed: u64, len: usize) {
 pub fn simulate<T>(seed: u64, link: LinkConfig, f: impl FnOnce() -> T) -> T {
     let network = NetworkConfig { link, ..NetworkConfig::default() };
     run(Simulation::new(seed).network(network), seed, f)
+}
+
+/// The same with a log for `f` to give to its connections. If it panics, what they and the network did lies in
+/// `target/traces/NAME-SEED.txt`; with `WEALD_TRACES` in the environment in any case.
+pub fn record<T>(name: &str, seed: u64, link: LinkConfig, f: impl FnOnce(&Log) -> T) -> T {
+    struct Recording<'a>(&'a str, u64, Log);
+    impl Drop for Recording<'_> {
+        fn drop(&mut self) {
+            let Self(name, seed, log) = self;
+            if std::thread::panicking() || std::env::var_os("WEALD_TRACES").is_some() {
+                match trace_file::write(name, *seed, &format!("{name}, seed {seed}"), log, &sim::trace()) {
+                    Ok(path) => eprintln!("what happened: {}", path.display()),
+                    Err(error) => eprintln!("no trace was written: {error}"),
+                }
+            }
+        }
+    }
+    simulate(seed, link, || {
+        let recording = Recording(name, seed, Log::new());
+        f(&recording.2)
+    })
 }
 
 /// The same without a trace.

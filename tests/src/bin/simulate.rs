@@ -38,7 +38,7 @@ struct Arguments {
     /// Probe timeouts after which an end gives the other up, if that is more than the default timeouts.
     #[arg(long, value_name = "COUNT", default_value_t = PATIENCE, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     patience: u32,
-    /// Write what the network did to `target/traces`, one file a seed.
+    /// Write what both ends and the network did to `target/traces`, one file a seed.
     #[arg(long)]
     trace: bool,
     /// Print the summary as one JSON object.
@@ -95,8 +95,8 @@ impl Summary {
 
 /// Runs a scenario once, and says where its trace lies.
 fn write_trace(scenario: &Scenario) -> Result<Report, String> {
-    let (report, trace) = scenario.traced();
-    let path = trace_file::write("network", scenario.seed, &scenario.to_string(), &trace).map_err(|error| error.to_string())?;
+    let (report, log, network) = scenario.traced();
+    let path = trace_file::write("network", scenario.seed, &scenario.to_string(), &log, &network).map_err(|error| error.to_string())?;
     eprintln!("{}", path.display());
     report
 }

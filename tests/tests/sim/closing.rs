@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use weald_quic::{Connection, ConnectionError, Endpoint, TransportConfig};
+use weald_quic::{Connection, ConnectionError, Endpoint, Side, TransportConfig};
 use weald_runtime::sim::{self, LinkConfig};
 use weald_runtime::time::Instant;
 use weald_runtime::{sleep, spawn};
 use weald_tests::world::{
-    client_address, client_config, connect, link, payload, receive, send, server_address, server_config, simulate, simulate_untraced,
+    client_address, client_config, connect, link, payload, receive, record, send, server_address, server_config, simulate,
+    simulate_untraced,
 };
 
 use super::{MEGABYTE, client_endpoint, lossy};
@@ -130,4 +131,96 @@ fn an_application_close_reaches_the_other_end_with_its_code_and_reason() {
             assert!(matches!(connection.closed(), ConnectionError::LocallyClosed));
         });
     });
+}
+
+/// RFC 9000, 10.1: the smaller of both ends' values counts, from the last packet on, and nobody says a word.
+#[test]
+fn silence_ends_a_connection_at_the_smaller_timeout() {
+    for (client, server) in [(3, 8), (8, 3)] {
+        record("idle", client, link(), |log| {
+            let transport = |seconds| TransportConfig::default().trace(log.clone()).max_idle_timeout(Some(Duration::from_secs(seconds)));
+            let serve = |connection: Connection| {
+                receive(&mut connection.accept_uni().expect("a stream comes"), 1, 1000);
+                assert_eq!(connection.closed(), ConnectionError::TimedOut);
+            };
+            connect(1, transport(client), transport(server), serve, |connection| {
+                send(&mut connection.open_uni().expect("a stream"), 1, 1000);
+                assert_eq!(connection.closed(), ConnectionError::TimedOut);
+            });
+            for side in [Side::Client, Side::Server] {
+                let last = [!side, side].map(|side| log.find(side, "sends", "").pop().expect("a packet").0);
+                let end = log.find(side, "timeout", "idle")[0].0;
+                let silence = end - last[0].max(last[1]);
+                assert!((2_900..3_100).contains(&silence.as_millis()), "{side}: {silence:?}");
+                assert_eq!(log.count(side, "state", "ended: timed out"), 1);
+            }
+        });
+    }
+}
+
+/// RFC 9000, 10.1.2: whichever end wants the connection to live sends a PING now and then, and the other answers.
+#[test]
+fn a_keep_alive_of_either_end_keeps_a_connection_open() {
+    for keeper in [Side::Client, Side::Server] {
+        record("keep-alive", u64::from(keeper.is_server()), link(), |log| {
+            let interval = Duration::from_secs(4);
+            let transport = |side| {
+                let idle = TransportConfig::default().trace(log.clone()).max_idle_timeout(Some(Duration::from_secs(10)));
+                idle.keep_alive((side == keeper).then_some(interval))
+            };
+            let serve = |connection: Connection| assert!(matches!(connection.closed(), ConnectionError::ApplicationClosed(_)));
+            connect(1, transport(Side::Client), transport(Side::Server), serve, |connection| {
+                sleep(Duration::from_secs(120));
+                assert_eq!(connection.close_reason(), None);
+            });
+            // Who takes the first for a probe may ask whether it is heard, once, with two packets.
+            assert!(log.count(!keeper, "sends", "PING") <= 2);
+            let pings = log.find(keeper, "sends", "PING");
+            // A PING of the handshake's end, and one in each interval.
+            assert!((28..=32).contains(&pings.len()), "{}", pings.len());
+            assert!(pings.windows(2).skip(1).all(|pair| pair[1].0 - pair[0].0 >= interval));
+        });
+    }
+}
+
+/// RFC 9000, 10.2.1, 10.2.2: an end that closes answers what still comes with its close, ever more rarely, in case that was lost; one
+/// that hears it says nothing more, whatever it had to send.
+#[test]
+fn a_lost_close_is_said_again_and_who_hears_it_is_silent() {
+    for seed in 1..=5 {
+        record("close", seed, LinkConfig { rate: Some(1_250_000), ..link() }, |log| {
+            let transport = || TransportConfig::default().trace(log.clone());
+            let serve = move |connection: Connection| {
+                let mut out = connection.open_uni().expect("a stream");
+                while out.write_all(&payload(seed, 10_000)).is_ok() {}
+                assert!(matches!(connection.closed(), ConnectionError::ApplicationClosed(_)));
+            };
+            connect(seed, transport(), transport(), serve, |connection| {
+                let mut input = connection.accept_uni().expect("a stream comes");
+                for _ in 0..20 {
+                    input.read_exact(&mut [0; 5_000]).expect("it arrives");
+                }
+                // What is said in the next milliseconds is lost, the first close included.
+                let network = sim::network().expect("a simulation");
+                let (client, server) = (client_address(1).ip(), server_address().ip());
+                network.blackhole(client, server);
+                network.schedule(Instant::now() + Duration::from_millis(seed), move |network| network.lift_blackhole(client, server));
+                connection.close(7_u32.into(), b"enough");
+            });
+            let closes = log.find(Side::Client, "sends", "CONNECTION_CLOSE of the application, code 0x7 \"enough\"");
+            let begun = log.find(Side::Client, "state", "closing")[0].0;
+            let after = log.find(Side::Client, "receives", "").iter().filter(|(time, _)| *time > begun).count();
+            assert!(after > 10 && closes.len() >= 2, "{} closes, {after} packets", closes.len());
+            assert!(closes.len() <= 2 + after.ilog2() as usize, "{} closes, {after} packets", closes.len());
+            let drained = log.find(Side::Server, "state", "draining")[0].0;
+            let last = log.find(Side::Server, "sends", "").pop().expect("a packet").0;
+            assert!(last <= drained, "{last:?} {drained:?}");
+            assert!(log.count(Side::Server, "receives", "") > 0);
+            for side in [Side::Client, Side::Server] {
+                // Three probe timeouts, for what is still under way.
+                let over = log.find(side, "state", "drained")[0].0;
+                assert!(over - begun > Duration::from_millis(60) && over - begun < Duration::from_secs(2), "{:?}", over - begun);
+            }
+        });
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use weald_quic::{Algorithm, Connection, ConnectionStats, TransportConfig};
+use weald_quic::{Algorithm, Connection, ConnectionStats, Side, TransportConfig};
 use weald_runtime::sim::{self, LinkConfig, Verdict};
 use weald_runtime::time::Instant;
 use weald_runtime::{sleep, spawn};
-use weald_tests::world::{connect, link, receive, send, server_address, simulate, simulate_untraced};
+use weald_tests::world::{client_address, connect, link, receive, record, send, server_address, simulate, simulate_untraced};
 
 use super::MEGABYTE;
 
@@ -129,4 +129,24 @@ fn persistent_congestion_begins_anew() {
             sending.join().expect("it does not panic");
         });
     });
+}
+
+// RFC 9000, 13.4.2.1; RFC 9002, 6.1: an ACK that was overtaken by later ones says nothing new, and nothing wrong either.
+#[test]
+fn acknowledgements_out_of_order_do_no_harm() {
+    for seed in 1..=5 {
+        record("reordered-acks", seed, link(), |log| {
+            let network = sim::network().expect("a simulation");
+            let late = LinkConfig { reorder: 0.3, reorder_delay: Duration::from_millis(15), ..link() };
+            network.set_link(server_address().ip(), client_address(1).ip(), late);
+            let stats = upload(seed, MEGABYTE, TransportConfig::default().trace(log.clone()));
+            let acks = log.find(Side::Client, "receives", "ACK ");
+            let largest = |line: &str| line.split("ACK ").nth(1)?.split([' ', '-', ',']).map_while(|word| word.parse::<u64>().ok()).max();
+            let numbers: Vec<_> = acks.iter().filter(|(_, line)| line.starts_with("1-RTT")).filter_map(|(_, line)| largest(line)).collect();
+            let overtaken = numbers.windows(2).filter(|pair| pair[1] < pair[0]).count();
+            assert!(overtaken > 10, "{overtaken} of {} ACKs were overtaken", numbers.len());
+            assert!(stats.ecn, "{stats:?}");
+            assert_eq!(stats.packets_lost, 0, "{stats:?}");
+        });
+    }
 }
