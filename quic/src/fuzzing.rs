@@ -89,7 +89,7 @@ pub fn transport_parameters(input: &[u8]) {
 /// list of what has arrived.
 pub fn reassembly(input: &[u8]) {
     let (pool, window) = (Pool::new(), 4096);
-    let (mut slack, mut buffer) = (Slack::new(window), Reassembly::new(window));
+    let (mut slack, mut buffer) = (Slack::new(window, 1024), Reassembly::new(window));
     let mut arrived = vec![false; window as usize + 256];
     let mut read = 0;
     for step in input.chunks_exact(4) {

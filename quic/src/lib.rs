@@ -40,7 +40,7 @@ mod token;
 mod trace;
 mod wire;
 
-pub use config::{ClientConfig, EndpointConfig, RetryPolicy, SendWindow, ServerConfig, ServerLimits, TransportConfig};
+pub use config::{ClientConfig, ConnectionLimits, EndpointConfig, RetryPolicy, SendWindow, ServerConfig, ServerLimits, TransportConfig};
 pub use connection::{MemoryTokenStore, TokenStore};
 #[cfg(feature = "driver")]
 pub use driver::{

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::MIN_UDP_PAYLOAD;
+use super::{ConnectionLimits, MIN_UDP_PAYLOAD};
 use crate::recovery::congestion::{Algorithm, ControllerFactory, INITIAL_WINDOW_PACKETS};
 use crate::trace::TraceFactory;
 
@@ -37,6 +37,7 @@ pub struct TransportConfig {
     pub(crate) key_update_interval: Option<u64>,
     pub(crate) spin_bit: bool,
     pub(crate) trace: Option<Arc<dyn TraceFactory>>,
+    pub(crate) limits: ConnectionLimits,
 }
 
 /// How many bytes a stream holds that were written and not acknowledged, before its writer blocks.
@@ -83,6 +84,7 @@ impl Default for TransportConfig {
             key_update_interval: None,
             spin_bit: true,
             trace: None,
+            limits: ConnectionLimits::default(),
         }
     }
 }
@@ -248,6 +250,13 @@ impl TransportConfig {
     #[must_use]
     pub fn trace(mut self, factory: impl TraceFactory + 'static) -> Self {
         self.trace = Some(Arc::new(factory));
+        self
+    }
+
+    /// What the peer may make the connection hold, besides what flow control permits.
+    #[must_use]
+    pub fn limits(mut self, limits: ConnectionLimits) -> Self {
+        self.limits = limits;
         self
     }
 

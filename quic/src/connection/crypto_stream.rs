@@ -10,10 +10,6 @@ use crate::token::Token;
 use crate::wire::FrameWriter;
 use crate::wire::frame::Crypto;
 
-/// How far ahead of the first unread byte the peer may send: post-quantum handshakes with long certificate chains need
-/// more than the 4096 of RFC 9000 7.5.
-pub(crate) const RECEIVE_WINDOW: u64 = 64 * 1024;
-
 /// Gaps kept between received pieces. A peer that permutes its ClientHello makes a few; this is an attack's bound.
 const MAX_PIECES: usize = 256;
 
@@ -120,14 +116,14 @@ impl CryptoReceive {
         self.window.capacity() + self.filled.memory()
     }
 
-    /// Takes in one frame's data. Duplicates are ignored.
-    pub(crate) fn on_data(&mut self, offset: u64, data: &[u8]) -> Result<(), TransportError> {
+    /// Takes in one frame's data, which may reach `window` bytes beyond those read. Duplicates are ignored.
+    pub(crate) fn on_data(&mut self, offset: u64, data: &[u8], window: u32) -> Result<(), TransportError> {
         let end = offset + data.len() as u64;
         if end <= self.read || data.is_empty() {
             return Ok(());
         }
         // RFC 9000 7.5: what does not fit the buffer closes the connection.
-        if end > self.read + RECEIVE_WINDOW {
+        if end > self.read + u64::from(window) {
             return Err(exceeded());
         }
         let skip = self.read.saturating_sub(offset) as usize;
@@ -181,6 +177,9 @@ mod tests {
 
     use super::*;
 
+    const WINDOW: u32 = 64 * 1024;
+    const WIDE: u64 = WINDOW as u64;
+
     fn bytes(range: Range<u64>) -> Vec<u8> {
         range.map(|at| (at % 251) as u8).collect()
     }
@@ -202,7 +201,7 @@ mod tests {
             let mut receive = CryptoReceive::default();
             let mut out = Vec::new();
             for frame in frames {
-                receive.on_data(frame.start, &bytes(frame.clone())).unwrap();
+                receive.on_data(frame.start, &bytes(frame.clone()), WINDOW).unwrap();
                 while let Some(piece) = receive.read() {
                     out.extend(piece);
                 }
@@ -216,30 +215,30 @@ mod tests {
     fn bytes_past_the_window_are_refused() {
         // RFC 9000 7.5
         let mut receive = CryptoReceive::default();
-        receive.on_data(RECEIVE_WINDOW - 1, &[0]).unwrap();
-        let error = receive.on_data(RECEIVE_WINDOW, &[0]).unwrap_err();
+        receive.on_data(WIDE - 1, &[0], WINDOW).unwrap();
+        let error = receive.on_data(WIDE, &[0], WINDOW).unwrap_err();
         assert_eq!(error.code, TransportErrorCode::CRYPTO_BUFFER_EXCEEDED);
-        receive.on_data(0, &[0]).unwrap();
+        receive.on_data(0, &[0], WINDOW).unwrap();
         receive.read().unwrap();
-        receive.on_data(RECEIVE_WINDOW, &[0]).unwrap();
+        receive.on_data(WIDE, &[0], WINDOW).unwrap();
     }
 
     #[test]
     fn what_is_held_is_bounded_however_little_is_read_at_once() {
         // A byte at the window's end, and the others one by one.
         let mut receive = CryptoReceive::default();
-        for at in 0..RECEIVE_WINDOW - 2 {
-            receive.on_data(at + RECEIVE_WINDOW - 1, &[1]).unwrap();
-            receive.on_data(at, &[2]).unwrap();
+        for at in 0..WIDE - 2 {
+            receive.on_data(at + WIDE - 1, &[1], WINDOW).unwrap();
+            receive.on_data(at, &[2], WINDOW).unwrap();
             assert!(receive.read().unwrap() == [2] && receive.has_buffered());
-            assert!(receive.window.len() as u64 <= 2 * RECEIVE_WINDOW);
+            assert!(receive.window.len() as u64 <= 2 * WIDE);
         }
     }
 
     #[test]
     fn sparse_bytes_are_bounded_in_pieces() {
         let mut receive = CryptoReceive::default();
-        let refused = (1..2000u64).find(|at| receive.on_data(at * 2, &[1]).is_err());
+        let refused = (1..2000u64).find(|at| receive.on_data(at * 2, &[1], WINDOW).is_err());
         assert_eq!(refused, Some(MAX_PIECES as u64 + 1));
     }
 }

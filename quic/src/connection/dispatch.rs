@@ -66,7 +66,10 @@ impl Connection {
                 }
                 self.on_ack(now, opened.space, &ack, scratch)
             }
-            Frame::Crypto(crypto) => self.handshake.on_crypto(super::level(opened.space), crypto.offset, crypto.data),
+            Frame::Crypto(crypto) => {
+                let window = self.config.limits.crypto_buffer;
+                self.handshake.on_crypto(super::level(opened.space), crypto.offset, crypto.data, window)
+            }
             Frame::HandshakeDone => {
                 self.handshake.on_handshake_done()?;
                 self.on_confirmed(now);
@@ -97,7 +100,7 @@ impl Connection {
                 Ok(())
             }
             Frame::PathChallenge(challenge) => {
-                self.path_responses.on_challenge(challenge);
+                self.path_responses.on_challenge(challenge, self.config.limits.path_responses);
                 Ok(())
             }
             // We never send a challenge. RFC 9000 19.18 lets an unexpected response be an error; it does no harm.

@@ -131,18 +131,18 @@ impl Handshake {
             + self.tickets.as_ref().map_or(0, |tickets| size_of::<Tickets>() + tickets.stream.memory())
     }
 
-    /// Takes in the data of a CRYPTO frame.
-    pub(crate) fn on_crypto(&mut self, level: Level, offset: u64, data: &[u8]) -> Result<(), TransportError> {
+    /// Takes in the data of a CRYPTO frame, of which up to `window` bytes are held.
+    pub(crate) fn on_crypto(&mut self, level: Level, offset: u64, data: &[u8], window: u32) -> Result<(), TransportError> {
         if level == Level::OneRtt {
             if self.side.is_server() {
                 // RFC 9001 6: TLS KeyUpdate is forbidden, and a client has nothing else to say after the handshake.
                 return Err(unexpected("CRYPTO in a 1-RTT packet from a client"));
             }
-            return self.tickets.get_or_insert_default().on_data(offset, data);
+            return self.tickets.get_or_insert_default().on_data(offset, data, window);
         }
         // Without it the level's keys are gone, too.
         let Some(exchange) = &mut self.exchange else { return Ok(()) };
-        exchange.receive[index(level)].on_data(offset, data)?;
+        exchange.receive[index(level)].on_data(offset, data, window)?;
         exchange.check_silence()
     }
 
@@ -323,8 +323,8 @@ struct Tickets {
 }
 
 impl Tickets {
-    fn on_data(&mut self, offset: u64, data: &[u8]) -> Result<(), TransportError> {
-        self.stream.on_data(offset, data)?;
+    fn on_data(&mut self, offset: u64, data: &[u8], window: u32) -> Result<(), TransportError> {
+        self.stream.on_data(offset, data, window)?;
         self.stream.read().map_or(Ok(()), |bytes| self.skipper.skip(&bytes))
     }
 }

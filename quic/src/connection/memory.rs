@@ -50,7 +50,7 @@ impl Connection {
             ("keys", size_of_val(&self.keys), self.keys.memory()),
             ("ids", size_of_val(&self.local_ids) + size_of_val(&self.remote_ids), self.remote_ids.memory()),
             ("spaces", size_of_val(&self.spaces), self.spaces.memory()),
-            ("path", size_of_val(&self.path), self.path.memory()),
+            ("path", size_of_val(&self.path) + size_of_val(&self.path_responses), self.path.memory() + self.path_responses.memory()),
             ("streams", size_of_val(&self.streams), self.streams.memory()),
             ("datagrams", size_of_val(&self.datagrams), datagrams),
             ("timers", size_of_val(&self.timers) + size_of_val(&self.loss), 0),

@@ -13,9 +13,6 @@ use crate::side::Side;
 use crate::streams::{Limits, PerStream, StreamOptions, Streams};
 use crate::wire::TransportParameters;
 
-/// The peer's ids that we store: enough for it to rotate them.
-pub(crate) const ACTIVE_CONNECTION_ID_LIMIT: usize = 4;
-
 /// We report acknowledgement delays in units of 8 us, as is the default.
 pub(crate) const ACK_DELAY_EXPONENT: u8 = 3;
 
@@ -106,7 +103,12 @@ pub(crate) fn decode(bytes: &[u8], side: Side, seen: &SeenIds) -> Result<Transpo
 
 /// The streams of a new connection.
 pub(crate) fn streams(side: Side, config: &TransportConfig, secrets: &mut Secrets) -> Streams {
-    let options = StreamOptions { limits: limits(config), send_window: config.send_window, send_buffer: config.send_buffer };
+    let options = StreamOptions {
+        limits: limits(config),
+        pieces: config.limits.stream_pieces,
+        send_window: config.send_window,
+        send_buffer: config.send_buffer,
+    };
     Streams::new(side, options, secrets)
 }
 
@@ -147,7 +149,7 @@ fn ours(config: &TransportConfig, source: ConnectionId) -> TransportParameters {
         ack_delay_exponent: ACK_DELAY_EXPONENT,
         max_ack_delay: config.max_ack_delay,
         disable_active_migration: true,
-        active_connection_id_limit: ACTIVE_CONNECTION_ID_LIMIT as u64,
+        active_connection_id_limit: config.limits.connection_ids.into(),
         grease_quic_bit: true,
         initial_source_connection_id: Some(source),
         max_datagram_frame_size: datagrams::receive_limit(config).into(),

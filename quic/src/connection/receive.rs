@@ -127,7 +127,8 @@ impl Connection {
         let is_early = level == Level::OneRtt && !self.handshake.is_complete();
         if is_early || !self.keys.has(level) {
             let is_awaited = is_early || (level == Level::Handshake && !self.keys.is_handshake_over());
-            let keep = |early: &mut Box<Early>| early.undecryptable.keep(level, packet.bytes(), meta);
+            let limit = self.config.limits.undecryptable_packets;
+            let keep = |early: &mut Box<Early>| early.undecryptable.keep(level, packet.bytes(), meta, limit);
             let is_kept = is_awaited && self.close.is_open() && self.early.as_mut().is_some_and(keep);
             if !is_kept {
                 return Fate::Dropped(DropReason::NoKeys);

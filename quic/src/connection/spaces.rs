@@ -20,10 +20,15 @@ pub(crate) struct Spaces {
 }
 
 impl Spaces {
-    /// All three, unused. `max_ack_delay` is our own promise to the peer.
-    pub(crate) fn new(max_ack_delay: Duration) -> Self {
-        let boxed = |id| Some(Box::new(Space::new(id, max_ack_delay)));
-        Self { initial: boxed(SpaceId::Initial), handshake: boxed(SpaceId::Handshake), data: Space::new(SpaceId::Data, max_ack_delay) }
+    /// All three, unused. `max_ack_delay` is our own promise to the peer; `ack_ranges` of packets are kept at most in each.
+    pub(crate) fn new(max_ack_delay: Duration, ack_ranges: u8) -> Self {
+        let space = |id| {
+            let mut space = Space::new(id, max_ack_delay);
+            space.received.limit_ranges(ack_ranges);
+            space
+        };
+        let boxed = |id| Some(Box::new(space(id)));
+        Self { initial: boxed(SpaceId::Initial), handshake: boxed(SpaceId::Handshake), data: space(SpaceId::Data) }
     }
 
     /// A space, if it was not discarded.
@@ -100,7 +105,7 @@ mod tests {
     #[test]
     fn a_discarded_space_gives_up_what_was_outstanding_and_its_memory() {
         // RFC 9002 6.4
-        let mut spaces = Spaces::new(Duration::ZERO);
+        let mut spaces = Spaces::new(Duration::ZERO, 64);
         let before = spaces.memory();
         for id in SpaceId::ALL {
             let packet = SentPacket::new(PacketNumber::ZERO, Instant::from_nanos(1), PathId::FIRST, 100, PacketKind::AckEliciting);

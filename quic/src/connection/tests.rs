@@ -8,6 +8,7 @@ mod datagrams;
 mod ending;
 mod first_flight;
 mod ids;
+mod limits;
 mod memory;
 mod misbehaviour;
 mod protection;

@@ -1,17 +1,14 @@
 //! Packets that came before the keys that open them.
 //!
-//! Invariant: at most [`MAX_PACKETS`] and [`MAX_BYTES`] are kept; what comes after is dropped, and the peer sends it again
-//! (RFC 9001 5.7).
+//! Invariant: no more are kept than [`ConnectionLimits::undecryptable_packets`](crate::ConnectionLimits) says, in
+//! [`PACKET_BYTES`] each on average; what comes after is dropped, and the peer sends it again (RFC 9001 5.7).
 
 use weald_crypto::Level;
 
 use super::DatagramMeta;
 
-/// As many as other implementations keep; the server's first flight is five or so.
-const MAX_PACKETS: usize = 10;
-
-/// Ten packets of an Ethernet path.
-const MAX_BYTES: usize = 16 * 1024;
+/// A packet of an Ethernet path, and some more.
+const PACKET_BYTES: usize = 1638;
 
 /// Kept packets, in the order in which they came.
 #[derive(Default)]
@@ -33,9 +30,10 @@ impl Undecryptable {
         self.bytes + self.packets.capacity() * size_of::<Kept>()
     }
 
-    /// Returns whether the packet is kept.
-    pub(crate) fn keep(&mut self, level: Level, packet: &[u8], meta: DatagramMeta) -> bool {
-        if self.packets.len() >= MAX_PACKETS || self.bytes + packet.len() > MAX_BYTES {
+    /// Keeps the packet if there are less than `limit`. Returns whether it is kept.
+    pub(crate) fn keep(&mut self, level: Level, packet: &[u8], meta: DatagramMeta, limit: u8) -> bool {
+        let limit = usize::from(limit);
+        if self.packets.len() >= limit || self.bytes + packet.len() > limit * PACKET_BYTES {
             return false;
         }
         self.bytes += packet.len();
@@ -64,11 +62,11 @@ mod tests {
     fn bounded_in_packets_and_bytes() {
         let meta = DatagramMeta { remote: "[::1]:1".parse().unwrap(), local: None, ecn: None };
         let mut kept = Undecryptable::default();
-        let small = (0..100).filter(|_| kept.keep(Level::Handshake, &[0; 10], meta)).count();
-        assert_eq!(small, MAX_PACKETS);
+        let small = (0..100).filter(|_| kept.keep(Level::Handshake, &[0; 10], meta, 10)).count();
+        assert_eq!(small, 10);
         assert!(kept.take(Level::OneRtt).is_empty());
-        assert_eq!(kept.take(Level::Handshake).len(), MAX_PACKETS);
-        let large = (0..100).filter(|_| kept.keep(Level::OneRtt, &[0; 5000], meta)).count();
+        assert_eq!(kept.take(Level::Handshake).len(), 10);
+        let large = (0..100).filter(|_| kept.keep(Level::OneRtt, &[0; 5000], meta, 10)).count();
         assert_eq!(large, 3);
     }
 }

@@ -9,13 +9,14 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::config::ConnectionLimits;
 use crate::ecn::EcnMark;
 use crate::time::Instant;
 use crate::wire::PacketNumber;
 use crate::wire::frame::EcnCounts;
 
 /// Ranges kept at most: a peer that leaves out every second number costs 1 KiB and no more.
-pub(crate) const MAX_RANGES: usize = 64;
+pub(crate) const MAX_RANGES: usize = ConnectionLimits::MOST_ACK_RANGES as usize;
 
 /// Ranges kept without an allocation.
 const INLINE_RANGES: usize = 8;
@@ -47,6 +48,7 @@ pub(crate) struct Received {
     /// How often in a row the silence has grown as a back-off does; stops counting at the threshold.
     grown: u8,
     max_ack_delay: Duration,
+    max_ranges: u8,
 }
 
 impl Received {
@@ -65,7 +67,13 @@ impl Received {
             was_second: false,
             grown: 0,
             max_ack_delay,
+            max_ranges: ConnectionLimits::MOST_ACK_RANGES,
         }
+    }
+
+    /// Keeps no more than so many ranges, up to [`MAX_RANGES`].
+    pub(crate) fn limit_ranges(&mut self, count: u8) {
+        self.max_ranges = count.min(ConnectionLimits::MOST_ACK_RANGES);
     }
 
     /// Bytes held outside of the value itself.
@@ -206,7 +214,7 @@ impl Received {
     }
 
     fn insert_alone(&mut self, mut index: usize, number: PacketNumber) {
-        if self.ranges.as_slice().len() == MAX_RANGES {
+        if self.ranges.as_slice().len() >= self.max_ranges.into() {
             // RFC 9000 section 13.2.3: the oldest range goes, and nothing below it is accepted again.
             let oldest = if index == 0 { number } else { self.ranges.remove(0).end };
             self.floor = oldest.next().unwrap_or(PacketNumber::MAX);

@@ -95,6 +95,8 @@ impl<T: Copy> PerStream<T> {
 pub(crate) struct StreamOptions {
     /// What the peer is permitted; the same values go into the transport parameters.
     pub(crate) limits: Limits,
+    /// In how many pieces received data may be held, besides one for each half a kilobyte of the window.
+    pub(crate) pieces: u32,
     /// How many bytes a stream may hold that were written and not acknowledged.
     pub(crate) send_window: SendWindow,
     /// How many bytes all streams together may hold that were written and not acknowledged.
@@ -189,7 +191,7 @@ impl Streams {
         Self {
             send_credit: SendCredit::default(),
             receive_credit: ReceiveCredit::new(options.limits.data),
-            slack: Slack::new(options.limits.data),
+            slack: Slack::new(options.limits.data, options.pieces),
             budget: SendBudget::new(options.send_window, options.send_buffer),
             table: Table::new(side, &options.limits, secrets),
             queues: Queues::default(),

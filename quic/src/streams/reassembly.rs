@@ -15,11 +15,9 @@
 use crate::chunk::{Chunk, RECEIVE_CHUNK};
 use crate::offset_map::OffsetMap;
 
-/// Pieces that any source may have. The limit grows by one for each [`BYTES_PER_PIECE`] of the window, which is more than
-/// an honest peer with full packets reaches even if it loses every second one.
-const MIN_PIECES: u32 = 1024;
-
-/// See [`MIN_PIECES`]. Data without gaps makes pieces of a kilobyte or more.
+/// The limit on pieces ([`ConnectionLimits::stream_pieces`](crate::ConnectionLimits)) grows by one for each so many bytes of
+/// the window: data without gaps makes pieces of a kilobyte or more. That is more than an honest peer with full packets
+/// reaches even if it loses every second one.
 const BYTES_PER_PIECE: u64 = 512;
 
 /// Copied pieces that touch are joined up to this length.
@@ -33,7 +31,8 @@ pub(crate) struct Reassembly {
     read: u64,
     /// The sum of the pieces' lengths.
     buffered: usize,
-    max_pieces: u32,
+    /// Pieces that the window stands for.
+    window_pieces: u32,
 }
 
 /// The peer cut the data into more pieces than this end is willing to track.
@@ -50,13 +49,15 @@ pub(crate) struct Slack {
     limit: usize,
     /// Pieces beyond the first of each source: those that gaps make, or full packets.
     pieces: u32,
-    max_pieces: u32,
+    /// Pieces that each source may have, and all together, besides those that its window stands for.
+    base_pieces: u32,
+    window_pieces: u32,
 }
 
 impl Reassembly {
     /// An empty buffer of a source that keeps within `window` bytes.
     pub(crate) fn new(window: u64) -> Self {
-        Self { pieces: OffsetMap::new(), read: 0, buffered: 0, max_pieces: max_pieces(window) }
+        Self { pieces: OffsetMap::new(), read: 0, buffered: 0, window_pieces: window_pieces(window) }
     }
 
     /// Bytes held outside of the value itself.
@@ -71,7 +72,7 @@ impl Reassembly {
         self.merge(offset, chunk, slack);
         slack.pieces = slack.pieces - before + self.further_pieces();
         // RFC 9000 section 21.6: a peer that leaves holes on purpose must not cost more than its window.
-        if self.pieces.len() > self.max_pieces as usize || slack.pieces > slack.max_pieces {
+        if self.pieces.len() > slack.permits(self.window_pieces) as usize || slack.pieces > slack.permits(slack.window_pieces) {
             return Err(TooFragmented);
         }
         Ok(())
@@ -220,7 +221,7 @@ impl Reassembly {
 
     /// The pieces that count against the connection: one a source is free, for it is what small messages need.
     fn further_pieces(&self) -> u32 {
-        // At most one above `max_pieces`.
+        // At most one above the limit.
         self.pieces.len().saturating_sub(1) as u32
     }
 
@@ -231,10 +232,11 @@ impl Reassembly {
 }
 
 impl Slack {
-    /// The slack of a receiver that keeps within `window` bytes of payload: a quarter of it.
-    pub(crate) fn new(window: u64) -> Self {
+    /// The slack of a receiver that keeps within `window` bytes of payload: a quarter of it. It may hold `pieces` and what the
+    /// window stands for.
+    pub(crate) fn new(window: u64, pieces: u32) -> Self {
         let limit = usize::try_from(window / 4).unwrap_or(usize::MAX);
-        Self { retained: 0, used: 0, limit, pieces: 0, max_pieces: max_pieces(window) }
+        Self { retained: 0, used: 0, limit, pieces: 0, base_pieces: pieces, window_pieces: window_pieces(window) }
     }
 
     /// Bytes that chunks pin which are accounted for.
@@ -255,6 +257,12 @@ impl Slack {
         self.used = self.used.saturating_sub(excess(chunk));
     }
 
+    /// The limit on pieces of a window that stands for `window_pieces`.
+    fn permits(&self, window_pieces: u32) -> u32 {
+        // One less than the type holds, for the piece that is too many.
+        self.base_pieces.saturating_add(window_pieces).min(u32::MAX - 1)
+    }
+
     fn admits(&self, chunk: &Chunk) -> bool {
         self.used.saturating_add(excess(chunk)) <= self.limit
     }
@@ -265,9 +273,9 @@ impl Slack {
     }
 }
 
-fn max_pieces(window: u64) -> u32 {
-    // One less than the type holds, for the piece that is too many.
-    MIN_PIECES.saturating_add(u32::try_from(window / BYTES_PER_PIECE).unwrap_or(u32::MAX)).min(u32::MAX - 1)
+/// The pieces that a window stands for.
+fn window_pieces(window: u64) -> u32 {
+    u32::try_from(window / BYTES_PER_PIECE).unwrap_or(u32::MAX)
 }
 
 fn end(offset: u64, chunk: &Chunk) -> u64 {
@@ -293,6 +301,8 @@ mod tests {
     use super::*;
     use crate::chunk::Pool;
 
+    const PIECES: u32 = 1024;
+
     /// What the byte at an offset of every test stream is.
     fn byte(offset: u64) -> u8 {
         (offset.wrapping_mul(0x9e37_79b9) >> 13) as u8
@@ -309,7 +319,7 @@ mod tests {
 
     #[test]
     fn data_in_order_is_handed_out_as_it_came() {
-        let (pool, mut slack) = (Pool::new(), Slack::new(1 << 20));
+        let (pool, mut slack) = (Pool::new(), Slack::new(1 << 20, PIECES));
         let mut buffer = Reassembly::new(1 << 20);
         let data = chunk(&pool, 0, 1200);
         let address = data.as_ptr();
@@ -320,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_read_below_the_chunk_leaves_the_rest() {
-        let (pool, mut slack) = (Pool::new(), Slack::new(1 << 20));
+        let (pool, mut slack) = (Pool::new(), Slack::new(1 << 20, PIECES));
         let mut buffer = Reassembly::new(1 << 20);
         buffer.insert(0, chunk(&pool, 0, 10), &mut slack).unwrap();
         assert_eq!(&*buffer.read(4, &mut slack).unwrap(), [byte(0), byte(1), byte(2), byte(3)]);
@@ -332,7 +342,7 @@ mod tests {
     #[test]
     fn single_bytes_pin_little_and_end_in_an_error() {
         let (pool, window) = (Pool::new(), 256 * 1024);
-        let mut slack = Slack::new(window);
+        let mut slack = Slack::new(window, PIECES);
         let mut buffer = Reassembly::new(window);
         let mut most = 0;
         let fragmented = (1..10_000).map(|n| 2 * n).find(|&offset| {
@@ -348,7 +358,7 @@ mod tests {
     #[test]
     fn pieces_are_limited_in_the_sum_of_streams() {
         let (pool, window) = (Pool::new(), 256 * 1024);
-        let mut slack = Slack::new(window);
+        let mut slack = Slack::new(window, PIECES);
         let mut buffers: Vec<_> = (0..100).map(|_| Reassembly::new(window)).collect();
         let mut pieces = 0;
         'connection: for offset in (1..1000).step_by(2) {
@@ -368,7 +378,7 @@ mod tests {
         let pool = Pool::new();
         let window = 64 * 1024;
         for backwards in [false, true] {
-            let mut slack = Slack::new(window);
+            let mut slack = Slack::new(window, PIECES);
             let mut buffer = Reassembly::new(window);
             for n in 0..window - 1 {
                 let offset = if backwards { window - 1 - n } else { n + 1 };
@@ -393,7 +403,7 @@ mod tests {
     #[test]
     fn random_offsets_move_little() {
         let (pool, window) = (Pool::new(), 16 << 20);
-        let mut slack = Slack::new(window);
+        let mut slack = Slack::new(window, PIECES);
         let mut buffer = Reassembly::new(window);
         let mut rng = fastrand::Rng::with_seed(11);
         for _ in 0..33_000 {
@@ -408,7 +418,7 @@ mod tests {
     #[test]
     fn every_second_packet_lost_is_tolerated_without_copies() {
         let (pool, window) = (Pool::new(), 4 << 20);
-        let mut slack = Slack::new(window);
+        let mut slack = Slack::new(window, PIECES);
         let mut buffer = Reassembly::new(window);
         for n in (1..window / 1200).step_by(2) {
             let data = chunk(&pool, n * 1200, 1200);
@@ -428,7 +438,7 @@ mod tests {
             window in prop::sample::select(vec![0u64, 4_000, 1 << 20]),
         ) {
             let pool = Pool::new();
-            let mut slack = Slack::new(window);
+            let mut slack = Slack::new(window, PIECES);
             let mut buffer = Reassembly::new(window);
             let mut have = vec![false; 7000];
             let mut read = 0u64;

@@ -48,7 +48,8 @@ enum Retirement {
 
 impl RemoteIds {
     /// `limit`: our `active_connection_id_limit`.
-    pub(crate) fn new(first: ConnectionId, limit: usize) -> Self {
+    pub(crate) fn new(first: ConnectionId, limit: u8) -> Self {
+        let limit = limit.into();
         let current = RemoteId { sequence: CidSequence::ZERO, id: first, token: None };
         Self { current, spare: Vec::new(), retire_prior_to: CidSequence::ZERO, retired: Vec::new(), limit }
     }

@@ -10,7 +10,7 @@ use weald_crypto::simulation;
 
 use super::SECOND;
 use super::pair::{Network, Pair, client_config};
-use crate::config::TransportConfig;
+use crate::config::{ConnectionLimits, TransportConfig};
 use crate::connection::spin::Spin;
 use crate::connection::{WhenFull, parameters};
 use crate::endpoint::Endpoint;
@@ -233,6 +233,10 @@ fn rows() -> BTreeMap<&'static str, (TransportConfig, Observe, &'static str)> {
                 "true",
             ),
         ),
+        (
+            "limits",
+            (base().limits(ConnectionLimits::default().connection_ids(7)), |c| declared(c).active_connection_id_limit.to_string(), "7"),
+        ),
         ("spin_bit", (base().spin_bit(false), |c| matches!(connected(c).client.connection().spin, Spin::Abstains).to_string(), "true")),
         (
             "trace",
@@ -280,6 +284,7 @@ fn every_setting_is_seen_by_the_peer_or_changes_an_algorithm() {
         key_update_interval,
         spin_bit,
         trace,
+        limits,
     ];
     let rows = rows();
     for setting in settings {
