@@ -26,6 +26,10 @@ pub struct ConnectionStats {
     pub probe_timeouts: u64,
     /// Key updates, by either end.
     pub key_updates: u64,
+    /// Whether the server asked the client with a Retry to show that it owns its address (RFC 9000 8.1.2).
+    pub retried: bool,
+    /// Whether the client brought a token of an earlier connection (RFC 9000 8.1.3); at a server, one that was good.
+    pub address_token: bool,
     /// Datagrams of the application sent (RFC 9221).
     pub datagram_frames_sent: u64,
     /// Datagrams of the application received.
@@ -64,6 +68,8 @@ pub(crate) struct Counters {
     pub(crate) packets_sent: u64,
     pub(crate) packets_lost: u64,
     pub(crate) probe_timeouts: u64,
+    pub(crate) retried: bool,
+    pub(crate) address_token: bool,
 }
 
 /// What one worker's endpoint did so far.

@@ -268,6 +268,7 @@ impl Connection {
             early.retry_source = Some(retry.scid);
             early.token = retry.token.to_vec();
         }
+        self.stats.retried = true;
         self.remote_ids.replace_first(retry.scid);
         // RFC 9001 5.2: the keys follow from the id that the server chose.
         let keys = weald_crypto::initial_keys(crypto_version(), &retry.scid, weald_crypto::Side::Client);

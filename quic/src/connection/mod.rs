@@ -197,6 +197,7 @@ impl Connection {
         let session = Session::client(&config.crypto, version, server_name, parameters)?;
         // RFC 9000 8.1.3
         let token = token_store::usable(config.token_store.as_ref().and_then(|store| store.take(server_name)));
+        let address_token = !token.is_empty();
         let early = Early { token, ..Early::client(original) };
         let mut connection = Self::new(
             now,
@@ -210,6 +211,7 @@ impl Connection {
             (lent.pool, lent.noise, lent.secrets),
         );
         connection.start_trace(now, original);
+        connection.stats.address_token = address_token;
         if let Some(store) = &config.token_store {
             connection.next_token = NextToken::keep(Arc::clone(store), server_name);
         }
@@ -239,6 +241,8 @@ impl Connection {
             (lent.pool, lent.noise, lent.secrets),
         );
         connection.start_trace(now, first);
+        connection.stats.retried = matches!(incoming.validation, Validation::Retry { .. });
+        connection.stats.address_token = matches!(incoming.validation, Validation::Address(_));
         if incoming.is_validated() {
             // RFC 9000 8.1.2, 8.1.3
             connection.path.amplification_mut().on_validated();
@@ -424,6 +428,8 @@ impl Connection {
             packets_sent,
             packets_lost,
             probe_timeouts,
+            retried,
+            address_token,
         } = self.stats;
         let datagrams = self.datagrams.as_ref().map(|datagrams| datagrams.counts()).unwrap_or_default();
         ConnectionStats {
@@ -441,6 +447,8 @@ impl Connection {
             packets_lost,
             probe_timeouts,
             key_updates: self.keys.updates(),
+            retried,
+            address_token,
             rtt: self.path.rtt().smoothed(),
             rtt_variation: self.path.rtt().variation(),
             min_rtt: self.path.rtt().min(),

@@ -89,8 +89,8 @@ impl Connection {
         Ok(RecvStream::new(self.0.clone(), self.accept(Direction::Uni)?))
     }
 
-    /// Closes the connection at once. Blocking calls on it fail; the peer gets `code` and `reason`, of which it sees what fits
-    /// in a packet. What was written and not acknowledged may be lost.
+    /// Closes the connection at once. Blocking calls on it fail; the peer gets `code` and `reason`, of which it sees the
+    /// first 240 bytes at least. What was written and not acknowledged may be lost.
     pub fn close(&self, code: VarInt, reason: &[u8]) {
         self.0.close(code.into(), reason);
     }

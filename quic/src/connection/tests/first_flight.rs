@@ -335,6 +335,12 @@ fn a_token_of_an_earlier_connection_stands_in_for_a_retry_once() {
         let stats = pair.server.endpoint.stats();
         (stats.accepted, stats.validated, stats.retries)
     };
+    let told = |pair: &mut Pair| {
+        [&mut pair.client, &mut pair.server].map(|node| {
+            let stats = node.connection().stats();
+            (stats.retried, stats.address_token)
+        })
+    };
     // NEW_TOKEN is sent again if it is lost.
     for lost in 0..16 {
         let replays = Arc::new(Replays::default());
@@ -345,13 +351,16 @@ fn a_token_of_an_earlier_connection_stands_in_for_a_retry_once() {
         assert!(pair.run(9 * SECOND, |pair| pair.client.confirmed && pair.server.confirmed));
         pair.run(SECOND, |_| false);
         assert!((1..=2).contains(&replays.0.lock().unwrap().len()), "without datagram {lost}");
+        assert_eq!(told(&mut pair), [(true, false); 2]);
         pair.lost.clear();
         let first = stats(&pair);
         reconnect(&mut pair, &config);
         assert_eq!(stats(&pair), (2, 2, first.2));
+        assert_eq!(told(&mut pair), [(false, true); 2]);
         // The same one again is worth nothing, and the client is asked as if it had none (RFC 9000 8.1.4).
         reconnect(&mut pair, &config);
         assert_eq!(stats(&pair), (3, 3, first.2 + 1));
+        assert_eq!(told(&mut pair), [(true, true), (true, false)]);
     }
 }
 

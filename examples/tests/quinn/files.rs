@@ -11,6 +11,8 @@ use std::{
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
+use crate::sides::tokio_runtime;
+
 const ALPN: &[u8] = b"hq-interop";
 const SIZE: usize = 100_000_000;
 
@@ -53,10 +55,6 @@ fn weald() -> Command {
     Command::new(Path::new(env!("CARGO_BIN_EXE_weald")))
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-}
-
 #[test]
 fn quinn_fetches_from_weald_serve() {
     let fixture = Fixture::new();
@@ -81,7 +79,7 @@ fn quinn_fetches_from_weald_serve() {
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
 
-    let body = runtime().block_on(async {
+    let body = tokio_runtime().block_on(async {
         let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let connection = endpoint.connect_with(config, address, "localhost").unwrap().await.unwrap();
         let (mut send, mut receive) = connection.open_bi().await.unwrap();
@@ -104,7 +102,7 @@ fn weald_get_fetches_from_quinn() {
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
 
-    let runtime = runtime();
+    let runtime = tokio_runtime();
     let endpoint = {
         let _inside = runtime.enter();
         quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap()
