@@ -1,10 +1,13 @@
-//! `weald get`: fetches URLs over HTTP/3 or hq-interop.
+//! `weald get`: fetches URLs over HTTP/3 or hq-interop, or has a server send back datagrams.
+
+mod origin;
+mod sink;
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    fs::File,
+    collections::HashMap,
+    fmt,
     io::{self, IsTerminal, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,23 +18,32 @@ use serde::Serialize;
 use url::Url;
 use weald_crypto::Certificates;
 use weald_http3::Client;
-use weald_quic::{ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, VarInt};
+use weald_quic::{ClientConfig, Connection, ConnectionError, TransportConfig, VarInt};
 use weald_runtime::time::Instant;
 
-use crate::{hq, report, tls};
+use self::{
+    origin::{Origin, origins},
+    sink::{Sink, file_name},
+};
+use crate::{account::Account, echo, hq, report, tls};
 
 /// Fetch URLs over HTTP/3, or over HTTP/0.9 where the server chooses hq-interop.
 ///
 /// URLs of one host and port share a connection and are fetched at once. The body goes to
 /// standard output unless --output or --json is given. A file appears under its name once it is
 /// complete; what fails leaves none. Exits with an error if any URL failed or was answered with a
-/// status of 400 or more.
+/// status of 400 or more. What happened on each connection is said on standard error: a Retry,
+/// a token of an earlier connection that was used, key updates, datagrams, and the peer's close.
 ///
 /// Examples:
 ///
 ///   weald get https://localhost:4433/file --insecure --output file
 ///
 ///   weald get https://host/a https://host/b --output downloads --json
+///
+///   weald get https://localhost:4433/file --insecure --json --repeat 2 --key-update
+///
+///   weald get https://localhost:4433/ --insecure --datagrams 100
 #[derive(clap::Args)]
 // Lines of the comment above are lines of --help: they stay below 96 columns.
 #[command(verbatim_doc_comment)]
@@ -52,10 +64,27 @@ pub(crate) struct Arguments {
     /// Protocol to offer; both are offered unless one is given.
     #[arg(long, value_parser = ["h3", "hq-interop"])]
     alpn: Option<String>,
-    /// Print the result as one JSON object: sizes, times and the BLAKE3 hash of each body.
+    /// Certificate chain in PEM to show to servers that ask for one, the client's own first.
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Private key of --cert in PEM (PKCS#8, SEC1 or PKCS#1).
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Fetch everything so many times over, each time over a new connection. Tokens that a server gives are kept for the next time, so that
+    /// it need not ask again for the client's address with a Retry.
+    #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// Replace the keys of packets when the first bytes of a body are here.
+    #[arg(long)]
+    key_update: bool,
+    /// Instead of fetching, send so many datagrams, which the server sends back (`weald serve --datagrams`), and time them. Only the host
+    /// and the port of the URL count.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["output", "alpn", "key_update"])]
+    datagrams: Option<u32>,
+    /// Print the result as one JSON object: sizes, times and the BLAKE3 hash of each body, and what happened on each connection.
     #[arg(long)]
     json: bool,
-    /// No progress bars.
+    /// No progress bars, and nothing about connections.
     #[arg(long, short)]
     quiet: bool,
 }
@@ -74,6 +103,11 @@ struct ConnectionReport {
     group: String,
     cipher_suite: String,
     handshake_ms: f64,
+    /// What became of `--datagrams`.
+    echoed: Option<echo::Echoed>,
+    /// As it was when everything was fetched.
+    #[serde(flatten)]
+    account: Account,
 }
 
 #[derive(Serialize)]
@@ -87,20 +121,9 @@ struct Transfer {
     gigabits_per_second: f64,
 }
 
-/// URLs of one host and port.
-struct Origin {
-    host: String,
-    /// In the resolver's order of preference; at least one.
-    addresses: Vec<SocketAddr>,
-    urls: Vec<Url>,
-}
-
-/// How long one address may keep silent before the next is tried beside it (RFC 8305 section 5).
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let origins = origins(&arguments.urls)?;
-    if arguments.urls.len() > 1 {
+    if arguments.urls.len() > 1 && arguments.datagrams.is_none() {
         match &arguments.output {
             Some(directory) => prepare(directory, &arguments.urls)?,
             None => ensure!(arguments.json, "several bodies cannot share standard output; give a directory with --output"),
@@ -111,11 +134,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         (None, true) => tls::Trust::Anybody,
         (None, false) => tls::Trust::System,
     };
+    let identity = tls::Identity::from_options(arguments.cert.as_ref(), arguments.key.as_ref())?;
     let alpn: Vec<&[u8]> = match &arguments.alpn {
+        _ if arguments.datagrams.is_some() => vec![echo::ALPN],
         Some(one) => vec![one.as_bytes()],
         None => vec![weald_http3::ALPN, hq::ALPN],
     };
-    let config = ClientConfig::new(tls::client(trust, &alpn)?);
+    let transport = TransportConfig::default().datagrams(arguments.datagrams.is_some());
+    let config = ClientConfig::new(tls::client(trust, identity, &alpn)?).transport(transport);
     let (report, failures) = weald_runtime::run(|| fetch_all(&arguments, &config, origins));
     if arguments.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&report)?).context("cannot write to standard output")?;
@@ -137,35 +163,19 @@ fn prepare(directory: &Path, urls: &[Url]) -> Result<()> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot make the directory {}", directory.display()))
 }
 
-fn origins(urls: &[Url]) -> Result<Vec<Origin>> {
-    let mut origins = BTreeMap::new();
-    for url in urls {
-        ensure!(url.scheme() == "https", "{url}: only https:// URLs can be fetched over QUIC");
-        let host = url.host_str().with_context(|| format!("{url} names no host"))?;
-        let port = url.port_or_known_default().unwrap_or(443);
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        origins.entry((host, port)).or_insert_with(Vec::new).push(url.clone());
-    }
-    let resolve = |((host, port), urls): ((String, u16), Vec<Url>)| {
-        let addresses = (host.as_str(), port).to_socket_addrs().with_context(|| format!("cannot find the host {host}; check its name"))?;
-        let addresses: Vec<SocketAddr> = addresses.collect();
-        ensure!(!addresses.is_empty(), "the host {host} has no address");
-        Ok(Origin { host, addresses, urls })
-    };
-    origins.into_iter().map(resolve).collect()
-}
-
 /// Fetches from one origin after the other; what fails keeps nothing else from being fetched.
-fn fetch_all(arguments: &Arguments, config: &ClientConfig, origins: Vec<Origin>) -> (Report, Vec<anyhow::Error>) {
+fn fetch_all(arguments: &Arguments, config: &ClientConfig, mut origins: Vec<Origin>) -> (Report, Vec<anyhow::Error>) {
     let progress = MultiProgress::with_draw_target(if arguments.quiet || arguments.json || !io::stderr().is_terminal() {
         ProgressDrawTarget::hidden()
     } else {
         ProgressDrawTarget::stderr()
     });
     let (mut report, mut failures) = (Report::default(), Vec::new());
-    for origin in origins {
-        if let Err(error) = fetch_origin(arguments, config, origin, &progress, &mut report, &mut failures) {
-            failures.push(error);
+    for _ in 0..arguments.repeat {
+        for origin in &mut origins {
+            if let Err(error) = fetch_origin(arguments, config, origin, &progress, &mut report, &mut failures) {
+                failures.push(error);
+            }
         }
     }
     (report, failures)
@@ -174,25 +184,53 @@ fn fetch_all(arguments: &Arguments, config: &ClientConfig, origins: Vec<Origin>)
 fn fetch_origin(
     arguments: &Arguments,
     config: &ClientConfig,
-    origin: Origin,
+    origin: &mut Origin,
     progress: &MultiProgress,
     report: &mut Report,
     failures: &mut Vec<anyhow::Error>,
 ) -> Result<()> {
     let started = Instant::now();
-    let (endpoint, connection) = connect(config, &origin)?;
-    report.connections.push(describe(&connection, started.elapsed()));
+    let (endpoint, connection) = origin.connect(config)?;
+    let handshake = started.elapsed();
+    let (mut echoed, mut fetch) = (None, None);
+    if let Some(count) = arguments.datagrams {
+        match echo::ping(&connection, count) {
+            Ok(times) => echoed = Some(times),
+            Err(error) => failures.push(error),
+        }
+    } else {
+        let fetch = fetch.insert(Fetch::new(connection.clone(), arguments.key_update)?);
+        fetch_urls(arguments, fetch, &origin.urls, progress, report, failures);
+    }
+    if let Some(hint) = connection.close_reason().and_then(|error| missing_certificate(&error)) {
+        failures.push(anyhow!("{hint}"));
+    }
+    let described = describe(&connection, handshake, echoed);
+    if !arguments.quiet && !arguments.json {
+        progress.suspend(|| eprintln!("{described}"));
+    }
+    report.connections.push(described);
+    // Before HTTP/3's client is dropped, which would close without a word.
+    connection.close(fetch.as_ref().map_or(VarInt::ZERO, Fetch::done), b"done");
+    endpoint.wait_idle();
+    Ok(())
+}
 
-    let fetch = Fetch::new(connection.clone())?;
-    let jobs: Vec<_> = origin
-        .urls
-        .into_iter()
-        .map(|url| {
-            let (fetch, bar) = (fetch.clone(), progress.add(bar(&url)));
-            let sink = Sink::open(arguments, &url);
-            weald_runtime::spawn(move || transfer(&fetch, url, sink?, &bar))
-        })
-        .collect();
+/// Fetches from one origin, all URLs at once.
+fn fetch_urls(
+    arguments: &Arguments,
+    fetch: &Fetch,
+    urls: &[Url],
+    progress: &MultiProgress,
+    report: &mut Report,
+    failures: &mut Vec<anyhow::Error>,
+) {
+    let begin = |url: &Url| {
+        let (fetch, url, bar) = (fetch.clone(), url.clone(), progress.add(bar(url)));
+        let sink = Sink::open(arguments, &url);
+        weald_runtime::spawn(move || transfer(&fetch, url, sink?, &bar))
+    };
+    let jobs: Vec<_> = urls.iter().map(begin).collect();
     for job in jobs {
         match job.join() {
             Ok(Ok(transfer)) => {
@@ -205,58 +243,20 @@ fn fetch_origin(
             Err(error) => failures.push(anyhow!("a transfer failed inside: {error}")),
         }
     }
-    connection.close(VarInt::from_u32(if fetch.is_http3() { 0x100 } else { 0 }), b"done");
-    endpoint.wait_idle();
-    Ok(())
 }
 
-/// Connects to the first of the host's addresses that answers.
-fn connect(config: &ClientConfig, origin: &Origin) -> Result<(Endpoint, Connection)> {
-    let (attempts, results) = weald_runtime::channel::unbounded();
-    for (turn, &address) in (0..).zip(&origin.addresses) {
-        let (attempts, config, host) = (attempts.clone(), config.clone(), origin.host.clone());
-        drop(weald_runtime::spawn(move || {
-            weald_runtime::sleep(NEXT_ADDRESS_AFTER * turn);
-            // Nobody listens any more once another address has answered; the connection then closes with its last handle.
-            let _ = attempts.send(connect_to(config, address, &host));
-        }));
-    }
-    drop(attempts);
-    let mut failures = Vec::new();
-    while let Ok(attempt) = results.recv() {
-        match attempt {
-            Ok(connected) => return Ok(connected),
-            Err(error) => failures.push(format!("{error:#}")),
-        }
-    }
-    bail!("cannot connect to {}: {}", origin.host, failures.join("; "))
-}
-
-fn connect_to(config: ClientConfig, address: SocketAddr, host: &str) -> Result<(Endpoint, Connection)> {
-    let local: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let endpoint = Endpoint::client(SocketAddr::new(local, 0)).context("cannot open a UDP socket")?;
-    let connection = endpoint.connect_with(config, address, host).map_err(|error| anyhow!("at {address}: {error}{}", next_step(&error)))?;
-    Ok((endpoint, connection))
-}
-
-/// What a person can do about a failed handshake.
-fn next_step(error: &ConnectError) -> &'static str {
-    match error {
-        ConnectError::Connection(ConnectionError::TimedOut) => {
-            "; nothing answered: check the host and the port, that a QUIC server runs there, and that UDP may pass"
-        }
-        // bad_certificate to certificate_unknown, unknown_ca, and decrypt_error for a wrong signature (RFC 8446 section 6).
-        ConnectError::Connection(ConnectionError::Transport(error)) if matches!(error.code.alert(), Some(42..=46 | 48 | 51)) => {
-            "; trust the server's root with --ca FILE, or believe whoever answers with --insecure"
-        }
-        ConnectError::Connection(ConnectionError::ConnectionClosed(close)) if close.code.alert() == Some(120) => {
-            "; the server speaks neither protocol that was offered"
-        }
-        _ => "",
+/// What a person can do if the server did not like the client's certificate, which shows after the handshake.
+fn missing_certificate(error: &ConnectionError) -> Option<&'static str> {
+    let ConnectionError::ConnectionClosed(close) = error else { return None };
+    match close.code.alert()? {
+        // certificate_required (RFC 8446 section 6.2)
+        116 => Some("the server asks for a client's certificate; give one with --cert FILE and --key FILE"),
+        42..=46 | 48 | 51 => Some("the server does not take the certificate of --cert; give one whose issuer it trusts"),
+        _ => None,
     }
 }
 
-fn describe(connection: &Connection, handshake: Duration) -> ConnectionReport {
+fn describe(connection: &Connection, handshake: Duration, echoed: Option<echo::Echoed>) -> ConnectionReport {
     let info = connection.handshake();
     ConnectionReport {
         remote: connection.remote_address(),
@@ -264,6 +264,16 @@ fn describe(connection: &Connection, handshake: Duration) -> ConnectionReport {
         group: info.group.to_string(),
         cipher_suite: info.cipher_suite.to_string(),
         handshake_ms: handshake.as_secs_f64() * 1e3,
+        echoed,
+        account: Account::of(connection),
+    }
+}
+
+impl fmt::Display for ConnectionReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}, {}, handshake {:.2} ms", self.remote, self.alpn, self.group, self.handshake_ms)?;
+        let parts = [self.account.to_string(), self.echoed.as_ref().map(ToString::to_string).unwrap_or_default()];
+        parts.iter().filter(|part| !part.is_empty()).try_for_each(|part| write!(f, ", {part}"))
     }
 }
 
@@ -278,44 +288,55 @@ fn bar(url: &Url) -> ProgressBar {
 
 /// A connection with the protocol that it negotiated.
 #[derive(Clone)]
-enum Fetch {
-    Http3(Client),
-    Hq(Connection),
+struct Fetch {
+    connection: Connection,
+    /// `None` for hq-interop, which needs no more than the connection.
+    http3: Option<Client>,
+    /// Keys are replaced when a body has begun.
+    updates_keys: bool,
 }
 
 impl Fetch {
-    fn new(connection: Connection) -> Result<Self> {
-        if connection.handshake().alpn.as_deref() == Some(hq::ALPN) {
-            Ok(Self::Hq(connection))
-        } else {
-            Ok(Self::Http3(Client::new(connection, weald_http3::Config::default())?))
-        }
+    fn new(connection: Connection, updates_keys: bool) -> Result<Self> {
+        let http3 = match connection.handshake().alpn.as_deref() {
+            Some(hq::ALPN) => None,
+            _ => Some(Client::new(connection.clone(), weald_http3::Config::default())?),
+        };
+        Ok(Self { connection, http3, updates_keys })
     }
 
-    fn is_http3(&self) -> bool {
-        matches!(self, Self::Http3(_))
+    /// The protocol's code for a connection that has done its work (RFC 9114 section 8.1).
+    fn done(&self) -> VarInt {
+        VarInt::from_u32(if self.http3.is_some() { 0x100 } else { 0 })
+    }
+
+    fn on_piece(&self, sink: &mut Sink, piece: &[u8], bar: &ProgressBar) -> Result<()> {
+        if self.updates_keys && sink.is_empty() {
+            self.connection.update_keys();
+        }
+        sink.write(piece, bar)
     }
 }
 
 fn transfer(fetch: &Fetch, url: Url, mut sink: Sink, bar: &ProgressBar) -> Result<Transfer> {
     let started = Instant::now();
     let failed = || format!("fetching {url}");
-    let status = match fetch {
-        Fetch::Http3(client) => {
+    let status = match &fetch.http3 {
+        Some(client) => {
             let uri = url.as_str().parse().with_context(|| format!("{url} cannot be asked for"))?;
             let mut response = client.get(uri).with_context(failed)?;
             let length = response.headers().get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
             length.inspect(|&length| bar.set_length(length));
             while let Some(chunk) = response.body_mut().read_chunk(usize::MAX).with_context(failed)? {
-                sink.write(&chunk, bar)?;
+                fetch.on_piece(&mut sink, &chunk, bar)?;
             }
             Some(response.status().as_u16())
         }
-        Fetch::Hq(connection) => {
+        None => {
             let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
-            let mut stream = hq::get(connection, path).with_context(failed)?;
+            let mut stream = hq::get(&fetch.connection, path).with_context(failed)?;
             while let Some(chunk) = stream.read_chunk(usize::MAX).with_context(failed)? {
-                sink.write(&chunk, bar)?;
+                fetch.on_piece(&mut sink, &chunk, bar)?;
             }
             None
         }
@@ -332,112 +353,4 @@ fn transfer(fetch: &Fetch, url: Url, mut sink: Sink, bar: &ProgressBar) -> Resul
         seconds: time.as_secs_f64(),
         gigabits_per_second: report::gigabits_per_second(bytes, time),
     })
-}
-
-/// Where a body goes; it is counted and hashed on the way.
-struct Sink {
-    target: Target,
-    hasher: blake3::Hasher,
-    bytes: u64,
-}
-
-enum Target {
-    File(Saving),
-    Stdout,
-    Nothing,
-}
-
-impl Sink {
-    fn open(arguments: &Arguments, url: &Url) -> Result<Self> {
-        let target = match &arguments.output {
-            Some(path) if arguments.urls.len() > 1 => Target::File(Saving::create(&path.join(file_name(url)))?),
-            Some(path) if path.is_dir() => Target::File(Saving::create(&path.join(file_name(url)))?),
-            Some(path) => Target::File(Saving::create(path)?),
-            None if arguments.json => Target::Nothing,
-            None => Target::Stdout,
-        };
-        Ok(Self { target, hasher: blake3::Hasher::new(), bytes: 0 })
-    }
-
-    fn write(&mut self, piece: &[u8], bar: &ProgressBar) -> Result<()> {
-        match &mut self.target {
-            Target::File(saving) => saving.write(piece)?,
-            Target::Stdout => io::stdout().write_all(piece).context("cannot write to standard output")?,
-            Target::Nothing => {}
-        }
-        self.hasher.update(piece);
-        self.bytes += piece.len() as u64;
-        bar.inc(piece.len() as u64);
-        Ok(())
-    }
-
-    /// Ends the body; only a `wanted` one stays as a file.
-    fn finish(self, wanted: bool) -> Result<(u64, String)> {
-        match self.target {
-            Target::File(saving) if wanted => saving.keep()?,
-            Target::Stdout => io::stdout().flush().context("cannot write to standard output")?,
-            Target::File(_) | Target::Nothing => {}
-        }
-        Ok((self.bytes, self.hasher.finalize().to_hex().to_string()))
-    }
-}
-
-/// A file that takes its name when it is complete; dropped before, it is removed.
-struct Saving {
-    file: File,
-    path: PathBuf,
-    /// Where the bytes are until then; `None` for what is there and no file, such as `/dev/null` or a pipe, which is written at once.
-    partial: Option<PathBuf>,
-}
-
-impl Saving {
-    fn create(path: &Path) -> Result<Self> {
-        // Through a symbolic link, to the file that it names.
-        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let is_special = path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
-        let partial = (!is_special).then(|| {
-            let mut name = path.as_os_str().to_owned();
-            // Two programs that fetch the same file do not write into each other's.
-            name.push(format!(".{}.part", std::process::id()));
-            PathBuf::from(name)
-        });
-        let create = || {
-            if path.is_dir() {
-                return Err(io::ErrorKind::IsADirectory.into());
-            }
-            File::create(partial.as_deref().unwrap_or(path))
-        };
-        let file = create().with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self { file, path: path.to_owned(), partial })
-    }
-
-    fn write(&mut self, piece: &[u8]) -> Result<()> {
-        self.file.write_all(piece).with_context(|| format!("cannot write to {}", self.path.display()))
-    }
-
-    fn keep(mut self) -> Result<()> {
-        if let Some(partial) = &self.partial {
-            std::fs::rename(partial, &self.path).with_context(|| format!("cannot name {} {}", partial.display(), self.path.display()))?;
-            self.partial = None;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Saving {
-    fn drop(&mut self) {
-        if let Some(partial) = &self.partial {
-            // Nothing more can be done about one that stays.
-            let _ = std::fs::remove_file(partial);
-        }
-    }
-}
-
-/// The last part of the URL's path; a URL's own escapes keep it from being a path.
-fn file_name(url: &Url) -> String {
-    let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
-    match last {
-        "" | "." | ".." => "index.html".to_owned(),
-        name => name.to_owned(),
-    }
 }

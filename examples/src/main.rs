@@ -1,7 +1,9 @@
 //! `weald`: a demonstration, a server, a client and benchmarks, one program.
 
+mod account;
 mod bench;
 mod demo;
+mod echo;
 mod files;
 mod get;
 mod hq;

@@ -9,11 +9,14 @@ use std::{
 use anyhow::{Context, Result};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
+use weald_crypto::Certificates;
 use weald_http3::{Config, RecvBody, server::Responder};
-use weald_quic::{Connection, Endpoint, SendStream, ServerConfig};
+use weald_quic::{Connection, Endpoint, RetryPolicy, SendStream, ServerConfig, ServerLimits, TransportConfig};
 use weald_runtime::unblock;
 
 use crate::{
+    account::Account,
+    echo,
     files::{Files, Found},
     hq, tls,
 };
@@ -28,6 +31,8 @@ use crate::{
 ///   weald serve --root site
 ///
 ///   weald serve --listen 0.0.0.0:443 --cert chain.pem --key key.pem
+///
+///   weald serve --root site --retry always --max-connections 1000 --datagrams
 #[derive(clap::Args)]
 // Lines of the comment above are lines of --help: they stay below 96 columns.
 #[command(verbatim_doc_comment)]
@@ -44,17 +49,70 @@ pub(crate) struct Arguments {
     /// Private key in PEM (PKCS#8, SEC1 or PKCS#1).
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Print one JSON object a line: the address first, then each request.
+    /// Let in only clients that show a certificate whose issuer is in this PEM file.
+    #[arg(long, value_name = "FILE")]
+    client_ca: Option<PathBuf>,
+    /// When clients have to show by a Retry that they own their address, which costs them a round trip.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    retry: Retry,
+    /// Refuse clients while there are so many connections; without it memory is the limit.
+    #[arg(long, value_name = "COUNT")]
+    max_connections: Option<usize>,
+    /// Replace the keys of packets after so many on a connection; without it, long before they are used up.
+    #[arg(long, value_name = "PACKETS", value_parser = clap::value_parser!(u64).range(1..))]
+    key_update_interval: Option<u64>,
+    /// Send datagrams (RFC 9221) back to clients that choose the protocol datagram-echo: `weald get --datagrams`.
+    #[arg(long)]
+    datagrams: bool,
+    /// Print one JSON object a line: the address first, then each request and the end of each connection.
     #[arg(long)]
     json: bool,
+}
+
+/// Values of `--retry`.
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum Retry {
+    /// Never; clients are refused when too many handshakes are pending.
+    Never,
+    /// When many handshakes are pending.
+    #[default]
+    UnderLoad,
+    /// Always, but for clients that bring a token of an earlier connection.
+    Always,
+}
+
+impl From<Retry> for RetryPolicy {
+    fn from(retry: Retry) -> Self {
+        match retry {
+            Retry::Never => Self::Never,
+            Retry::UnderLoad => Self::UnderLoad,
+            Retry::Always => Self::Always,
+        }
+    }
 }
 
 /// Lines of `--json`.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
-    Listening { address: SocketAddr, root: &'a str, self_signed: bool },
-    Request { remote: SocketAddr, protocol: &'a str, path: &'a str, status: u16, bytes: u64 },
+    Listening {
+        address: SocketAddr,
+        root: &'a str,
+        self_signed: bool,
+    },
+    Request {
+        remote: SocketAddr,
+        protocol: &'a str,
+        path: &'a str,
+        status: u16,
+        bytes: u64,
+    },
+    Closed {
+        remote: SocketAddr,
+        protocol: &'a str,
+        #[serde(flatten)]
+        account: Account,
+    },
 }
 
 /// What one answered request looked like, for the log.
@@ -72,14 +130,22 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         Some(identity) => identity,
         None => tls::Identity::self_signed(&["localhost", &arguments.listen.ip().to_string()])?,
     };
-    let config = ServerConfig::new(tls::server(identity, &[weald_http3::ALPN, hq::ALPN])?);
+    let client_roots = arguments.client_ca.as_ref().map(Certificates::from_pem_file).transpose()?;
+    let mut protocols = vec![weald_http3::ALPN, hq::ALPN];
+    if arguments.datagrams {
+        protocols.push(echo::ALPN);
+    }
+    let config = ServerConfig::new(tls::server(identity, client_roots, &protocols)?)
+        .transport(TransportConfig::default().datagrams(arguments.datagrams).key_update_interval(arguments.key_update_interval))
+        .limits(ServerLimits::default().max_connections(arguments.max_connections))
+        .retry(arguments.retry.into());
 
     weald_runtime::run(move || {
         let endpoint = Endpoint::server(config, arguments.listen).with_context(|| {
             format!("cannot listen on {}; choose another address with --listen, or stop the program that holds it", arguments.listen)
         })?;
         let address = endpoint.local_addr()?;
-        let log = Log { json: arguments.json };
+        let log = Log { json: arguments.json, echoes: arguments.datagrams };
         log.listening(address, &arguments.root.display().to_string(), self_signed);
         while let Some(connection) = endpoint.accept() {
             let files = files.clone();
@@ -92,20 +158,31 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
 
 fn serve_connection(connection: Connection, files: Files, log: Log) {
     let remote = connection.remote_address();
-    if connection.handshake().alpn.as_deref() == Some(hq::ALPN) {
-        hq::serve(&connection, move |path, stream| {
-            let answer = answer_hq(&files, path, stream)?;
-            log.request(remote, "hq-interop", &answer);
-            Ok(())
-        });
-    } else {
-        let error = weald_http3::server::serve_connection(connection, Config::default(), move |request, responder| {
-            let answer = answer_http3(&files, &request, responder)?;
-            log.request(remote, "h3", &answer);
-            Ok(())
-        });
-        tracing::info!(%remote, %error, "connection ended");
-    }
+    let ended = connection.clone();
+    let protocol = match connection.handshake().alpn.as_deref() {
+        Some(hq::ALPN) => {
+            hq::serve(&connection, move |path, stream| {
+                let answer = answer_hq(&files, path, stream)?;
+                log.request(remote, "hq-interop", &answer);
+                Ok(())
+            });
+            "hq-interop"
+        }
+        Some(echo::ALPN) => {
+            echo::serve(&connection);
+            "datagram-echo"
+        }
+        _ => {
+            let error = weald_http3::server::serve_connection(connection, Config::default(), move |request, responder| {
+                let answer = answer_http3(&files, &request, responder)?;
+                log.request(remote, "h3", &answer);
+                Ok(())
+            });
+            tracing::info!(%remote, %error, "connection ended");
+            "h3"
+        }
+    };
+    log.closed(remote, protocol, Account::of(&ended));
 }
 
 fn answer_hq(files: &Files, path: &str, stream: &mut SendStream) -> Result<Answer> {
@@ -191,6 +268,8 @@ fn copy(found: Found, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<u64>
 #[derive(Clone, Copy)]
 struct Log {
     json: bool,
+    /// Datagrams are sent back.
+    echoes: bool,
 }
 
 impl Log {
@@ -198,7 +277,8 @@ impl Log {
         if self.json {
             return say_json(&Event::Listening { address, root, self_signed });
         }
-        say(&format!("Serving {root} on {address} (HTTP/3 and hq-interop)"));
+        let also = if self.echoes { "; datagrams are sent back over datagram-echo" } else { "" };
+        say(&format!("Serving {root} on {address} (HTTP/3 and hq-interop{also})"));
         if self_signed {
             say(&format!("The certificate is self-signed. Try: weald get --insecure https://localhost:{}/", address.port()));
         }
@@ -209,6 +289,14 @@ impl Log {
             say_json(&Event::Request { remote, protocol, path, status: *status, bytes: *bytes });
         } else {
             say(&format!("{remote} {protocol} {path:?} {status} {}", crate::report::size(*bytes)));
+        }
+    }
+
+    fn closed(self, remote: SocketAddr, protocol: &str, account: Account) {
+        if self.json {
+            say_json(&Event::Closed { remote, protocol, account });
+        } else {
+            say(&format!("{remote} {protocol} {account}"));
         }
     }
 }

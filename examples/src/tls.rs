@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
-use weald_crypto::{Certificates, ClientConfig, KeyLogFile, PrivateKey, ServerConfig};
+use weald_crypto::{Certificates, ClientAuth, ClientConfig, KeyLogFile, PrivateKey, ServerConfig};
 
 /// A certificate with its key.
 pub(crate) struct Identity {
@@ -32,9 +32,12 @@ impl Identity {
     }
 }
 
-/// A server's TLS, with SSLKEYLOGFILE observed.
-pub(crate) fn server(identity: Identity, alpn: &[&[u8]]) -> Result<ServerConfig> {
+/// A server's TLS, with SSLKEYLOGFILE observed. With `client_roots`, clients must show a certificate signed under one of them.
+pub(crate) fn server(identity: Identity, client_roots: Option<Certificates>, alpn: &[&[u8]]) -> Result<ServerConfig> {
     let mut builder = ServerConfig::builder().alpn(alpn.iter().copied()).certificate(identity.chain, identity.key);
+    if let Some(roots) = client_roots {
+        builder = builder.client_roots(roots, ClientAuth::Required);
+    }
     if let Some(log) = KeyLogFile::from_environment()? {
         builder = builder.key_log(Arc::new(log));
     }
@@ -51,9 +54,12 @@ pub(crate) enum Trust {
     Anybody,
 }
 
-/// A client's TLS, with SSLKEYLOGFILE observed.
-pub(crate) fn client(trust: Trust, alpn: &[&[u8]]) -> Result<ClientConfig> {
+/// A client's TLS, with SSLKEYLOGFILE observed. Servers that ask for a certificate are shown `identity`.
+pub(crate) fn client(trust: Trust, identity: Option<Identity>, alpn: &[&[u8]]) -> Result<ClientConfig> {
     let mut builder = ClientConfig::builder().alpn(alpn.iter().copied());
+    if let Some(Identity { chain, key }) = identity {
+        builder = builder.identity(chain, key);
+    }
     builder = match trust {
         Trust::Roots(roots) => builder.roots(roots),
         Trust::Anybody => builder.dangerous_skip_verification(),

@@ -1,9 +1,9 @@
 //! The program as its users meet it: what it prints, and what it says when something is wrong.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Lines},
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
 fn weald(arguments: &[&str]) -> Output {
@@ -14,23 +14,35 @@ fn weald(arguments: &[&str]) -> Output {
 struct Server {
     child: Child,
     port: String,
+    /// What it says after the address.
+    log: Lines<BufReader<ChildStdout>>,
 }
 
 impl Server {
     fn start(root: &Path) -> Self {
-        Self::start_with(Command::new(env!("CARGO_BIN_EXE_weald")).args(["serve", "--root", root.to_str().unwrap()]))
+        Self::start_with(root, &[])
     }
 
-    fn start_with(command: &mut Command) -> Self {
+    fn start_with(root: &Path, options: &[&str]) -> Self {
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_weald")).args(["serve", "--root", root.to_str().unwrap()]).args(options))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
         let mut child = command.args(["--json", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
-        let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
-        let listening: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
+        let listening: serde_json::Value = serde_json::from_str(&log.next().unwrap().unwrap()).unwrap();
         let port = listening["address"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
-        Self { child, port }
+        Self { child, port, log }
     }
 
     fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.port)
+    }
+
+    /// What it says of the next connection that ends.
+    fn closed(&mut self) -> serde_json::Value {
+        let mut events = self.log.by_ref().map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+        events.find(|event| event["event"] == "closed").unwrap()
     }
 }
 
@@ -218,7 +230,7 @@ fn sslkeylogfile_is_written_by_both_ends() {
     std::fs::write(root.path().join("file"), "content").unwrap();
     let (server_log, client_log) = (root.path().join("server.log"), root.path().join("client.log"));
     let mut serve = Command::new(env!("CARGO_BIN_EXE_weald"));
-    let server = Server::start_with(serve.args(["serve", "--root", root.path().to_str().unwrap()]).env("SSLKEYLOGFILE", &server_log));
+    let server = Server::spawn(serve.args(["serve", "--root", root.path().to_str().unwrap()]).env("SSLKEYLOGFILE", &server_log));
     let fetched = Command::new(env!("CARGO_BIN_EXE_weald"))
         .args(["get", "--insecure", &server.url("/file")])
         .env("SSLKEYLOGFILE", &client_log)
@@ -245,6 +257,134 @@ fn sslkeylogfile_is_written_by_both_ends() {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&said.stderr).contains("/no/such/folder/log"));
+}
+
+/// `weald get --json` of what must succeed.
+fn get(arguments: &[&str]) -> serde_json::Value {
+    let output = weald(&[&["get", "--json"], arguments].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn folder_with_a_file(len: usize) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("file"), vec![b'.'; len]).unwrap();
+    root
+}
+
+#[test]
+fn a_retry_is_followed_and_a_token_saves_the_next() {
+    let root = folder_with_a_file(1000);
+    let mut server = Server::start_with(root.path(), &["--retry", "always"]);
+    let report = get(&["--insecure", "--repeat", "3", &server.url("/file")]);
+    let happened =
+        |connection: &serde_json::Value| (connection["retried"].as_bool().unwrap(), connection["address_token"].as_bool().unwrap());
+    let expected = [(true, false), (false, true), (false, true)];
+    assert_eq!(report["connections"].as_array().unwrap().iter().map(happened).collect::<Vec<_>>(), expected, "{report}");
+    assert_eq!(report["transfers"].as_array().unwrap().len(), 3);
+    for expected in expected {
+        let closed = server.closed();
+        assert_eq!(happened(&closed), expected, "{closed}");
+        assert_eq!((&closed["protocol"], &closed["end"]["by"]), (&"h3".into(), &"peer_application".into()), "{closed}");
+        assert_eq!((&closed["end"]["code"], &closed["end"]["reason"]), (&0x100.into(), &"done".into()), "{closed}");
+    }
+
+    // For people, and for nobody.
+    let url = server.url("/file");
+    let told = weald(&["get", "--insecure", "--repeat", "2", &url]);
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(told.status.success() && said.contains(", Retry\n") && said.contains(", address token\n"), "{said}");
+    assert_eq!(told.stdout, vec![b'.'; 2000]);
+    let quiet = Command::new(env!("CARGO_BIN_EXE_weald")).args(["get", "--insecure", "--quiet", &url]).env("WEALD_LOG", "error").output();
+    assert!(quiet.unwrap().stderr.is_empty());
+
+    let mut server = Server::start_with(root.path(), &["--retry", "never"]);
+    let report = get(&["--insecure", &server.url("/file")]);
+    assert_eq!(happened(&report["connections"][0]), (false, false));
+    assert_eq!(happened(&server.closed()), (false, false));
+}
+
+#[test]
+fn keys_are_updated_when_a_body_has_begun() {
+    let root = folder_with_a_file(3_000_000);
+    let mut server = Server::start_with(root.path(), &[]);
+    for (alpn, updates) in [("h3", 1), ("hq-interop", 1), ("h3", 0)] {
+        let url = server.url("/file");
+        let mut arguments = vec!["--insecure", "--alpn", alpn, &url];
+        arguments.extend((updates > 0).then_some("--key-update"));
+        let report = get(&arguments);
+        assert_eq!(report["connections"][0]["key_updates"], updates, "{report}");
+        assert_eq!(report["transfers"][0]["bytes"], 3_000_000);
+        let closed = server.closed();
+        assert_eq!((&closed["key_updates"], closed["protocol"].as_str()), (&updates.into(), Some(alpn)), "{closed}");
+    }
+    let mut server = Server::start_with(root.path(), &["--key-update-interval", "100"]);
+    let report = get(&["--insecure", &server.url("/file")]);
+    // How often depends on the time it takes: three probe timeouts lie between updates (RFC 9001 section 6.5).
+    assert!(report["connections"][0]["key_updates"].as_u64().unwrap() >= 1, "{report}");
+    assert!(server.closed()["key_updates"].as_u64().unwrap() >= 1);
+}
+
+#[test]
+fn datagrams_come_back_where_the_server_sends_them_back() {
+    let root = folder_with_a_file(1);
+    let mut server = Server::start_with(root.path(), &["--datagrams"]);
+    let url = server.url("/");
+    let report = get(&["--insecure", "--datagrams", "20", &url]);
+    let connection = &report["connections"][0];
+    assert_eq!((&connection["echoed"]["sent"], &connection["echoed"]["returned"]), (&20.into(), &20.into()), "{report}");
+    assert!(connection["echoed"]["longest_ms"].as_f64().unwrap() >= connection["echoed"]["median_ms"].as_f64().unwrap());
+    let closed = server.closed();
+    assert_eq!((closed["protocol"].as_str(), &closed["datagrams_sent"]), (Some("datagram-echo"), &20.into()), "{closed}");
+    assert_eq!(closed["datagrams_received"], 20, "{closed}");
+    let told = weald(&["get", "--insecure", "--datagrams", "3", &url]);
+    assert!(String::from_utf8_lossy(&told.stderr).contains("3 of 3 datagrams came back"), "{told:?}");
+    // The others are served as before.
+    assert_eq!(get(&["--insecure", &server.url("/file")])["transfers"][0]["bytes"], 1);
+
+    let server = Server::start_with(root.path(), &[]);
+    let said = failure(&["get", "--insecure", "--datagrams", "3", &server.url("/")]);
+    assert!(said.contains("no protocol"), "{said}");
+    assert_eq!(weald(&["get", "--insecure", "--datagrams", "0", &url]).status.code(), Some(2));
+    assert_eq!(weald(&["get", "--insecure", "--datagrams", "1", "--output", "x", &url]).status.code(), Some(2));
+}
+
+#[test]
+fn clients_need_the_certificate_that_the_server_asks_for() {
+    let root = folder_with_a_file(5);
+    let write = |name: &str, text: String| {
+        let path = root.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let made = |name: &str| {
+        let made = rcgen::generate_simple_self_signed([format!("{name}.example")]).unwrap();
+        (write(&format!("{name}.pem"), made.cert.pem()), write(&format!("{name}.key"), made.signing_key.serialize_pem()))
+    };
+    let ((known, known_key), (stranger, stranger_key)) = (made("known"), made("stranger"));
+    let mut server = Server::start_with(root.path(), &["--client-ca", &known]);
+    let url = server.url("/file");
+
+    assert_eq!(get(&["--insecure", "--cert", &known, "--key", &known_key, &url])["transfers"][0]["bytes"], 5);
+    assert_eq!(server.closed()["end"]["code"], 0x100);
+    let said = failure(&["get", "--insecure", &url]);
+    assert!(said.contains("--cert FILE") && said.contains("alert 116"), "{said}");
+    let said = failure(&["get", "--insecure", "--cert", &stranger, "--key", &stranger_key, &url]);
+    assert!(said.contains("issuer it trusts"), "{said}");
+    let said = failure(&["get", "--insecure", "--cert", &known, &url]);
+    assert!(said.contains("--key"), "{said}");
+    let said = failure(&["serve", "--client-ca", "/no/such/file"]);
+    assert!(said.contains("/no/such/file"), "{said}");
+}
+
+#[test]
+fn a_server_takes_no_more_connections_than_it_may() {
+    let root = folder_with_a_file(5);
+    let server = Server::start_with(root.path(), &["--max-connections", "0"]);
+    let said = failure(&["get", "--insecure", &server.url("/file")]);
+    assert!(said.contains("CONNECTION_REFUSED"), "{said}");
+    let server = Server::start_with(root.path(), &["--max-connections", "1"]);
+    assert_eq!(get(&["--insecure", &server.url("/file")])["transfers"][0]["bytes"], 5);
 }
 
 #[test]
