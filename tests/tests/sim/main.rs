@@ -11,6 +11,7 @@
 //! | `addresses` | Retry, tokens, load, resets after a restart, connection ids that rotate, a budget of memory | 5.1, 8.1, 10.3, 21.11 |
 //! | `recovery` | ECN, pacing, persistent congestion, acknowledgements out of order | 13.4; 9002 6 and 7 |
 //! | `datagrams` | datagrams of applications | 9221 |
+//! | `traces` | what a trace file has, the same for the same seed | |
 //! | `wire_image` | what the network sees: the spin bit | 17.4 |
 //! | `goodput` | throughput beside another stack | 9002 7; 9438 |
 //!
@@ -27,6 +28,7 @@ mod networks;
 mod recovery;
 mod streams;
 mod timing;
+mod traces;
 mod wire_image;
 
 use weald_quic::Endpoint;

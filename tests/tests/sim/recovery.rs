@@ -131,6 +131,23 @@ fn persistent_congestion_begins_anew() {
     });
 }
 
+// RFC 9000, 13.4.2: a firewall that drops what is marked costs the packets of the test, and there are no more marks.
+#[test]
+fn a_firewall_that_drops_marks_is_noticed() {
+    for seed in 1..=5 {
+        record("dropped-marks", seed, LinkConfig { drop_ecn: true, ..link() }, |log| {
+            let start = Instant::now();
+            let stats = upload(seed, MEGABYTE, TransportConfig::default().trace(log.clone()));
+            assert!(!stats.ecn, "{stats:?}");
+            let marked = log.count(Side::Client, "sends", "ECT(0)");
+            assert!((1..=10).contains(&marked), "{marked} packets were marked");
+            // What was lost with them is sent again, and nothing else is.
+            assert!(stats.packets_lost >= marked as u64 && stats.packets_lost < 30, "{stats:?}");
+            assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        });
+    }
+}
+
 // RFC 9000, 13.4.2.1; RFC 9002, 6.1: an ACK that was overtaken by later ones says nothing new, and nothing wrong either.
 #[test]
 fn acknowledgements_out_of_order_do_no_harm() {

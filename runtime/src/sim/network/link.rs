@@ -46,6 +46,8 @@ pub struct LinkConfig {
     pub mark: f64,
     /// Whether all ECN marks are erased, as some routers do. The link's own marks come before that.
     pub bleach: bool,
+    /// Whether datagrams with an ECN mark are lost, as in the firewalls of some.
+    pub drop_ecn: bool,
     /// The longest IP packet that passes, in bytes: payload and 28 (48 for IPv6) of headers. Longer datagrams are dropped
     /// without a word; streams keep their segments below it.
     pub mtu: Option<usize>,
@@ -94,6 +96,7 @@ impl Default for LinkConfig {
             mark_queue: None,
             mark: 0.0,
             bleach: false,
+            drop_ecn: false,
             mtu: None,
         }
     }
@@ -197,7 +200,7 @@ impl Link {
             self.bad = if self.bad { draws.turned >= burst.leave } else { draws.turned < burst.enter };
         }
         let in_burst = self.bad && config.burst.is_some_and(|burst| draws.lost_in_burst < burst.loss);
-        if draws.lost < config.loss || in_burst {
+        if draws.lost < config.loss || in_burst || (config.drop_ecn && parcel.ecn.is_some()) {
             return trace.drop(Verdict::Lost);
         }
         if !parcel.patient && config.mtu.is_some_and(|mtu| size + parcel.headers > mtu) {

@@ -346,6 +346,18 @@ fn links_mark_and_bleach() {
 }
 
 #[test]
+fn a_link_can_drop_what_is_marked() {
+    let (network, a, b) = pair(LinkConfig { drop_ecn: true, ..LinkConfig::default() });
+    for ecn in [0, Ecn::Ect0.bits(), Ecn::Ect1.bits(), Ecn::Ce.bits()] {
+        let ancillary = Ancillary { ecn, ..Ancillary::default() };
+        a.send(at(0), &Outgoing { bytes: &[ecn], remote: b.local_address(), ancillary }).expect("sent");
+    }
+    assert_eq!(count(&verdicts(&network), Verdict::Lost), 3);
+    network.advance(at(u64::MAX));
+    assert_eq!(received(&b).len(), 1);
+}
+
+#[test]
 fn a_queue_marks_from_its_threshold_on() {
     let link = LinkConfig { rate: Some(1_000_000), mark_queue: Some(2_000), ..LinkConfig::default() };
     let (network, a, b) = pair(link);
