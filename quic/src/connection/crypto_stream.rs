@@ -38,7 +38,12 @@ impl CryptoSend {
     }
 
     pub(crate) fn has_pending(&self) -> bool {
-        !self.lost.is_empty() || self.next < self.end()
+        !self.lost.is_empty() || self.has_unsent()
+    }
+
+    /// Whether some of it was never sent.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.next < self.end()
     }
 
     /// Whether all that was ever pushed has arrived.

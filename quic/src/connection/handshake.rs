@@ -206,7 +206,9 @@ impl Handshake {
             // RFC 9000 19.20
             return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("HANDSHAKE_DONE from a client"));
         }
-        if !self.complete {
+        // RFC 9001 4.1.2: a server says so when it has our Finished. One that came early was kept until now, when we have its.
+        let has_unsent = self.exchange.as_ref().is_some_and(|exchange| exchange.send[index(Level::Handshake)].has_unsent());
+        if !self.complete || has_unsent {
             return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("HANDSHAKE_DONE before the handshake is complete"));
         }
         self.confirmed = true;

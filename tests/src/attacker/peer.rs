@@ -280,6 +280,13 @@ impl Attacker {
         self
     }
 
+    /// Another server's TLS.
+    #[must_use]
+    pub fn server_tls(mut self, tls: weald_crypto::ServerConfig) -> Self {
+        self.opening.server_tls = tls;
+        self
+    }
+
     /// Changes handshake messages on their way out: what TLS gives at one level at one time, before it is cut into CRYPTO frames.
     #[must_use]
     pub fn crypto(mut self, edit: impl FnMut(Level, &mut Vec<u8>) + Send + 'static) -> Self {
@@ -332,6 +339,11 @@ impl Attacker {
     /// Its own id.
     pub fn source_id(&self) -> ConnectionId {
         self.source
+    }
+
+    /// What the client's first packet went to.
+    pub fn original_id(&self) -> ConnectionId {
+        self.original
     }
 
     /// Whether it has the keys of that kind.

@@ -5,14 +5,19 @@
 mod acks;
 mod admission;
 mod codecs;
+mod connections;
 mod crypto;
 mod ecn;
+mod forgeries;
 mod frames;
 mod h3spec;
+mod handshakes;
 mod ids;
+mod key_exchange;
 mod parsing;
 mod peers;
 mod qpack;
+mod samples;
 mod streams;
 mod zero_rtt;
 

@@ -191,3 +191,17 @@ fn a_connection_that_closes_lets_go_of_what_it_had_to_send() {
     pair.network.loss = 0;
     assert!(pair.run(5 * SECOND, |pair| pair.server.closed.is_some() && pair.client.dropped));
 }
+
+#[test]
+fn an_idle_timeout_below_a_round_trip_is_one_of_three_probe_timeouts() {
+    // RFC 9000 10.1
+    let client = TransportConfig::default().max_idle_timeout(Some(SECOND / 1000));
+    let mut pair = Pair::with(1, Network::CLEAN, client, TransportConfig::default(), 0);
+    pair.server.answer = 10_000;
+    assert!(pair.run(SECOND, |pair| pair.client.confirmed && pair.server.confirmed), "{:?}", pair.server.closed);
+    let id = pair.client.send(Direction::Bi, 10_000);
+    assert!(pair.run(SECOND, |pair| pair.server.has_received(id, 10_000) && pair.client.has_received(id, 10_000)));
+    // And no longer.
+    assert!(pair.run(2 * SECOND, |pair| pair.client.dropped && pair.server.dropped));
+    assert_eq!((pair.client.closed, pair.server.closed), (Some(ConnectionError::TimedOut), Some(ConnectionError::TimedOut)));
+}

@@ -1,0 +1,208 @@
+//! Attacks on a connection as a whole: frames that ask for answers, keys that change too often, periods too short to live by, and
+//! addresses that a server would have its clients go to.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use weald_crypto::simulation;
+use weald_quic::codec::{Frame, PathChallenge, Ping, Stream};
+use weald_quic::{ConnectionError, Endpoint, StreamId, TransportConfig, VarInt};
+use weald_runtime::net::{RecvBatch, UdpSocket};
+use weald_runtime::{sleep, spawn};
+use weald_tests::attacker::{AckPolicy, Attacker, Kind, Setup, Stage, client_under_attack, under_attack};
+use weald_tests::hand::{parameter, parameters};
+use weald_tests::world::{client_address, client_config, link, simulate_untraced};
+
+const SECOND: Duration = Duration::from_secs(1);
+const KEY_UPDATE_ERROR: u64 = 0x0e;
+
+/// A connected attacker that has nothing left to read.
+fn connected(arena: &weald_tests::attacker::Arena, number: u16) -> Attacker {
+    let mut client = arena.client(number);
+    client.handshake(Stage::Confirmed);
+    while client.next(SECOND).is_some() {}
+    client
+}
+
+/// PATH_CHALLENGE without end, while nothing is acknowledged that would let answers be forgotten (CVE-2023-49295).
+#[test]
+fn challenges_are_not_queued() {
+    for (policy, a_packet) in [(AckPolicy::Never, 100), (AckPolicy::Honest, 1), (AckPolicy::EverySecond, 130)] {
+        under_attack("PATH_CHALLENGE flood", 1, Setup::new(1), |arena| {
+            let mut client = connected(arena, 1);
+            client.acks(policy);
+            for packet in 0..500u64 {
+                let mut builder = client.packet(Kind::OneRtt);
+                for challenge in 0..a_packet {
+                    builder = builder.frame(&PathChallenge((packet << 16 | challenge).to_be_bytes()));
+                }
+                builder.send();
+            }
+            let mut answers = 0;
+            while let Some(seen) = client.next(SECOND / 10) {
+                answers += seen.frames().filter(|frame| matches!(frame, Frame::PathResponse(_))).count();
+            }
+            assert!((1..=3 * 500).contains(&answers), "{answers}");
+            arena.memory_below(64 * 1024);
+            arena.work_below(2_000);
+        });
+    }
+}
+
+/// PING without end is answered by acknowledgements alone, every second one at most.
+#[test]
+fn pings_cost_less_to_answer_than_to_send() {
+    for (policy, padded) in [(AckPolicy::Honest, 0), (AckPolicy::Never, 0), (AckPolicy::Never, 1200)] {
+        under_attack("PING flood", 2, Setup::new(2), |arena| {
+            let mut client = connected(arena, 1);
+            client.acks(policy);
+            let (sent, received) = (client.bytes_sent(), client.bytes_received());
+            for _ in 0..20 {
+                for _ in 0..250 {
+                    client.packet(Kind::OneRtt).frame(&Ping).pad_to(padded).send();
+                }
+                while client.next(SECOND / 100).is_some() {}
+            }
+            let (sent, received) = (client.bytes_sent() - sent, client.bytes_received() - received);
+            assert!(received < sent, "{received} bytes for {sent}");
+            arena.memory_below(64 * 1024);
+            client.acks(AckPolicy::Honest);
+            client.expect_alive();
+        });
+    }
+}
+
+/// A peer that flips the key phase with each packet is told so once it outruns the acknowledgement of the update before
+/// (RFC 9001, 6.2), and one whose packets do not authenticate changes nothing, however they look.
+#[test]
+fn a_flood_of_key_updates() {
+    under_attack("phase flipped each packet", 3, Setup::new(3), |arena| {
+        let mut client = connected(arena, 1);
+        for _ in 0..4 {
+            client.update_keys();
+            client.packet(Kind::OneRtt).frame(&Ping).send();
+        }
+        client.expect_close(KEY_UPDATE_ERROR);
+        arena.work_below(1_000);
+    });
+    under_attack("phase flipped without keys", 4, Setup::new(4), |arena| {
+        let mut client = connected(arena, 1);
+        let updates = arena.connections()[0].stats().key_updates;
+        for packet in 0..1000 {
+            client.packet(Kind::OneRtt).phase(packet % 2 == 0).frame(&Ping).send();
+        }
+        while client.next(SECOND / 10).is_some() {}
+        assert_eq!(arena.connections()[0].stats().key_updates, updates, "the bit alone is no update");
+        client.expect_alive();
+    });
+    under_attack("an update by the first packet", 5, Setup::new(5), |arena| {
+        let mut client = arena.client(1);
+        client.handshake(Stage::Complete);
+        client.update_keys();
+        client.expect_alive();
+        // The server has answered with new keys, and acknowledged: the next is permitted, the one after it is not.
+        for _ in 0..2 {
+            client.update_keys();
+            client.packet(Kind::OneRtt).frame(&Ping).send();
+        }
+        client.expect_close(KEY_UPDATE_ERROR);
+    });
+    under_attack("an update for each packet that was acknowledged", 6, Setup::new(6), |arena| {
+        let mut client = connected(arena, 1);
+        for _ in 0..500 {
+            client.update_keys();
+            client.expect_alive();
+        }
+        assert_eq!(arena.connections()[0].stats().key_updates, 500);
+        arena.memory_below(64 * 1024);
+    });
+}
+
+/// The same by a server, to whom the handshake is not even confirmed (RFC 9001, 6.1).
+#[test]
+fn a_flood_of_key_updates_by_a_server() {
+    let ended = client_under_attack("phase flipped before the handshake is confirmed", 7, |mut server| {
+        server.handshake(Stage::Complete);
+        for _ in 0..4 {
+            server.update_keys();
+            server.packet(Kind::OneRtt).frame(&Ping).send();
+        }
+        server.expect_close(KEY_UPDATE_ERROR);
+    });
+    assert!(ended.is_some());
+    let ended = client_under_attack("phase flipped without keys before the handshake is confirmed", 8, |mut server| {
+        server.handshake(Stage::Complete);
+        for packet in 0..1000 {
+            server.packet(Kind::OneRtt).phase(packet % 2 == 0).frame(&Ping).send();
+        }
+        server.handshake(Stage::Confirmed);
+        server.expect_alive();
+    });
+    assert_eq!(ended, None);
+}
+
+/// Idle timeouts far below a round trip: a connection lives for three probe timeouts even so (RFC 9000, 10.1).
+#[test]
+fn an_idle_timeout_of_a_millisecond() {
+    for millis in [1u8, 5] {
+        under_attack("idle timeout of 1 ms", 7, Setup::new(7), |arena| {
+            let declared = move |ids: &weald_tests::attacker::Ids| {
+                let mut out = parameters(&ids.source);
+                parameter(&mut out, 0x01, &[millis]);
+                out
+            };
+            let mut client = arena.client(1).parameters(declared);
+            client.handshake(Stage::Confirmed);
+            let id = StreamId::from(VarInt::ZERO);
+            client.packet(Kind::OneRtt).frame(&Stream { id, offset: 0, fin: true, data: b"echo" }).send();
+            let mut echoed = false;
+            while let Some(seen) = client.next(SECOND / 20) {
+                echoed |= seen.frames().any(|frame| matches!(frame, Frame::Stream(Stream { data: b"echo", .. })));
+            }
+            assert!(echoed, "the connection lived too short");
+            // And no longer than it should.
+            sleep(3 * SECOND);
+            assert!(matches!(arena.connections()[0].close_reason(), Some(ConnectionError::TimedOut)));
+        });
+    }
+}
+
+/// A server that would have its clients send to an address of their own network (RFC 9000, 21.5): nothing is sent there.
+#[test]
+fn a_preferred_address_that_is_not_the_servers() {
+    for (seed, victim) in [(8, Ipv4Addr::LOCALHOST), (9, Ipv4Addr::new(10, 0, 0, 77)), (10, Ipv4Addr::new(192, 168, 1, 1))] {
+        simulate_untraced(seed, link(), move || {
+            let at = SocketAddr::from(([10, 0, 0, 2], 443));
+            let listening = UdpSocket::bind(SocketAddr::from(([10, 0, 0, 77], 443))).expect("a free address");
+            let mut server = Attacker::server(seed, at).parameters(move |ids| {
+                let mut out = parameters(&ids.source);
+                parameter(&mut out, 0x00, &ids.original);
+                let mut preferred = victim.octets().to_vec();
+                preferred.extend(443u16.to_be_bytes());
+                preferred.extend([0; 18]);
+                preferred.push(8);
+                preferred.extend([0x77; 8]);
+                preferred.extend([0x88; 16]);
+                parameter(&mut out, 0x0d, &preferred);
+                out
+            });
+            let serving = spawn(move || {
+                server.handshake(Stage::Confirmed);
+                server.expect_alive();
+                // For as long as a client takes that tries both.
+                for _ in 0..10 {
+                    let _ = server.next(SECOND);
+                }
+                server.expect_alive();
+            });
+            let endpoint = Endpoint::client(client_address(1)).expect("a client");
+            let config = client_config(seed, TransportConfig::default().keep_alive(Some(SECOND / 2)));
+            let connection = endpoint.connect_with(config, at, simulation::SERVER_NAME).expect("a connection");
+            serving.join().expect("the server is still spoken to");
+            assert_eq!(connection.remote_address(), at);
+            assert!(connection.close_reason().is_none());
+            let mut batch = RecvBatch::new();
+            assert!(listening.try_recv_batch(&mut batch).is_err(), "something was sent to the victim");
+        });
+    }
+}
