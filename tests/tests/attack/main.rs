@@ -1,6 +1,6 @@
 //! Inputs that have brought other stacks down, against whole endpoints: no panic, no hang; memory and work stay bounded; the offender is
 //! told the right code; nobody else notices. One file a family; each attack comes in two variants at least, and each defence has a patch
-//! in `tests/guards` that takes it out.
+//! in `tests/guards` that takes it out: `table` says which belongs to which.
 
 mod acks;
 mod admission;
@@ -19,6 +19,7 @@ mod peers;
 mod qpack;
 mod samples;
 mod streams;
+mod table;
 mod zero_rtt;
 
 /// What an attack costs is counted.
