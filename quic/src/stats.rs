@@ -24,6 +24,8 @@ pub struct ConnectionStats {
     pub packets_lost: u64,
     /// Probe timeouts (RFC 9002 section 6.2).
     pub probe_timeouts: u64,
+    /// How often all packets of a long span were lost, so that congestion control began anew (RFC 9002 section 7.6).
+    pub persistent_congestions: u64,
     /// Key updates, by either end.
     pub key_updates: u64,
     /// Whether the server asked the client with a Retry to show that it owns its address (RFC 9000 8.1.2).
@@ -68,6 +70,7 @@ pub(crate) struct Counters {
     pub(crate) packets_sent: u64,
     pub(crate) packets_lost: u64,
     pub(crate) probe_timeouts: u64,
+    pub(crate) persistent_congestions: u64,
     pub(crate) retried: bool,
     pub(crate) address_token: bool,
 }

@@ -141,6 +141,7 @@ impl Connection {
         }
         trace.tell(now, || TraceEvent::Metrics(TraceMetrics::of(path)));
     }
+            stats.persistent_congestions += 1;
 
     /// Queues again what the oldest packets of a space carried, for a probe (RFC 9002 6.2.4).
     fn repeat_oldest(&mut self, space: SpaceId) {

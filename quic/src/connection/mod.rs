@@ -428,6 +428,7 @@ impl Connection {
             packets_sent,
             packets_lost,
             probe_timeouts,
+            persistent_congestions,
             retried,
             address_token,
         } = self.stats;
@@ -446,6 +447,7 @@ impl Connection {
             packets_sent,
             packets_lost,
             probe_timeouts,
+            persistent_congestions,
             key_updates: self.keys.updates(),
             retried,
             address_token,

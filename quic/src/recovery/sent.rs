@@ -16,6 +16,7 @@
 use std::collections::{VecDeque, vec_deque};
 use std::iter::Copied;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use crate::path_id::PathId;
 use crate::recovery::loss::{LossTiming, PACKET_THRESHOLD};
@@ -50,7 +51,12 @@ pub(crate) enum PacketKind {
 enum Fate {
     Outstanding,
     Acked,
+    /// Lost, and no sign of persistent congestion.
     Lost,
+    /// Lost, and one of a run.
+    LostOfRun,
+    /// Lost, and a run that was persistent congestion ends with it; the next one begins here.
+    LostAtEnd,
 }
 
 /// A packet that was sent.
@@ -100,7 +106,8 @@ pub(crate) struct LossSummary {
     pub(crate) packets: u32,
     /// When the next packet will be lost by time, if none is acknowledged before.
     pub(crate) next: Option<Instant>,
-    /// The losses on the path in use span persistent congestion (RFC 9002 section 7.6).
+    /// The losses on the path in use span persistent congestion, with those of earlier calls (RFC 9002 section 7.6). Said once
+    /// for each span.
     pub(crate) persistent_congestion: bool,
 }
 
@@ -112,6 +119,30 @@ pub(crate) struct SentPackets {
     /// The place of the front of `tokens`; wraps, as `SentPacket::first_token` does.
     first_token: u32,
     ack_eliciting: u32,
+    /// The run of losses that the front of `records` goes on with.
+    run: LostRun,
+}
+
+/// When the first of a run of lost packets was sent, between which none was acknowledged (RFC 9002 section 7.6.2). Losses come in
+/// the order in which packets were sent, but those of a run may come one by one: the last by time, after others by count.
+#[derive(Clone, Copy, Debug, Default)]
+struct LostRun(Option<Instant>);
+
+impl LostRun {
+    /// What it is after a settled packet.
+    fn after(self, record: &SentPacket) -> LostRun {
+        match record.fate {
+            Fate::Outstanding | Fate::Lost => self,
+            Fate::Acked => LostRun(None),
+            Fate::LostOfRun => LostRun(self.0.or(Some(record.sent))),
+            Fate::LostAtEnd => LostRun(Some(record.sent)),
+        }
+    }
+
+    /// How long it is with a packet that was sent at `sent`.
+    fn span(self, sent: Instant) -> Duration {
+        self.0.map_or(Duration::ZERO, |start| sent - start)
+    }
 }
 
 impl SentPackets {
@@ -182,20 +213,15 @@ impl SentPackets {
         mut lost: impl FnMut(&SentPacket, Tokens<'_>),
     ) -> LossSummary {
         let mut summary = LossSummary::default();
-        // When the first of an unbroken run of lost packets was sent.
-        let mut run: Option<Instant> = None;
+        let mut run = self.run;
         for index in 0..self.records.len() {
             let record = &mut self.records[index];
             if record.number > largest_acked {
                 break;
             }
-            match record.fate {
-                Fate::Outstanding => {}
-                Fate::Acked => {
-                    run = None;
-                    continue;
-                }
-                Fate::Lost => continue,
+            if record.fate != Fate::Outstanding {
+                run = run.after(record);
+                continue;
             }
             let deadline = record.sent + timing.delay;
             if largest_acked.distance_from(record.number) < PACKET_THRESHOLD && now < deadline {
@@ -206,16 +232,18 @@ impl SentPackets {
                 summary.next = Some(deadline);
                 break;
             }
-            record.fate = Fate::Lost;
-            let record = *record;
+            // RFC 9002 section 7.6.2: both ends are ack-eliciting and were sent after the first RTT sample.
+            let counts = record.path == timing.path
+                && record.kind == PacketKind::AckEliciting
+                && timing.first_sample.is_some_and(|first| record.sent > first);
+            record.fate = match counts {
+                false => Fate::Lost,
+                true if run.span(record.sent) > timing.persistent_congestion => Fate::LostAtEnd,
+                true => Fate::LostOfRun,
+            };
+            run = run.after(record);
             summary.packets += u32::from(record.is_in_flight());
-            if record.path != timing.path {
-                run = None;
-            } else if record.kind == PacketKind::AckEliciting && timing.first_sample.is_some_and(|first| record.sent > first) {
-                // RFC 9002 section 7.6.2: both ends are ack-eliciting and were sent after the first RTT sample.
-                let start = *run.get_or_insert(record.sent);
-                summary.persistent_congestion |= record.sent - start > timing.persistent_congestion;
-            }
+            summary.persistent_congestion |= record.fate == Fate::LostAtEnd;
             self.settle(index, &mut lost);
         }
         self.drop_settled();
@@ -260,6 +288,7 @@ impl SentPackets {
         while let Some(front) = self.records.front()
             && front.fate != Fate::Outstanding
         {
+            self.run = self.run.after(front);
             self.tokens.drain(..usize::from(front.tokens));
             self.first_token = self.first_token.wrapping_add(front.tokens.into());
             self.records.pop_front();

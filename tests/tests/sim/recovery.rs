@@ -96,10 +96,12 @@ fn nothing_leaves_in_bursts() {
     }
 }
 
-// RFC 9002, 7.6.2: losses that no call sees together. All goes lost for two seconds while probes go on.
+// RFC 9002, 7.6.2: all that the client sends is lost for two seconds while it probes. The first round trip after that carries what
+// two datagrams and the probes that were answered make.
 #[test]
 fn persistent_congestion_begins_anew() {
-    simulate(4, LinkConfig { rate: Some(2_500_000), ..link() }, || {
+    let rtt = 2 * link().delay;
+    let (back, before, stats, trace) = simulate(4, LinkConfig { rate: Some(2_500_000), ..link() }, || {
         let network = sim::network().expect("a simulation");
         let serve = |connection: Connection| {
             let mut input = connection.accept_uni().expect("a stream comes");
@@ -113,22 +115,24 @@ fn persistent_congestion_begins_anew() {
                 assert_eq!(out.stopped().expect("the connection lives"), None);
             });
             sleep(Duration::from_millis(500));
-            let before = connection.stats().congestion_window;
-            assert!(before > 30_000, "{before}");
-            network.set_default_link(LinkConfig { loss: 1.0, ..link() });
+            let before = connection.stats();
+            assert!(before.congestion_window > 30_000 && before.persistent_congestions == 0, "{before:?}");
+            network.blackhole(client_address(1).ip(), server_address().ip());
             sleep(Duration::from_secs(2));
             assert!(connection.stats().probe_timeouts >= 3);
-            network.set_default_link(LinkConfig { rate: Some(2_500_000), ..link() });
-            let least = (0..400).map(|_| {
-                sleep(Duration::from_millis(5));
-                connection.stats().congestion_window
-            });
-            // Two datagrams, grown a little before the next look; any other loss leaves more than half.
-            let least = least.min().expect("it was looked at");
-            assert!((2400..=before / 4).contains(&least), "{least} of {before}");
+            network.lift_blackhole(client_address(1).ip(), server_address().ip());
+            let back = Instant::now();
             sending.join().expect("it does not panic");
-        });
+            (back, before.congestion_window, connection.stats(), sim::trace())
+        })
     });
+    assert_eq!(stats.persistent_congestions, 1, "{stats:?}");
+    // The answer to the first probe that arrives.
+    let mut arrived = trace.iter().filter(|entry| entry.to == server_address() && entry.verdict == Verdict::Delivered);
+    let heard = arrived.find(|entry| entry.time > back && entry.size >= 1200).expect("a probe arrives").time + rtt / 2;
+    let sent = trace.iter().filter(|entry| entry.to == server_address() && matches!(entry.verdict, Verdict::Sent { .. }));
+    let round: usize = sent.filter(|entry| (heard..heard + rtt).contains(&entry.time)).map(|entry| entry.size).sum();
+    assert!((1200..=6000).contains(&round), "{round} bytes in a round trip, of a window that was {before}");
 }
 
 // RFC 9000, 13.4.2: a firewall that drops what is marked costs the packets of the test, and there are no more marks.

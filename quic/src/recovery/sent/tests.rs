@@ -168,6 +168,42 @@ fn persistent_congestion() {
     assert!(!run(&[5, 6], Some(at(0)), PacketKind::Padding));
 }
 
+// RFC 9002 section 7.6.2: the last of a run are lost by time, one call after the other.
+#[test]
+fn persistent_congestion_over_several_calls() {
+    let run = |acked: Option<u64>, first| {
+        let mut sent = SentPackets::default();
+        sent.send(0, 100, first);
+        for number in 1..6 {
+            sent.send(number, 100 * number, PacketKind::AckEliciting);
+        }
+        sent.send(6, 560, PacketKind::AckEliciting);
+        sent.acked(6..=6);
+        acked.map(|number| sent.acked(number..=number));
+        // Those below 4 are lost by their number, 200 ms of the run; 4 and 5 follow by time.
+        [600, 700, 800].map(|now| sent.lost(now, 6, &timing(300)).1.persistent_congestion)
+    };
+    // From 100 to 500 ms are more than 300. A packet that nobody settles may stand in front of all.
+    for first in [PacketKind::AckEliciting, PacketKind::AckOnly] {
+        assert_eq!(run(None, first), [false, false, true]);
+        assert_eq!(run(Some(4), first), [false; 3], "one in between arrived");
+        assert_eq!(run(Some(1), first), [false; 3], "from 200 ms on it is too short");
+    }
+}
+
+/// A span is said once, and not again for what is lost after it; another one is.
+#[test]
+fn persistent_congestion_is_said_once_a_span() {
+    let mut sent = SentPackets::default();
+    for number in 0..12 {
+        sent.send(number, 100 * (number + 1), PacketKind::AckEliciting);
+    }
+    for (largest, expected) in [(4, false), (7, true), (8, false), (9, false), (11, true)] {
+        // Each call takes those that are three below.
+        assert_eq!(sent.lost(0, largest, &timing(5000)).1.persistent_congestion, expected, "{largest}");
+    }
+}
+
 #[test]
 fn a_clock_that_just_started_loses_nothing_early() {
     let mut sent = SentPackets::default();
