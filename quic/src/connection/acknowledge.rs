@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::Connection;
+use super::dispatch::Opened;
 use super::handshake::Handshake;
 use super::ids::{LocalIds, RemoteIds};
 use super::token_store::NextToken;
@@ -33,8 +34,9 @@ struct Owners<'a> {
 }
 
 impl Connection {
-    /// Takes in an ACK frame of a packet of `space`.
-    pub(super) fn on_ack(&mut self, now: Instant, space: SpaceId, ack: &Ack<'_>, scratch: &mut Scratch) -> Result<(), TransportError> {
+    /// Takes in an ACK frame of a packet.
+    pub(super) fn on_ack(&mut self, now: Instant, opened: &Opened, ack: &Ack<'_>, scratch: &mut Scratch) -> Result<(), TransportError> {
+        let space = opened.space;
         let Self { handshake, local_ids, remote_ids, next_token, streams, path, keys, .. } = self;
         let mut owners = Owners { space, handshake, local_ids, remote_ids, next_token, streams };
         let mut acked_phase = None;
@@ -42,7 +44,8 @@ impl Connection {
         let Scratch { acked, .. } = scratch;
         acked.clear();
         let Some(own) = self.spaces.get_mut(space) else { return Ok(()) };
-        let summary = own.on_ack(now, ack, exponent, |packet, tokens| {
+        // RFC 9002 5.3: what it waited here for its keys is no part of the round trip.
+        let summary = own.on_ack(opened.arrived, ack, exponent, |packet, tokens| {
             acked_phase = acked_phase.max(Some(packet.number));
             acked.push(*packet);
             tokens.for_each(|token| owners.on_acked(token));
@@ -136,15 +139,15 @@ impl Connection {
             });
         });
         if summary.persistent_congestion {
+            stats.persistent_congestions += 1;
             path.on_persistent_congestion();
             trace.tell(now, || TraceEvent::PersistentCongestion);
         }
         trace.tell(now, || TraceEvent::Metrics(TraceMetrics::of(path)));
     }
-            stats.persistent_congestions += 1;
 
     /// Queues again what the oldest packets of a space carried, for a probe (RFC 9002 6.2.4).
-    fn repeat_oldest(&mut self, space: SpaceId) {
+    pub(super) fn repeat_oldest(&mut self, space: SpaceId) {
         let Self { handshake, local_ids, remote_ids, next_token, streams, .. } = self;
         let mut owners = Owners { space, handshake, local_ids, remote_ids, next_token, streams };
         if let Some(own) = self.spaces.get(space) {

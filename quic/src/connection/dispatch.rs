@@ -22,6 +22,8 @@ pub(super) struct Opened {
     pub(super) payload: Chunk,
     /// The keys before the current ones opened it (RFC 9001 6.5).
     pub(super) old_keys: bool,
+    /// When it came: before now if it waited for its keys.
+    pub(super) arrived: Instant,
 }
 
 impl Connection {
@@ -64,7 +66,7 @@ impl Connection {
                     let reason = "old keys protect the acknowledgement of a packet with newer ones";
                     return Err(TransportErrorCode::KEY_UPDATE_ERROR.because(reason));
                 }
-                self.on_ack(now, opened.space, &ack, scratch)
+                self.on_ack(now, opened, &ack, scratch)
             }
             Frame::Crypto(crypto) => {
                 let window = self.config.limits.crypto_buffer;

@@ -81,7 +81,7 @@ impl Connection {
                 {
                     Fate::Dropped(DropReason::ShortDatagram)
                 }
-                Ok(Packet::Protected(packet)) => self.receive_packet(now, &packet, meta, scratch),
+                Ok(Packet::Protected(packet)) => self.receive_packet(now, now, &packet, meta, scratch),
                 Ok(Packet::Retry(retry)) if self.on_retry(now, &retry) => Fate::Taken,
                 Ok(Packet::VersionNegotiation(negotiation)) if self.on_version_negotiation(now, &negotiation) => Fate::Taken,
                 Ok(Packet::Retry(_) | Packet::VersionNegotiation(_)) => Fate::Dropped(DropReason::Unexpected),
@@ -105,14 +105,21 @@ impl Connection {
         for kept in kept {
             let id_len = self.local_ids.handshake_id().len();
             if let Some(Ok(Packet::Protected(packet))) = Packets::new(&kept.packet, id_len).next()
-                && let Fate::Dropped(reason) = self.receive_packet(now, &packet, kept.meta, scratch)
+                && let Fate::Dropped(reason) = self.receive_packet(now, kept.arrived, &packet, kept.meta, scratch)
             {
                 self.drop_packet(now, kept.packet.len(), reason);
             }
         }
     }
 
-    fn receive_packet(&mut self, now: Instant, packet: &ProtectedPacket<'_>, meta: DatagramMeta, scratch: &mut Scratch) -> Fate {
+    fn receive_packet(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        packet: &ProtectedPacket<'_>,
+        meta: DatagramMeta,
+        scratch: &mut Scratch,
+    ) -> Fate {
         let (level, space) = match packet.packet_type {
             PacketType::Initial => (Level::Initial, SpaceId::Initial),
             PacketType::Handshake => (Level::Handshake, SpaceId::Handshake),
@@ -128,7 +135,7 @@ impl Connection {
         if is_early || !self.keys.has(level) {
             let is_awaited = is_early || (level == Level::Handshake && !self.keys.is_handshake_over());
             let limit = self.config.limits.undecryptable_packets;
-            let keep = |early: &mut Box<Early>| early.undecryptable.keep(level, packet.bytes(), meta, limit);
+            let keep = |early: &mut Box<Early>| early.undecryptable.keep(now, level, packet.bytes(), meta, limit);
             let is_kept = is_awaited && self.close.is_open() && self.early.as_mut().is_some_and(keep);
             if !is_kept {
                 return Fate::Dropped(DropReason::NoKeys);
@@ -136,7 +143,7 @@ impl Connection {
             self.trace.tell(now, || TraceEvent::Kept { packet_type: packet.packet_type, size: packet.bytes().len() });
             return Fate::Taken;
         }
-        let result = match self.unseal(now, level, space, packet, &mut scratch.header) {
+        let result = match self.unseal(now, arrived, (level, space), packet, &mut scratch.header) {
             Ok(None) => return Fate::Dropped(DropReason::NotAuthentic),
             Ok(Some(opened)) => self.on_opened(now, packet, &opened, meta, scratch),
             Err(error) => Err(error),
@@ -161,8 +168,8 @@ impl Connection {
     fn unseal(
         &mut self,
         now: Instant,
-        level: Level,
-        space: SpaceId,
+        arrived: Instant,
+        (level, space): (Level, SpaceId),
         packet: &ProtectedPacket<'_>,
         header: &mut Vec<u8>,
     ) -> Result<Option<Opened>, TransportError> {
@@ -196,6 +203,7 @@ impl Connection {
             phase,
             payload,
             old_keys: opened.old_keys,
+            arrived,
         }))
     }
 
@@ -230,7 +238,7 @@ impl Connection {
         let ack_eliciting = self.dispatch(now, opened, scratch)?;
         // The packet may have discarded its own space.
         if let Some(space) = self.spaces.get_mut(opened.space) {
-            space.received.on_packet(now, opened.number, ack_eliciting, meta.ecn);
+            space.received.on_packet(now, opened.arrived, opened.number, ack_eliciting, meta.ecn);
         }
         Ok(())
     }

@@ -89,6 +89,10 @@ impl Connection {
         let mut acks = [false; 3];
         for space in SpaceId::ALL {
             let purpose = if self.is_probe_owed(space, purpose) { Purpose::Probe } else { purpose };
+            if purpose == Purpose::Probe && !self.has_data(space) {
+                // RFC 9002 6.2.4: the first of two datagrams took all, and the second is to be as good.
+                self.repeat_oldest(space);
+            }
             if !self.is_wanted(now, space, purpose) {
                 continue;
             }

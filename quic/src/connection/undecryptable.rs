@@ -6,6 +6,7 @@
 use weald_crypto::Level;
 
 use super::DatagramMeta;
+use crate::time::Instant;
 
 /// A packet of an Ethernet path, and some more.
 const PACKET_BYTES: usize = 1638;
@@ -22,6 +23,8 @@ pub(crate) struct Kept {
     pub(crate) level: Level,
     pub(crate) packet: Box<[u8]>,
     pub(crate) meta: DatagramMeta,
+    /// When it came.
+    pub(crate) arrived: Instant,
 }
 
 impl Undecryptable {
@@ -31,13 +34,13 @@ impl Undecryptable {
     }
 
     /// Keeps the packet if there are less than `limit`. Returns whether it is kept.
-    pub(crate) fn keep(&mut self, level: Level, packet: &[u8], meta: DatagramMeta, limit: u8) -> bool {
+    pub(crate) fn keep(&mut self, arrived: Instant, level: Level, packet: &[u8], meta: DatagramMeta, limit: u8) -> bool {
         let limit = usize::from(limit);
         if self.packets.len() >= limit || self.bytes + packet.len() > limit * PACKET_BYTES {
             return false;
         }
         self.bytes += packet.len();
-        self.packets.push(Kept { level, packet: packet.into(), meta });
+        self.packets.push(Kept { level, packet: packet.into(), meta, arrived });
         true
     }
 
@@ -61,12 +64,12 @@ mod tests {
     #[test]
     fn bounded_in_packets_and_bytes() {
         let meta = DatagramMeta { remote: "[::1]:1".parse().unwrap(), local: None, ecn: None };
-        let mut kept = Undecryptable::default();
-        let small = (0..100).filter(|_| kept.keep(Level::Handshake, &[0; 10], meta, 10)).count();
+        let (mut kept, now) = (Undecryptable::default(), Instant::from_nanos(0));
+        let small = (0..100).filter(|_| kept.keep(now, Level::Handshake, &[0; 10], meta, 10)).count();
         assert_eq!(small, 10);
         assert!(kept.take(Level::OneRtt).is_empty());
         assert_eq!(kept.take(Level::Handshake).len(), 10);
-        let large = (0..100).filter(|_| kept.keep(Level::OneRtt, &[0; 5000], meta, 10)).count();
+        let large = (0..100).filter(|_| kept.keep(now, Level::OneRtt, &[0; 5000], meta, 10)).count();
         assert_eq!(large, 3);
     }
 }

@@ -229,7 +229,9 @@ impl Path {
 
     /// A round trip was measured.
     pub(crate) fn on_rtt_sample(&mut self, now: Instant, sample: Duration, delay: PeerDelay) {
-        self.rtt.on_sample(now, sample, delay);
+        if !self.rtt.on_sample(now, sample, delay) {
+            return;
+        }
         let rtt = &self.rtt;
         self.controller.on_rtt(RttSample { now, latest: rtt.latest(), min: rtt.min(), smoothed: rtt.smoothed() });
     }

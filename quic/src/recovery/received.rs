@@ -27,6 +27,10 @@ const ACK_ELICITING_THRESHOLD: u8 = 2;
 /// Silences of a peer that grow so often in a row are probe timeouts, which double (RFC 9002 section 6.2.1).
 const PROBES_IN_A_ROW: u8 = 2;
 
+/// A packet that is further from the one before it comes after others that were lost: two of a probe, as far as it seems. Numbers may
+/// be left out on purpose, one at a time.
+const MISSING_PROBES: u64 = 2;
+
 /// Received packet numbers of one space.
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -94,14 +98,22 @@ impl Received {
         self.ranges.as_slice().last().map(|range| range.end)
     }
 
-    /// Takes in a packet that is no duplicate and was processed whole.
-    pub(crate) fn on_packet(&mut self, now: Instant, number: PacketNumber, is_ack_eliciting: bool, mark: Option<EcnMark>) {
+    /// Takes in a packet that is no duplicate and was processed whole. It `arrived` earlier if it waited for its keys, which its
+    /// ACK tells the peer (RFC 9000 section 13.2.5).
+    pub(crate) fn on_packet(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        number: PacketNumber,
+        is_ack_eliciting: bool,
+        mark: Option<EcnMark>,
+    ) {
         debug_assert!(!self.is_duplicate(number));
-        if is_ack_eliciting && self.largest().is_some() {
-            self.on_silence(now - self.largest_at);
+        if is_ack_eliciting && let Some(largest) = self.largest() {
+            self.on_silence(arrived - self.largest_at, number.distance_from(largest) > MISSING_PROBES);
         }
         if self.largest().is_none_or(|largest| largest < number) {
-            self.largest_at = now;
+            self.largest_at = arrived;
         }
         match mark {
             Some(EcnMark::Ect0) => self.ecn.ect0 += 1,
@@ -167,8 +179,8 @@ impl Received {
         Some(self.ecn).filter(|counts| *counts != EcnCounts::default())
     }
 
-    /// An ack-eliciting packet came after so long.
-    fn on_silence(&mut self, silence: Duration) {
+    /// An ack-eliciting packet came after so long, and probes may be missing before it.
+    fn on_silence(&mut self, silence: Duration, are_missing: bool) {
         let silence = u32::try_from(silence.as_micros()).unwrap_or(u32::MAX);
         let is_second = silence < self.silence / 4;
         if is_second && !self.was_second {
@@ -178,7 +190,9 @@ impl Received {
         }
         // Longer by less than a doubling where probes in between were lost.
         let has_grown = silence > self.silence.saturating_add(self.silence / 32);
-        self.grown = if has_grown { (self.grown + 1).min(PROBES_IN_A_ROW) } else { 0 };
+        // Of packets that were missed in between, the last was twice as far away.
+        let times = if are_missing && silence / 4 >= self.silence { PROBES_IN_A_ROW } else { 1 };
+        self.grown = if has_grown { (self.grown + times).min(PROBES_IN_A_ROW) } else { 0 };
         self.silence = silence;
         self.was_second = false;
     }

@@ -22,6 +22,10 @@ const PERSISTENT_CONGESTION_THRESHOLD: u32 = 3;
 /// A sample longer than this is taken as this: no network needs it, and arithmetic in nanoseconds stays far from its limits.
 const MAX_SAMPLE: Duration = Duration::from_secs(600);
 
+/// So many late acknowledgements in a row are left out: where a round trip fails two times in three, this happens once in 25
+/// times by chance, and a peer that is slow is waited for from the ninth on.
+const MAX_LATE: u8 = 8;
+
 /// What the peer said, or promised, of the time that it held an acknowledgement back.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PeerDelay {
@@ -39,20 +43,25 @@ pub(crate) struct Rtt {
     variation: Duration,
     min: Duration,
     first_sample: Option<Instant>,
+    /// Samples in a row that were left out because their acknowledgements were late.
+    late: u8,
 }
 
 impl Rtt {
     /// An estimate without a sample. `initial` stands for one until the first arrives.
     pub(crate) fn new(initial: Duration) -> Rtt {
         let initial = initial.min(MAX_SAMPLE);
-        Rtt { latest: initial, smoothed: initial, variation: initial / 2, min: initial, first_sample: None }
+        Rtt { latest: initial, smoothed: initial, variation: initial / 2, min: initial, first_sample: None, late: 0 }
     }
 
-    /// Takes in a sample made at `now`.
-    pub(crate) fn on_sample(&mut self, now: Instant, sample: Duration, delay: PeerDelay) {
+    /// Takes in a sample made at `now`. Says whether it tells of the path.
+    pub(crate) fn on_sample(&mut self, now: Instant, sample: Duration, delay: PeerDelay) -> bool {
         let sample = sample.min(MAX_SAMPLE);
-        if self.is_repeated(sample, delay) {
-            return;
+        if !self.is_late(sample, delay) {
+            self.late = 0;
+        } else if self.late < MAX_LATE {
+            self.late += 1;
+            return false;
         }
         self.latest = sample;
         if self.first_sample.is_none() {
@@ -61,7 +70,7 @@ impl Rtt {
             self.min = sample;
             self.smoothed = sample;
             self.variation = sample / 2;
-            return;
+            return true;
         }
         self.min = self.min.min(sample);
         let delay = delay.limit.map_or(delay.reported, |limit| delay.reported.min(limit));
@@ -70,15 +79,23 @@ impl Rtt {
         let deviation = self.smoothed.abs_diff(adjusted);
         self.variation = (self.variation * 3 + deviation) / 4;
         self.smoothed = (self.smoothed * 7 + adjusted) / 8;
+        true
     }
 
-    /// Whether the peer repeats an acknowledgement that was lost, which says nothing of the path. RFC 9002 section 5.3 counts
-    /// what a peer took longer than it promised, so that it is waited for the next time; but nobody is waited for past the
-    /// probes that make it repeat itself.
-    fn is_repeated(&self, sample: Duration, delay: PeerDelay) -> bool {
-        let is_late = delay.limit.is_some_and(|limit| delay.reported > self.persistent_congestion(limit));
+    /// Whether the peer says that it kept the acknowledgement back for longer than it promised, by more than can be told from
+    /// the path. It repeats one that was lost, then, which says nothing of the path: were it a sample, the probe timeout would
+    /// grow to the time between two repetitions, and with it the next of them. RFC 9002 section 5.3 counts what a peer took
+    /// longer than it promised, so that a slow one is waited for.
+    ///
+    /// No delay is taken out of a first sample (RFC 9002 section 5.3), so that one which is mostly delay would be worse than the
+    /// guess: that of a packet that waited for its keys while the handshake was lost and probed for.
+    fn is_late(&self, sample: Duration, delay: PeerDelay) -> bool {
         // A peer that reports more than there was is not believed.
-        is_late && self.first_sample.is_some() && sample >= self.min.saturating_add(delay.reported)
+        if self.first_sample.is_none() {
+            return delay.reported > sample / 2 && delay.reported <= sample;
+        }
+        let is_late = delay.limit.is_some_and(|limit| delay.reported > limit.saturating_add(limit.max(self.min).max(GRANULARITY)));
+        is_late && sample >= self.min.saturating_add(delay.reported)
     }
 
     /// The most recent sample, or the initial guess.
@@ -173,22 +190,50 @@ mod tests {
 
     /// An ACK that was lost and came again says nothing of the path; a slow peer does, and one that reports nonsense, too.
     #[test]
-    fn repeated_acknowledgements_are_no_samples() {
+    fn late_acknowledgements_are_no_samples() {
         let mut rtt = Rtt::new(INITIAL_RTT);
         rtt.on_sample(at(1), 100 * MS, reported(0));
-        assert_eq!((rtt.probe_timeout() + 25 * MS) * 3, 975 * MS);
         let before = (rtt.smoothed(), rtt.variation(), rtt.latest());
-        rtt.on_sample(at(2), 1100 * MS, reported(1000));
+        for late in 0..u32::from(MAX_LATE) {
+            rtt.on_sample(at(2), (226 + late) * MS, reported(126 + late));
+        }
         assert_eq!((rtt.smoothed(), rtt.variation(), rtt.latest()), before);
         let mut slow = rtt.clone();
-        slow.on_sample(at(3), 1075 * MS, reported(975));
-        assert_eq!(slow.latest(), 1075 * MS, "RFC 9002 section 5.3: it is slower than it said");
+        slow.on_sample(at(3), 1100 * MS, reported(1000));
+        slow.on_sample(at(4), 1200 * MS, reported(1000));
+        assert_eq!(slow.latest(), 1200 * MS, "RFC 9002 section 5.3: it is slower than it said");
+        let mut punctual = rtt.clone();
+        punctual.on_sample(at(3), 225 * MS, reported(125));
+        punctual.on_sample(at(4), 1100 * MS, reported(1000));
+        assert_eq!(punctual.latest(), 225 * MS, "as late as twice the promise, and late for the first time after that");
         let mut liar = rtt.clone();
         liar.on_sample(at(3), 1099 * MS, reported(1000));
         assert_eq!(liar.latest(), 1099 * MS, "the rest would be below the minimum");
-        let mut first = Rtt::new(INITIAL_RTT);
-        first.on_sample(at(1), 60_000 * MS, reported(50_000));
-        assert_eq!(first.smoothed(), 60_000 * MS);
+    }
+
+    /// A first sample that is mostly delay is no better than the guess.
+    #[test]
+    fn the_first_sample_is_no_late_one() {
+        for (reported, expected) in [(3000, 333), (2000, 333), (1500, 3000), (3001, 3000)] {
+            let mut rtt = Rtt::new(INITIAL_RTT);
+            rtt.on_sample(at(1), 3000 * MS, PeerDelay { reported: reported * MS, limit: None });
+            assert_eq!(rtt.smoothed(), expected * MS, "{reported} ms of delay");
+            assert_eq!(rtt.first_sample().is_some(), expected == 3000);
+        }
+    }
+
+    /// Where each answer is a repetition by a peer that probes as we do, the probe timeout does not chase itself.
+    #[test]
+    fn repetitions_do_not_feed_the_probe_timeout() {
+        let mut rtt = Rtt::new(INITIAL_RTT);
+        rtt.on_sample(at(1), 40 * MS, reported(0));
+        let before = rtt.probe_timeout();
+        for number in 0..20 {
+            // Five are late, one is not.
+            let wait = if number % 6 == 5 { Duration::ZERO } else { 2 * (rtt.probe_timeout() + 25 * MS) };
+            rtt.on_sample(at(2), 40 * MS + wait, PeerDelay { reported: wait, limit: Some(25 * MS) });
+        }
+        assert!(rtt.probe_timeout() <= before, "{:?} after {before:?}", rtt.probe_timeout());
     }
 
     #[test]

@@ -210,7 +210,7 @@ fn acks_are_written_once_and_fit() {
     let mut space = Space::new(SpaceId::Data, 25 * MS);
     assert!(!write_ack(&mut space, 0, 1200).0, "nothing came");
     for number in 0..200 {
-        space.received.on_packet(at(10), pn(number * 2), true, Some(EcnMark::Ect0));
+        space.received.on_packet(at(10), at(10), pn(number * 2), true, Some(EcnMark::Ect0));
     }
     assert!(!write_ack(&mut space, 18, 5).0, "no room");
     let (is_written, tokens, payload) = write_ack(&mut space, 18, 1200);
@@ -222,7 +222,7 @@ fn acks_are_written_once_and_fit() {
     assert_eq!((ack.largest, ack.delay.as_u64(), ack.ranges.count()), (pn(398), 1000, MAX_RANGES));
     assert_eq!(ack.ecn, Some(EcnCounts { ect0: 200, ect1: 0, ce: 0 }));
     assert!(!write_ack(&mut space, 19, 1200).0, "acknowledged twice");
-    space.received.on_packet(at(20), pn(400), true, None);
+    space.received.on_packet(at(20), at(20), pn(400), true, None);
     let (is_written, _, payload) = write_ack(&mut space, 20, 30);
     assert!(is_written && payload.len() <= 30);
 }
@@ -232,12 +232,12 @@ fn acks_are_written_once_and_fit() {
 fn an_acknowledged_ack_prunes_ranges() {
     let mut sender = Sender::new(SpaceId::Data);
     for number in [0, 2, 4, 6] {
-        sender.space.received.on_packet(at(0), pn(number), true, None);
+        sender.space.received.on_packet(at(0), at(0), pn(number), true, None);
     }
     let mut tokens = write_ack(&mut sender.space, 0, 1200).1;
     let packet = SentPacket::new(pn(0), at(0), PathId::FIRST, 40, PacketKind::AckOnly);
     sender.space.on_sent(packet, &mut tokens, &mut sender.secrets);
-    sender.space.received.on_packet(at(0), pn(8), true, None);
+    sender.space.received.on_packet(at(0), at(0), pn(8), true, None);
     sender.ack(1, &[(0, 0)], None).unwrap();
     assert_eq!(sender.space.received.ranges().collect::<Vec<_>>(), [pn(8)..=pn(8)]);
 }
@@ -263,13 +263,13 @@ fn a_peer_that_probes_is_asked_for_an_acknowledgement() {
     let mut sender = Sender::new(SpaceId::Data);
     for (number, ms) in (0..).zip([0, 100, 300]) {
         assert!(!sender.space.wants_ping());
-        sender.space.received.on_packet(at(ms), pn(number), true, None);
+        sender.space.received.on_packet(at(ms), at(ms), pn(number), true, None);
     }
     assert!(sender.space.wants_ping() && sender.space.is_unheard());
     sender.send(300, PacketKind::AckEliciting);
     assert!(!sender.space.wants_ping());
-    sender.space.received.on_packet(at(700), pn(3), true, None);
-    sender.space.received.on_packet(at(1500), pn(4), true, None);
+    sender.space.received.on_packet(at(700), at(700), pn(3), true, None);
+    sender.space.received.on_packet(at(1500), at(1500), pn(4), true, None);
     assert!(!sender.space.wants_ping(), "the answer to the first is still awaited");
 }
 
@@ -283,7 +283,7 @@ fn probes_repeat_the_acknowledgement_of_data() {
             space.write_ack(at(10), 3, true, &mut FrameWriter::new(&mut payload, &mut tokens))
         };
         assert!(!write(&mut space), "nothing came");
-        space.received.on_packet(at(0), pn(0), true, None);
+        space.received.on_packet(at(0), at(0), pn(0), true, None);
         assert!(write(&mut space));
         assert_eq!(write(&mut space), is_repeated, "{id:?}");
     }
@@ -294,7 +294,7 @@ fn probes_repeat_the_acknowledgement_of_data() {
 fn a_restart_forgets_what_was_sent() {
     let mut sender = Sender::new(SpaceId::Initial);
     (0..3).for_each(|ms| _ = sender.send(ms, PacketKind::AckEliciting));
-    sender.space.received.on_packet(at(0), pn(0), true, None);
+    sender.space.received.on_packet(at(0), at(0), pn(0), true, None);
     sender.ack(5, &[(2, 2)], None).unwrap();
     sender.space.detect_lost(at(5), &timing(), |_, _| {});
     assert!(sender.space.times().loss.is_some());

@@ -79,6 +79,39 @@ fn a_retry_starts_recovery_anew() {
     assert!(pair.now - at < waited / 2, "{:?} after {waited:?}", pair.now - at);
 }
 
+// RFC 9002 6.2.4: each of two probes can do without the other.
+#[test]
+fn the_second_probe_carries_the_first_flight_too() {
+    let mut pair = Pair::new(1, Network::CLEAN);
+    pair.lost = vec![0, 1];
+    // The probe timeout and a round trip; a PING would need another one for what it shows to be lost.
+    assert!(pair.run(Duration::from_millis(1025), |pair| pair.client.connected), "{:?}", pair.trace);
+    assert_eq!(pair.client.connection().stats().probe_timeouts, 1);
+}
+
+// RFC 9000 13.2.5, RFC 9002 5.3: packets wait for their keys while the handshake is probed for, which is no part of the round trip.
+#[test]
+fn what_was_lost_in_the_handshake_makes_no_round_trip_longer() {
+    let mut measured = 0;
+    for seed in 0..300 {
+        let mut pair = Pair::new(seed, Network { loss: 40, ..Network::CLEAN });
+        if !pair.run(60 * SECOND, |pair| pair.client.connected) {
+            continue;
+        }
+        pair.client.send(Direction::Uni, 1000);
+        if pair.run(60 * SECOND, |pair| pair.client.confirmed && pair.server.confirmed) {
+            for node in [&mut pair.client, &mut pair.server] {
+                let (rtt, min) = (node.connection().stats().rtt, node.connection().stats().min_rtt);
+                // Without a sample they are the guess.
+                assert!(rtt <= Duration::from_millis(60) || rtt == min, "seed {seed}: {rtt:?}, at least {min:?}");
+                assert!(rtt <= Duration::from_millis(333), "seed {seed}: {rtt:?}");
+                measured += u32::from(rtt <= Duration::from_millis(60));
+            }
+        }
+    }
+    assert!(measured > 300, "{measured}");
+}
+
 #[test]
 fn a_client_follows_one_retry() {
     // RFC 9000 17.2.5.2
@@ -341,7 +374,7 @@ fn a_token_of_an_earlier_connection_stands_in_for_a_retry_once() {
             (stats.retried, stats.address_token)
         })
     };
-    // NEW_TOKEN is sent again if it is lost.
+    // NEW_TOKEN is sent again if it is lost, and in both datagrams of a probe.
     for lost in 0..16 {
         let replays = Arc::new(Replays::default());
         let config = client_config(1, TransportConfig::default()).token_store(Some(Arc::clone(&replays) as _));
@@ -350,7 +383,7 @@ fn a_token_of_an_earlier_connection_stands_in_for_a_retry_once() {
         pair.lost = vec![lost];
         assert!(pair.run(9 * SECOND, |pair| pair.client.confirmed && pair.server.confirmed));
         pair.run(SECOND, |_| false);
-        assert!((1..=2).contains(&replays.0.lock().unwrap().len()), "without datagram {lost}");
+        assert!((1..=3).contains(&replays.0.lock().unwrap().len()), "without datagram {lost}");
         assert_eq!(told(&mut pair), [(true, false); 2]);
         pair.lost.clear();
         let first = stats(&pair);

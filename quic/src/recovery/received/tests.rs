@@ -17,7 +17,7 @@ fn at(ms: u64) -> Instant {
 impl Received {
     /// Receives an ack-eliciting packet and says when its ACK is due.
     fn receive(&mut self, ms: u64, number: u64) -> Option<Instant> {
-        self.on_packet(at(ms), pn(number), true, None);
+        self.on_packet(at(ms), at(ms), pn(number), true, None);
         self.ack_deadline()
     }
 
@@ -44,7 +44,7 @@ fn every_second_packet() {
 fn at_once_when_reordered_missing_or_marked() {
     let mut received = Received::new(DELAY);
     let mut due = |number, mark| {
-        received.on_packet(at(100), pn(number), true, mark);
+        received.on_packet(at(100), at(100), pn(number), true, mark);
         let due = received.ack_deadline();
         received.on_ack_written();
         due
@@ -65,7 +65,7 @@ fn at_once_when_reordered_missing_or_marked() {
 fn packets_that_elicit_nothing() {
     let mut received = Received::new(DELAY);
     for number in 0..10 {
-        received.on_packet(at(number), pn(number), false, None);
+        received.on_packet(at(number), at(number), pn(number), false, None);
     }
     assert!(!received.is_ack_pending());
     assert_eq!(received.receive(20, 10), Some(at(45)));
@@ -228,4 +228,27 @@ fn a_peer_that_probes_is_told_from_one_that_sends() {
     }
     received.on_ack_ensured();
     assert!(!received.is_peer_probing());
+}
+
+// RFC 9000 section 13.2.5: what waited for its keys was here before.
+#[test]
+fn the_delay_counts_from_the_arrival() {
+    let mut received = Received::new(Duration::from_millis(25));
+    received.on_packet(at(900), at(100), pn(0), true, None);
+    assert_eq!(received.ack_deadline(), Some(at(925)));
+    assert_eq!(received.ack_delay(at(925)), Duration::from_millis(825));
+}
+
+/// A peer whose packets came and whose probes were lost is one that does not hear us; one that was idle is not, whatever it leaves out.
+#[test]
+fn a_long_silence_and_lost_packets_are_probes() {
+    for (number, ms, is_probing) in [(9, 400, true), (9, 399, false), (8, 400, false), (7, 60_000, false)] {
+        let mut received = Received::new(DELAY);
+        for (ms, number) in [(0, 4), (100, 5), (200, 6), (200 + ms, number)] {
+            received.receive(ms, number);
+        }
+        assert_eq!(received.is_peer_probing(), is_probing, "{number} after {ms} ms");
+        received.on_ack_ensured();
+        assert!(!received.is_peer_probing());
+    }
 }
