@@ -21,10 +21,13 @@ pub const MEGABYTE: usize = 1_000_000;
 /// Every so many seeds are run twice, to compare their traces.
 pub const TWICE_EVERY: u64 = 100;
 
-/// How many probe timeouts an end waits for a word from the other, unless told otherwise. Twenty are four rounds of probes, as each
-/// round waits twice as long as the one before (RFC 9002, 6.2.1): on the worst of these networks, where a round fails every
-/// third time, that ends one connection in two thousand, by nothing but bad luck. Two hundred are seven rounds.
-pub const PATIENCE: u32 = 200;
+/// How many probe timeouts an end waits for a word from the other, unless told otherwise. Each round of probes waits twice as long as
+/// the one before (RFC 9002, 6.2.1), so that twenty are four rounds to an end whose estimate is that of [`Scenario`], and up to
+/// eight where round trips vary less than assumed there. Where 30 % are lost and 10 % damaged each way, a datagram fails to arrive in 37
+/// of 100 cases, both of a round in 14, and a round with one answer in 46. So even a flawless end gives up by chance: four rounds in
+/// a row fail in 4 of 100 silences, eight in 2 of 1,000, and an end that the other's probes reach hears of it before. Of the seeds
+/// from 0 to 10,000 none does.
+pub const PATIENCE: u32 = 20;
 
 /// A network and what is done on it. The same seed gives the same.
 #[derive(Clone, Debug, PartialEq)]
