@@ -105,8 +105,8 @@ impl TransportConfig {
         self
     }
 
-    /// Sends a PING after this long without a packet, so that an idle connection stays open. Choose it below both ends'
-    /// idle timeout. Default off.
+    /// Sends a PING after this long without a packet, so that an idle connection stays open. What is not below the idle timeout
+    /// that both ends agreed on counts as half of it. Default off.
     #[must_use]
     pub fn keep_alive(mut self, interval: Option<Duration>) -> Self {
         self.keep_alive = interval;

@@ -431,10 +431,13 @@ impl Connection {
             (ours, theirs) => ours.or(theirs),
         };
         let floor = 3 * self.probe_timeout();
-        self.timers.set(Timer::Idle, timeout.map(|timeout: Duration| now + timeout.max(floor)));
+        let timeout = timeout.map(|timeout: Duration| timeout.max(floor));
+        self.timers.set(Timer::Idle, timeout.map(|timeout| now + timeout));
         self.timers.set(Timer::Quiet, Some(now + QUIET.max(floor)));
         if self.handshake.is_complete() {
-            self.timers.set(Timer::KeepAlive, self.config.keep_alive.map(|interval| now + interval));
+            // RFC 9000 10.1.2: a PING that comes when the connection is over keeps nothing alive.
+            let sooner = |interval| timeout.filter(|timeout| *timeout <= interval).map_or(interval, |timeout| timeout / 2);
+            self.timers.set(Timer::KeepAlive, self.config.keep_alive.map(|interval| now + sooner(interval)));
         }
     }
 

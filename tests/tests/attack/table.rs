@@ -99,6 +99,7 @@ const KINDS: &[Kind] = &[
         &[
             "handshakes::a_permuted_handshake_of_a_client", "handshakes::a_permuted_handshake_of_a_server",
             "handshakes::handshake_done_out_of_place", "handshakes::handshake_done_before_the_handshake_is_complete",
+            "an_early_handshake_done_is_a_violation",
             "handshakes::early_packets_count_when_there_are_keys", "handshakes::packets_before_finished_are_kept_by_the_ten",
         ],
         &["handshake-done-early", "kept-packets", "finished-first", "frame-of-servers"],
@@ -273,6 +274,16 @@ const KINDS: &[Kind] = &[
         "PING without end",
         &["connections::pings_cost_less_to_answer_than_to_send"],
         &["acknowledged-in-pairs"],
+    ),
+    kind(
+        "packets that come as probes of a peer that does not hear us",
+        &["feigned_probes_draw_one_datagram_more_until_one_is_acknowledged"],
+        &["feigned-probes"],
+    ),
+    kind(
+        "losses and marks without end",
+        &["never_below_two_datagrams", "persistent_congestion_starts_over"],
+        &["minimum-window"],
     ),
     kind(
         "idle timeouts below a round trip",

@@ -164,6 +164,59 @@ fn probes_without_end() {
     assert!(pair.run(200 * SECOND, |pair| pair.server.has_received(id, 100_000)));
 }
 
+/// A peer that acknowledges nothing and sends as one that probes without end: our acknowledgements are asked for in two datagrams
+/// instead of one, once until it acknowledges one of them. More than one datagram for each of its own are our own probes, two each time,
+/// ever later.
+#[test]
+fn feigned_probes_draw_one_datagram_more_until_one_is_acknowledged() {
+    let config = || TransportConfig::default().max_idle_timeout(None);
+    for seed in 0..50 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut pair = Pair::with(seed, Network::CLEAN, config(), config(), 0);
+        assert!(pair.run(5 * SECOND, |pair| pair.client.confirmed && pair.server.confirmed));
+        let mut was_drawn = false;
+        for _ in 0..4 {
+            // All is acknowledged.
+            pair.run(200 * SECOND, |_| false);
+            assert!(!pair.server.connection().spaces.get(SpaceId::Data).unwrap().has_ack_eliciting(), "seed {seed}");
+            let before = pair.server.connection().stats();
+            let mut silence = Duration::from_millis(30);
+            let mut pings = 0;
+            for _ in 0..100 {
+                // Ever longer, by whatever looks like a back-off, and from the start now and then, as if others were lost.
+                silence = if rng.u8(0..12) == 0 { Duration::from_millis(30) } else { silence.mul_f64(1.04 + rng.f64()).min(20 * SECOND) };
+                let end = pair.now + silence;
+                while let Some(at) = pair.server.connection().next_timeout().filter(|at| *at <= end) {
+                    pair.now = pair.now.max(at);
+                    pair.server.connection().on_timeout(at);
+                    transmit_into_nothing(&mut pair);
+                }
+                pair.now = end;
+                for number in (0..rng.u8(1..=4)).rev() {
+                    let ping = forge(pair.client.connection(), end, SpaceId::Data, &[1], 0);
+                    if number == 0 {
+                        pair.deliver(true, &ping);
+                        pings += 1;
+                    }
+                }
+                transmit_into_nothing(&mut pair);
+                let after = pair.server.connection().stats();
+                let (datagrams, probes) = (after.datagrams_sent - before.datagrams_sent, after.probe_timeouts - before.probe_timeouts);
+                assert!(datagrams <= pings + 1 + 2 * probes, "seed {seed}: {datagrams} for {pings}, {probes} probes");
+            }
+            was_drawn |= pair.server.connection().spaces.get(SpaceId::Data).unwrap().has_ack_eliciting();
+        }
+        // It was taken for one that probes.
+        assert!(was_drawn, "seed {seed}");
+    }
+}
+
+/// What the server sends reaches nobody.
+fn transmit_into_nothing(pair: &mut Pair) {
+    let now = pair.now;
+    while pair.server.connection().transmit(now, &mut [0; 1500], &mut Scratch::default()).is_some() {}
+}
+
 /// Round trips of no time, and acknowledgements that claim to have waited for 146,000 years.
 #[test]
 fn round_trips_of_no_time_and_of_all_time() {

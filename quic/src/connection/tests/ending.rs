@@ -39,6 +39,21 @@ fn keep_alive_keeps_a_connection_open() {
 }
 
 #[test]
+fn a_keep_alive_of_the_idle_timeout_or_more_keeps_a_connection_open() {
+    // RFC 9000 10.1, 10.1.2: the peer's timeout may be the smaller one.
+    for interval in [7, 20, 600] {
+        let client = TransportConfig::default().keep_alive(Some(interval * SECOND));
+        let server = TransportConfig::default().max_idle_timeout(Some(7 * SECOND));
+        let mut pair = Pair::with(1, Network::CLEAN, client, server, 0);
+        pair.run(280 * SECOND, |pair| pair.client.closed.is_some());
+        assert!(pair.client.closed.is_none() && pair.server.closed.is_none(), "every {interval} s");
+        // A PING and its answer for each half.
+        let pings = pair.trace.iter().filter(|(at, ..)| *at > 20_000_000_000).count();
+        assert!((140..180).contains(&pings), "{pings}");
+    }
+}
+
+#[test]
 fn a_server_that_never_answers_is_a_timeout() {
     let mut pair = Pair::new(1, Network { loss: 100, ..Network::CLEAN });
     assert!(pair.run(30 * SECOND, |pair| pair.client.dropped));

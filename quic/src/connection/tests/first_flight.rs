@@ -8,7 +8,7 @@ use weald_crypto::simulation::SERVER_NAME;
 use super::pair::{Network, Pair, client_config, server_address, server_config};
 use super::{SECOND, forge};
 use crate::config::{ClientConfig, RetryPolicy, ServerLimits, TransportConfig};
-use crate::connection::{DatagramMeta, MemoryTokenStore, Scratch, TokenStore};
+use crate::connection::{DatagramMeta, MemoryTokenStore, Scratch, TokenStore, level};
 use crate::error::{ApplicationCode, ConnectionError, TransportErrorCode};
 use crate::id::ConnectionId;
 use crate::recovery::SpaceId;
@@ -110,6 +110,26 @@ fn what_was_lost_in_the_handshake_makes_no_round_trip_longer() {
         }
     }
     assert!(measured > 300, "{measured}");
+}
+
+// RFC 9001 4.1.2; CVE-2025-59530: kept until there are keys, it is read before our Finished has left, which the server cannot have.
+#[test]
+fn an_early_handshake_done_is_a_violation() {
+    for (frames, is_early) in [(&[0x1e][..], true), (&[0x01], false), (&[0x01, 0x1e], true)] {
+        let mut pair = Pair::new(1, Network::CLEAN);
+        let has_keys = |pair: &mut Pair| pair.server.connection.as_ref().is_some_and(|(_, server)| server.keys.has(level(SpaceId::Data)));
+        assert!(pair.run(SECOND, has_keys));
+        let now = pair.now;
+        let forged = forge(pair.server.connection(), now, SpaceId::Data, frames, 0);
+        pair.deliver(false, &forged);
+        let is_confirmed = pair.run(5 * SECOND, |pair| pair.client.confirmed || pair.client.closed.is_some()) && pair.client.confirmed;
+        assert_eq!(is_confirmed, !is_early, "{frames:?}");
+        match pair.client.closed.take() {
+            Some(ConnectionError::Transport(error)) if is_early => assert_eq!(error.code, TransportErrorCode::PROTOCOL_VIOLATION),
+            None if !is_early => {}
+            other => panic!("{frames:?}: {other:?}"),
+        }
+    }
 }
 
 #[test]
