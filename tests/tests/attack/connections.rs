@@ -8,10 +8,12 @@ use weald_crypto::simulation;
 use weald_quic::codec::{Frame, PathChallenge, Ping, Stream};
 use weald_quic::{ConnectionError, Endpoint, StreamId, TransportConfig, VarInt};
 use weald_runtime::net::{RecvBatch, UdpSocket};
+use weald_runtime::sim::{LinkConfig, network};
 use weald_runtime::{sleep, spawn};
+use weald_tests::attack::serve;
 use weald_tests::attacker::{AckPolicy, Attacker, Kind, Setup, Stage, client_under_attack, under_attack};
 use weald_tests::hand::{parameter, parameters};
-use weald_tests::world::{client_address, client_config, link, simulate_untraced};
+use weald_tests::world::{client_address, client_config, link, server_address, server_config, simulate_untraced};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KEY_UPDATE_ERROR: u64 = 0x0e;
@@ -225,6 +227,38 @@ fn a_preferred_address_that_is_not_the_servers() {
             assert!(connection.close_reason().is_none());
             let mut batch = RecvBatch::new();
             assert!(listening.try_recv_batch(&mut batch).is_err(), "something was sent to the victim");
+        });
+    }
+}
+
+/// A peer that is gone for a day, where nobody gives up: probes back off to one a minute, however many there were, and when it is back
+/// all goes on (a probe count of 64 ended quiche and quinn).
+#[test]
+fn probes_for_a_day() {
+    for delay in [Duration::from_millis(1), Duration::from_secs(1)] {
+        let patient = || TransportConfig::default().max_idle_timeout(None).handshake_timeout(100 * SECOND);
+        simulate_untraced(3, LinkConfig { delay, ..link() }, || {
+            let server = serve(server_config(3, patient()));
+            let endpoint = Endpoint::client(client_address(1)).expect("a client");
+            let connection =
+                endpoint.connect_with(client_config(3, patient()), server_address(), simulation::SERVER_NAME).expect("a connection");
+            let exchange = |outage: Duration| {
+                let network = network().expect("a simulation");
+                let (mut out, mut input) = connection.open_bi().expect("a stream");
+                network.blackhole(client_address(1).ip(), server_address().ip());
+                out.write_all(b"is anybody there").expect("there is room");
+                out.finish().expect("it is open");
+                sleep(outage);
+                network.lift_blackhole(client_address(1).ip(), server_address().ip());
+                assert_eq!(input.read_to_end(100).expect("it arrives"), b"is anybody there");
+            };
+            // The server, too, has to know that the handshake is over.
+            exchange(Duration::ZERO);
+            let before = connection.stats().probe_timeouts;
+            exchange(24 * 3600 * SECOND);
+            let probes = connection.stats().probe_timeouts - before;
+            assert!((1_400..1_500).contains(&probes), "{probes}");
+            server.close(0_u32.into(), b"");
         });
     }
 }

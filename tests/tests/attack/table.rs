@@ -117,7 +117,7 @@ const KINDS: &[Kind] = &[
     kind(
         "periods at the borders of what is possible: probes without end, ACK delays of 2^62, the ends of the clock",
         &[
-            "forgeries::delays_of_no_time_and_of_all_time", "probes_without_end", "round_trips_of_no_time_and_of_all_time",
+            "connections::probes_for_a_day", "forgeries::delays_of_no_time_and_of_all_time", "probes_without_end", "round_trips_of_no_time_and_of_all_time",
             "the_ends_of_the_clock",
         ],
         &["probe-back-off"],
@@ -284,6 +284,11 @@ const KINDS: &[Kind] = &[
         "losses and marks without end",
         &["never_below_two_datagrams", "persistent_congestion_starts_over"],
         &["minimum-window"],
+    ),
+    kind(
+        "packets without end after a close, and closes before the handshake is over",
+        &["a_lost_close_is_said_again_and_who_hears_it_is_silent", "a_close_at_any_moment_reaches_the_other_end"],
+        &["close-answers", "close-in-handshake"],
     ),
     kind(
         "idle timeouts below a round trip",
