@@ -1,5 +1,6 @@
 //! Handshakes and transfers over networks of every kind.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::SECOND;
@@ -22,6 +23,30 @@ fn a_handshake_and_a_transfer_both_ways() {
     let outcome = pair.client.connection().outcome().unwrap();
     assert_eq!(outcome.alpn.as_deref(), Some(&b"test"[..]));
     assert!(pair.run(SECOND, |pair| pair.client.is_flushed() && pair.server.is_flushed()));
+}
+
+/// Our acknowledgements are lost, and then the peer's probes: what we ask it to acknowledge says it again, for as long as it takes.
+#[test]
+fn an_acknowledgement_that_is_not_heard_is_said_again() {
+    let mut pair = Pair::connected(1);
+    pair.client.send(Direction::Uni, 1000);
+    let before = pair.client.connection().stats().probe_timeouts;
+    let has_probed = pair.run(10 * SECOND, |pair| {
+        pair.flying.retain(|Reverse((_, _, to_server, _))| *to_server);
+        pair.client.connection().stats().probe_timeouts == before + 3
+    });
+    assert!(has_probed && !pair.client.is_flushed());
+    let probes = pair.client.connection().stats().probe_timeouts;
+    pair.run(Duration::from_millis(15), |pair| {
+        pair.flying.retain(|Reverse((_, _, to_server, _))| *to_server);
+        false
+    });
+    // None of the client arrives any more.
+    let is_heard = pair.run(10 * SECOND, |pair| {
+        pair.flying.retain(|Reverse((_, _, to_server, _))| !to_server);
+        pair.client.is_flushed()
+    });
+    assert!(is_heard, "{} probes", pair.client.connection().stats().probe_timeouts - probes);
 }
 
 /// The server's only acknowledgement of a Handshake packet is lost: that later packets are acknowledged shows as well that the
