@@ -38,7 +38,10 @@ struct Arguments {
     #[arg(long, default_value_t = 100)]
     rate: u64,
     /// Seeds for each cell, whose results are averaged; where nothing is lost all are alike, and one is run.
-    #[arg(long, default_value_t = 3)]
+    ///
+    /// Few losses scatter widely: over 16 seeds the ratio of NewReno at 300 ms and 1 % has been 0.93 and 1.00, over 300 it is 0.97.
+    /// All cells with 100 take some ten minutes on two processors.
+    #[arg(long, default_value_t = 100)]
     seeds: u64,
     /// Seconds of virtual time for each measurement. Default: 10, or 200 round trips if that is longer.
     #[arg(long)]
