@@ -8,8 +8,8 @@
 //!   than 1.75 times its payload; a full packet in a 2 KiB buffer is not. The waste beyond that is drawn from a [`Slack`]
 //!   of a quarter of the window, and once this is used up wasteful pieces are copied, joined with their neighbours. So a
 //!   window of payload pins at most 1.75 + 0.25 = 2 windows.
-//! - The number of pieces is bounded too, in a stream and in a connection, since a byte between two gaps costs about a
-//!   hundred bytes of bookkeeping.
+//! - The number of pieces is bounded too, in a stream and in a connection, since a byte between two gaps costs
+//!   hundreds of bytes of bookkeeping.
 //! - A frame costs a logarithm of the number of pieces, and a copy of [`JOINED`] bytes at most, wherever it lies.
 
 use crate::chunk::{Chunk, RECEIVE_CHUNK};
