@@ -36,7 +36,7 @@ const MAX_KEY_LEN: usize = 32;
 /// The longest secret of any suite: one output of SHA-384.
 const MAX_SECRET_LEN: usize = 48;
 
-/// The key derivation labels of a version (RFC 9001, 5.1 and 6.1).
+/// The key derivation labels of a version (RFC 9001, 5.1 and 6.1; RFC 9369, 3.3.2).
 struct Labels {
     key: &'static [u8],
     iv: &'static [u8],
@@ -47,6 +47,7 @@ struct Labels {
 const fn labels(version: Version) -> &'static Labels {
     match version {
         Version::V1 => &Labels { key: b"quic key", iv: b"quic iv", header: b"quic hp", update: b"quic ku" },
+        Version::V2 => &Labels { key: b"quicv2 key", iv: b"quicv2 iv", header: b"quicv2 hp", update: b"quicv2 ku" },
     }
 }
 

@@ -77,6 +77,8 @@ pub enum Side {
 pub enum Version {
     /// RFC 9000 and RFC 9001.
     V1,
+    /// RFC 9369: version 1 with other numbers, salts and labels.
+    V2,
 }
 
 impl Version {
@@ -84,6 +86,7 @@ impl Version {
     pub const fn from_number(number: u32) -> Option<Self> {
         match number {
             1 => Some(Self::V1),
+            0x6b33_43cf => Some(Self::V2),
             _ => None,
         }
     }
@@ -92,6 +95,7 @@ impl Version {
     pub const fn number(self) -> u32 {
         match self {
             Self::V1 => 1,
+            Self::V2 => 0x6b33_43cf,
         }
     }
 }

@@ -216,6 +216,7 @@ impl Session {
     fn start(&mut self, state: State) -> Result<Box<Connection>, TlsError> {
         let version = match self.version {
             Version::V1 => rustls::quic::Version::V1,
+            Version::V2 => rustls::quic::Version::V2,
         };
         let connection = match state {
             State::Running(connection) => return Ok(connection),

@@ -17,7 +17,7 @@ macro_rules! codes {
         impl TransportErrorCode {
             $($(#[$doc])* pub const $name: TransportErrorCode = TransportErrorCode(VarInt::from_u32($value));)*
 
-            /// The code's name in RFC 9000, `None` for crypto alerts and unknown codes.
+            /// The code's name in RFC 9000 and RFC 9368, `None` for crypto alerts and unknown codes.
             fn name(self) -> Option<&'static str> {
                 match self {
                     $(TransportErrorCode::$name => Some(stringify!($name)),)*
@@ -63,6 +63,8 @@ codes! {
     AEAD_LIMIT_REACHED = 0x0f;
     /// The network path cannot carry QUIC.
     NO_VIABLE_PATH = 0x10;
+    /// The versions that both ends speak, and the one that they go by, do not fit (RFC 9368 section 4).
+    VERSION_NEGOTIATION_ERROR = 0x11;
 }
 
 impl TransportErrorCode {

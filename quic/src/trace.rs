@@ -171,6 +171,8 @@ pub enum DropReason {
     OtherConnection,
     /// Its long header names another peer.
     OtherPeer,
+    /// Its long header names a version that this connection does not go by.
+    OtherVersion,
     /// It is a client's Initial packet in a datagram below 1200 bytes (RFC 9000 section 14.1).
     ShortDatagram,
     /// Its header makes no sense, or is of another version.
@@ -294,6 +296,7 @@ impl fmt::Display for DropReason {
             DropReason::OtherAddress => "from another address",
             DropReason::OtherConnection => "for another connection than the packet before it",
             DropReason::OtherPeer => "from another peer",
+            DropReason::OtherVersion => "of another version",
             DropReason::ShortDatagram => "an Initial packet in a short datagram",
             DropReason::UnknownFormat => "no packet of this version",
             DropReason::NoKeys => "no keys for it",

@@ -1,8 +1,10 @@
-//! Known answers of RFC 9001, A.1 to A.4.
+//! Known answers of RFC 9001, A.1 to A.4; those of RFC 9369 are in `tests/version_2.rs`.
 
 use super::{initial_keys, retry_integrity_tag, secrets};
 use crate::keys::tests::{derived, hex, protect};
 use crate::{CipherSuite, Side, Version, constant_time_eq};
+
+mod version_2;
 
 /// The client's destination connection id throughout the appendix.
 const DCID: [u8; 8] = 0x8394_c8f0_3e51_5708_u64.to_be_bytes();
@@ -14,12 +16,12 @@ fn secrets_and_keys() {
     assert_eq!(client.as_bytes(), hex("c00cf151ca5be075ed0ebfb5c80323c42d6b7db67881289af4008f1f6c357aea"));
     assert_eq!(server.as_bytes(), hex("3c199828fd139efd216c155ad844cc81fb82fa8d7446fa7d78be803acdda951b"));
 
-    let [key, iv, hp] = derived(CipherSuite::Aes128GcmSha256, &client);
+    let [key, iv, hp] = derived(Version::V1, CipherSuite::Aes128GcmSha256, &client);
     assert_eq!(key, hex("1f369613dd76d5467730efcbe3b1a22d"));
     assert_eq!(iv, hex("fa044b2f42a3fd3b46fb255c"));
     assert_eq!(hp, hex("9f50449e04a0e810283a1e9933adedd2"));
 
-    let [key, iv, hp] = derived(CipherSuite::Aes128GcmSha256, &server);
+    let [key, iv, hp] = derived(Version::V1, CipherSuite::Aes128GcmSha256, &server);
     assert_eq!(key, hex("cf3a5331653c364c88f0f379b6067e37"));
     assert_eq!(iv, hex("0ac1493ca1905853b0bba03e"));
     assert_eq!(hp, hex("c206b8d9b9f0f37644430b490eeaa314"));

@@ -1,4 +1,4 @@
-//! Known answers of RFC 9001, A.5 (those of A.1 to A.4 are in `initial/tests.rs`), and properties of sealing.
+//! Known answers of RFC 9001 and RFC 9369, A.5 (those of A.1 to A.4 are in `initial/tests.rs`), and properties of sealing.
 
 use aws_lc_rs::aead::NONCE_LEN;
 
@@ -12,9 +12,9 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// The key, IV and header key that a secret yields under version 1's labels.
-pub(crate) fn derived(suite: CipherSuite, secret: &Secret) -> [Vec<u8>; 3] {
-    let labels = labels(Version::V1);
+/// The key, IV and header key that a secret yields under a version's labels.
+pub(crate) fn derived(version: Version, suite: CipherSuite, secret: &Secret) -> [Vec<u8>; 3] {
+    let labels = labels(version);
     [(labels.key, suite.key_len()), (labels.iv, NONCE_LEN), (labels.header, suite.key_len())].map(|(label, len)| {
         let mut out = vec![0; len];
         secret.expand_into(suite, label, &mut out);
@@ -49,7 +49,7 @@ const RFC_SECRET: &str = "9ac312a7f877468ebe69422748ad00a15443f18203a07d6060f688
 fn chacha20_short_header() {
     let suite = CipherSuite::ChaCha20Poly1305Sha256;
     let secret = Secret::new(&hex(RFC_SECRET)).unwrap();
-    let [key, iv, hp] = derived(suite, &secret);
+    let [key, iv, hp] = derived(Version::V1, suite, &secret);
     assert_eq!(key, hex("c6d98ff3441c3fe1b2182094f69caa2ed4b716b65488960a7a984979fb23e1c8"));
     assert_eq!(iv, hex("e0459b3474bdd0e44a41c144"));
     assert_eq!(hp, hex("25a282b9e82f06f21f488917a4fc8f1b73573685608597d0efcb076b0ab7a7a4"));
@@ -66,6 +66,26 @@ fn chacha20_short_header() {
     let mut out = [0xff; 8];
     assert_eq!(packet_key.open(654_360_564, &header, &packet[4..], &mut out), Ok(1));
     assert_eq!(out[0], 0x01);
+}
+
+/// RFC 9369, A.5.
+#[test]
+fn chacha20_short_header_in_version_2() {
+    let suite = CipherSuite::ChaCha20Poly1305Sha256;
+    let secret = Secret::new(&hex(RFC_SECRET)).unwrap();
+    let [key, iv, hp] = derived(Version::V2, suite, &secret);
+    assert_eq!(key, hex("3bfcddd72bcf02541d7fa0dd1f5f9eeea817e09a6963a0e6c7df0f9a1bab90f2"));
+    assert_eq!(iv, hex("a6b5bc6ab7dafce30ffff5dd"));
+    assert_eq!(hp, hex("d659760d2ba434a226fd37b35c69e2da8211d10c4f12538787d65645d5d1b8e2"));
+    let updated = OneRttSecrets::new(Version::V2, suite, secret.clone(), secret.clone()).next();
+    assert_eq!(updated.local.as_bytes(), hex("c69374c49e3d2a9466fa689e49d476db5d0dfbc87d32ceeaa6343fd0ae4c7d88"));
+
+    let header_key = HeaderKey::new(Version::V2, suite, &secret);
+    let sample = hex("e7b6b932bc27d786f4bc2bb20f2162ba").try_into().unwrap();
+    assert_eq!(header_key.mask(&sample), *hex("97580e32bf"));
+    let packet_key = PacketKey::new(Version::V2, suite, secret);
+    let packet = protect(&packet_key, &header_key, 654_360_564, &hex("4200bff4"), 3, &[0x01]);
+    assert_eq!(packet, hex("5558b1c60ae7b6b932bc27d786f4bc2bb20f2162ba"));
 }
 
 /// RFC 9001, 6.1 and A.5: the secret after a key update, and that both directions take the step.

@@ -10,7 +10,7 @@ use super::handshake::CryptoDone;
 use super::memory::QUIET;
 use super::parameters::{self, Peer, SeenIds};
 use super::timers::Timer;
-use super::{Connection, Event, Scratch, crypto_version, level, new_path};
+use super::{Connection, Event, Scratch, level, new_path};
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::endpoint::EndpointEvent;
 use crate::error::{ConnectionError, TransportError, TransportErrorCode};
@@ -127,6 +127,11 @@ impl Connection {
         };
         let seen = SeenIds { original: early.original, retry_source: early.retry_source, peer_source: early.peer_source };
         let parameters = parameters::decode(bytes, self.side, &seen)?;
+        // RFC 9368 4: the choice that counts is the one that the handshake authenticates.
+        if parameters.version_information.as_ref().is_some_and(|versions| versions.chosen != self.version) {
+            let reason = "the peer has chosen another version than that of its packets";
+            return Err(TransportErrorCode::VERSION_NEGOTIATION_ERROR.because(reason));
+        }
         self.peer = Peer::new(&parameters);
         self.streams.set_peer_limits(&parameters::peer_limits(&parameters));
         // Peers that chose an empty id are reached by address, and get no ids for migration either.
@@ -254,8 +259,10 @@ impl Connection {
     /// Says whether the packet is an answer to our first. RFC 9000 17.2.5.2
     pub(super) fn on_retry(&mut self, now: Instant, retry: &Retry<'_>) -> bool {
         let is_welcome = |early: &Early| {
-            let tag = || weald_crypto::retry_integrity_tag(crypto_version(), &early.original, retry.without_tag);
+            let tag = || weald_crypto::retry_integrity_tag(self.version.protection(), &early.original, retry.without_tag);
             retry.token.len() <= MAX_RETRY_TOKEN
+                // RFC 9369 4.1
+                && retry.version == self.version
                 && retry.dcid == self.local_ids.handshake_id()
                 && retry.scid != early.original
                 && weald_crypto::constant_time_eq(&tag(), retry.integrity_tag)
@@ -271,7 +278,7 @@ impl Connection {
         self.stats.retried = true;
         self.remote_ids.replace_first(retry.scid);
         // RFC 9001 5.2: the keys follow from the id that the server chose.
-        let keys = weald_crypto::initial_keys(crypto_version(), &retry.scid, weald_crypto::Side::Client);
+        let keys = weald_crypto::initial_keys(self.version.protection(), &retry.scid, weald_crypto::Side::Client);
         self.keys.install_initial(keys);
         self.restart_space(SpaceId::Initial);
         self.probes = [0; 3];

@@ -83,7 +83,7 @@ use crate::stats::{ConnectionStats, Counters};
 use crate::streams::{StreamEvent, Streams};
 use crate::time::Instant;
 use crate::trace::{TraceStart, Tracer};
-use crate::wire::{PacketType, Version};
+use crate::wire::{PacketType, Version, VersionInformation};
 
 /// What came with a received datagram.
 #[derive(Clone, Copy, Debug)]
@@ -192,9 +192,10 @@ impl Connection {
         mut lent: Lent,
     ) -> Result<Self, ConnectError> {
         let (local_ids, _) = LocalIds::new(lent.issuer).ok_or(ConnectError::Full)?;
-        let parameters = parameters::client(&config.transport, local_ids.handshake_id(), &mut lent.noise);
-        let version = crypto_version();
-        let session = Session::client(&config.crypto, version, server_name, parameters)?;
+        let version = Version::V1;
+        let versions = VersionInformation::only(version);
+        let parameters = parameters::client(&config.transport, local_ids.handshake_id(), versions, &mut lent.noise);
+        let session = Session::client(&config.crypto, version.protection(), server_name, parameters)?;
         // RFC 9000 8.1.3
         let token = token_store::usable(config.token_store.as_ref().and_then(|store| store.take(server_name)));
         let address_token = !token.is_empty();
@@ -202,6 +203,7 @@ impl Connection {
         let mut connection = Self::new(
             now,
             Side::Client,
+            version,
             &config.transport,
             session,
             local_ids,
@@ -227,11 +229,13 @@ impl Connection {
             Validation::None | Validation::Address(_) => (incoming.original, None),
         };
         let ids = ServerIds { source: local_ids.handshake_id(), original: first, retry_source };
-        let parameters = parameters::server(&config.transport, ids, token, &mut lent.noise);
-        let session = Session::server(&config.crypto, crypto_version(), parameters);
+        let versions = VersionInformation { chosen: incoming.version, available: Version::SUPPORTED.to_vec() };
+        let parameters = parameters::server(&config.transport, ids, token, versions, &mut lent.noise);
+        let session = Session::server(&config.crypto, incoming.version.protection(), parameters);
         let mut connection = Self::new(
             now,
             Side::Server,
+            incoming.version,
             &config.transport,
             session,
             local_ids,
@@ -254,6 +258,7 @@ impl Connection {
     fn new(
         now: Instant,
         side: Side,
+        version: Version,
         config: &Arc<TransportConfig>,
         session: Session,
         local_ids: LocalIds,
@@ -268,10 +273,10 @@ impl Connection {
             Side::Client => weald_crypto::Side::Client,
             Side::Server => weald_crypto::Side::Server,
         };
-        keys.install_initial(weald_crypto::initial_keys(crypto_version(), &early.original, crypto_side));
+        keys.install_initial(weald_crypto::initial_keys(version.protection(), &early.original, crypto_side));
         let mut connection = Self {
             side,
-            version: Version::V1,
+            version,
             config: Arc::clone(config),
             handshake: Handshake::new(side, session),
             keys,
@@ -472,11 +477,6 @@ fn new_path(now: Instant, config: &TransportConfig, remote: SocketAddr, local: O
         mtu: config.udp_payload_to(remote),
     };
     Path::new(now, PathId::FIRST, remote, local, &config, validated)
-}
-
-/// The version whose salts and labels protect packets; the only one there is so far.
-fn crypto_version() -> weald_crypto::Version {
-    weald_crypto::Version::V1
 }
 
 /// The encryption level whose keys protect what a space sends.

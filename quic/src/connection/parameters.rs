@@ -11,7 +11,7 @@ use crate::id::{ConnectionId, ResetToken};
 use crate::random::{Noise, Secrets};
 use crate::side::Side;
 use crate::streams::{Limits, PerStream, StreamOptions, Streams};
-use crate::wire::TransportParameters;
+use crate::wire::{TransportParameters, VersionInformation};
 
 /// We report acknowledgement delays in units of 8 us, as is the default.
 pub(crate) const ACK_DELAY_EXPONENT: u8 = 3;
@@ -60,8 +60,8 @@ pub(crate) struct SeenIds {
 }
 
 /// What a client declares.
-pub(crate) fn client(config: &TransportConfig, source: ConnectionId, noise: &mut Noise) -> Vec<u8> {
-    ours(config, source).encode(noise)
+pub(crate) fn client(config: &TransportConfig, source: ConnectionId, versions: VersionInformation, noise: &mut Noise) -> Vec<u8> {
+    ours(config, source, versions).encode(noise)
 }
 
 /// The ids of the handshake as a server declares them (RFC 9000 7.3).
@@ -76,12 +76,18 @@ pub(crate) struct ServerIds {
 }
 
 /// What a server declares.
-pub(crate) fn server(config: &TransportConfig, ids: ServerIds, token: ResetToken, noise: &mut Noise) -> Vec<u8> {
+pub(crate) fn server(
+    config: &TransportConfig,
+    ids: ServerIds,
+    token: ResetToken,
+    versions: VersionInformation,
+    noise: &mut Noise,
+) -> Vec<u8> {
     let parameters = TransportParameters {
         original_destination_connection_id: Some(ids.original),
         retry_source_connection_id: ids.retry_source,
         stateless_reset_token: Some(token),
-        ..ours(config, ids.source)
+        ..ours(config, ids.source, versions)
     };
     parameters.encode(noise)
 }
@@ -136,7 +142,7 @@ fn limits(config: &TransportConfig) -> Limits {
     }
 }
 
-fn ours(config: &TransportConfig, source: ConnectionId) -> TransportParameters {
+fn ours(config: &TransportConfig, source: ConnectionId, versions: VersionInformation) -> TransportParameters {
     let limits = limits(config);
     TransportParameters {
         max_idle_timeout: config.max_idle_timeout,
@@ -152,6 +158,7 @@ fn ours(config: &TransportConfig, source: ConnectionId) -> TransportParameters {
         active_connection_id_limit: config.limits.connection_ids.into(),
         grease_quic_bit: true,
         initial_source_connection_id: Some(source),
+        version_information: Some(versions),
         max_datagram_frame_size: datagrams::receive_limit(config).into(),
         ..TransportParameters::default()
     }
@@ -160,6 +167,7 @@ fn ours(config: &TransportConfig, source: ConnectionId) -> TransportParameters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Version;
 
     fn id(fill: u8) -> ConnectionId {
         ConnectionId::new(&[fill; 8]).unwrap()
@@ -171,7 +179,8 @@ mod tests {
         let mut noise = Noise::new(1);
         let config = TransportConfig::default();
         let ids = ServerIds { source: id(1), original: id(2), retry_source: None };
-        let from_server = server(&config, ids, ResetToken::from([0; 16]), &mut noise);
+        let versions = || VersionInformation::only(Version::V1);
+        let from_server = server(&config, ids, ResetToken::from([0; 16]), versions(), &mut noise);
         let seen = |original, retry_source, peer_source| SeenIds { original, retry_source, peer_source };
         let read = |seen: SeenIds| decode(&from_server, Side::Client, &seen).map_err(|error| error.code);
         assert!(read(seen(id(2), None, Some(id(1)))).is_ok());
@@ -180,7 +189,7 @@ mod tests {
         {
             assert_eq!(read(wrong), Err(TransportErrorCode::TRANSPORT_PARAMETER_ERROR));
         }
-        let from_client = client(&config, id(1), &mut noise);
+        let from_client = client(&config, id(1), versions(), &mut noise);
         let read = |source| decode(&from_client, Side::Server, &seen(id(2), None, Some(source)));
         assert!(read(id(1)).is_ok());
         assert!(read(id(2)).is_err());

@@ -127,6 +127,9 @@ impl Connection {
             // No 0-RTT keys are ever made.
             PacketType::ZeroRtt => return Fate::Dropped(DropReason::NoKeys),
         };
+        if packet.version.is_some_and(|version| version != self.version) {
+            return Fate::Dropped(DropReason::OtherVersion);
+        }
         if packet.packet_type.is_long() && !self.is_from_peer(packet) {
             return Fate::Dropped(DropReason::OtherPeer);
         }

@@ -295,6 +295,8 @@ impl Core {
 mod tests {
     use super::*;
     use crate::endpoint::Incoming as Client;
+    use crate::id::ConnectionId;
+    use crate::wire::Version;
 
     fn at(seconds: u64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)
@@ -303,7 +305,8 @@ mod tests {
     #[test]
     fn what_is_kept_of_those_who_wait_is_bounded_in_size_and_time() {
         let meta = |port| DatagramMeta { remote: SocketAddr::from(([192, 0, 2, 1], port)), local: None, ecn: None };
-        let client = |port| Client::new(meta(port).remote, &[7; 8], &[8; 8], 1200).unwrap();
+        let id = |fill| ConnectionId::new(&[fill; 8]).unwrap();
+        let client = |port| Client::new(meta(port).remote, Version::V1, id(7), id(8), 1200).unwrap();
         let mut waiting = Waiting::default();
         assert!(!waiting.add(&client(1), &[0; 1200]));
         let first = waiting.insert(at(0), client(1), &[0; 1200], meta(1));

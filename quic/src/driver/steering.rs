@@ -33,25 +33,29 @@ pub(super) fn program(key: SteeringKey) -> Vec<FilterInstruction> {
     let short = pick(key, 1);
     // RFC 9000 17.2: octet, version, length of the id, then the id.
     let long = pick(key, 6);
-    let version = Version::V1.as_u32();
     let mut program = vec![
         instruction(LOAD_BYTE, 0),
         // RFC 8999 5: the highest bit is set in long headers.
-        jump(JUMP_IF_SET, 0x80, 0, 9),
-        // RFC 9000 17.2: bits 0x30 are the type; 2 is Handshake.
-        instruction(AND, 0x30),
-        jump(JUMP_IF_EQUAL, 0x20, 1, 0),
-        instruction(RETURN, HASH),
+        jump(JUMP_IF_SET, 0x80, 0, 13),
         instruction(LOAD_WORD, 1),
-        jump(JUMP_IF_EQUAL, version, 1, 0),
+        jump(JUMP_IF_EQUAL, Version::V1.as_u32(), 1, 0),
+        jump(JUMP_IF_EQUAL, Version::V2.as_u32(), 3, 6),
+        // RFC 9000 17.2: bits 0x30 are the type; 2 is Handshake.
+        instruction(LOAD_BYTE, 0),
+        instruction(AND, 0x30),
+        jump(JUMP_IF_EQUAL, 0x20, 4, 3),
+        // RFC 9369 3.2: 3 is Handshake.
+        instruction(LOAD_BYTE, 0),
+        instruction(AND, 0x30),
+        jump(JUMP_IF_EQUAL, 0x30, 1, 0),
         instruction(RETURN, HASH),
         instruction(LOAD_BYTE, 5),
         jump(JUMP_IF_EQUAL, ID_LEN as u32, 1, 0),
         instruction(RETURN, HASH),
     ];
     // The jump above skips exactly these; then the long form, which returns.
-    debug_assert_eq!(program.len(), 11);
-    program[1].jump_false = 9 + u8::try_from(long.len()).expect("some thirty instructions");
+    debug_assert_eq!(program.len(), 15);
+    program[1].jump_false = 13 + u8::try_from(long.len()).expect("some thirty instructions");
     program.extend(long);
     program.extend(short);
     program
@@ -154,7 +158,9 @@ mod tests {
                 short.extend(id.as_slice());
                 short.extend([1; 20]);
                 assert_eq!(run(&program, &short), worker.into());
-                assert_eq!(run(&program, &long(0xe0 | rng.u8(..16), 1, id.as_slice())), worker.into());
+                for (handshake, version) in [(0xe0, Version::V1), (0xf0, Version::V2)] {
+                    assert_eq!(run(&program, &long(handshake | rng.u8(..16), version.as_u32(), id.as_slice())), worker.into());
+                }
             }
         }
     }
@@ -162,11 +168,14 @@ mod tests {
     #[test]
     fn made_up_ids_are_left_to_the_kernel() {
         let program = program(EndpointKeys::new(&[9; 32], 0, 0).steering());
-        // RFC 9000 17.2.2, 17.2.3: Initial, 0-RTT.
-        for first in [0xc0, 0xcf, 0xd0, 0xdf] {
-            assert_eq!(run(&program, &long(first, 1, &[1; 18])), HASH);
+        // RFC 9000 17.2: Initial, 0-RTT, Retry; RFC 9369 3.2: the same in version 2, which permutes the types.
+        let types = [(Version::V1, [0xc0, 0xd0, 0xf0]), (Version::V2, [0xd0, 0xe0, 0xc0])];
+        for (version, first) in types.into_iter().flat_map(|(version, types)| types.map(|first| (version, first))) {
+            for low in [0, 15] {
+                assert_eq!(run(&program, &long(first | low, version.as_u32(), &[1; 18])), HASH, "{first:#x} in {version}");
+            }
         }
-        assert_eq!(run(&program, &long(0xe0, 0x6b33_43cf, &[1; 18])), HASH, "version 2 permutes the types");
+        assert_eq!(run(&program, &long(0xe0, 0x1a2a_3a4a, &[1; 18])), HASH);
         assert_eq!(run(&program, &long(0xe0, 1, &[1; 8])), HASH);
         assert_eq!(run(&program, &[0x40; 10]), 0);
         assert_eq!(run(&program, &[]), 0);

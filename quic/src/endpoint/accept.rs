@@ -10,6 +10,7 @@ use weald_crypto::ConfigError;
 use super::token::Used;
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::id::ConnectionId;
+use crate::wire::Version;
 
 /// Shortest destination id that a client may make up (RFC 9000 7.2).
 const MIN_ORIGINAL_ID: usize = 8;
@@ -21,6 +22,8 @@ pub struct Incoming {
     /// The destination id of its packet: of its first one, or that of our Retry.
     pub(crate) original: ConnectionId,
     pub(crate) source: ConnectionId,
+    /// The version of its packet.
+    pub(crate) version: Version,
     pub(crate) validation: Validation,
 }
 
@@ -52,13 +55,18 @@ impl Incoming {
     }
 
     /// `None` if the datagram cannot start a connection.
-    pub(crate) fn new(remote: SocketAddr, destination: &[u8], source: &[u8], datagram_len: usize) -> Option<Self> {
+    pub(crate) fn new(
+        remote: SocketAddr,
+        version: Version,
+        destination: ConnectionId,
+        source: ConnectionId,
+        datagram_len: usize,
+    ) -> Option<Self> {
         // RFC 9000 14.1: a client pays for the answer with a full datagram.
         if datagram_len < usize::from(MIN_UDP_PAYLOAD) || destination.len() < MIN_ORIGINAL_ID {
             return None;
         }
-        let (original, source) = (ConnectionId::new(destination)?, ConnectionId::new(source)?);
-        Some(Self { remote, original, source, validation: Validation::None })
+        Some(Self { remote, original: destination, source, version, validation: Validation::None })
     }
 }
 
@@ -128,10 +136,11 @@ mod tests {
     fn a_first_packet_needs_a_full_datagram_and_eight_bytes_of_id() {
         // RFC 9000 7.2, 14.1
         let remote = "[::1]:1".parse().unwrap();
-        let incoming = |id: usize, len| Incoming::new(remote, &vec![1; id], &[], len);
+        let id = |len| ConnectionId::new(&vec![1; len]).unwrap();
+        let incoming = |len, datagram| Incoming::new(remote, Version::V1, id(len), ConnectionId::EMPTY, datagram);
         assert!(incoming(8, 1200).is_some());
         assert!(incoming(20, 1200).is_some());
-        for id in [0, 7, 21, 255] {
+        for id in [0, 7] {
             assert!(incoming(id, 1200).is_none(), "{id}");
         }
         assert!(incoming(8, 1199).is_none());

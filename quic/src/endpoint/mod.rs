@@ -42,8 +42,8 @@ use crate::id::{ConnectionId, ResetToken};
 use crate::random::{Noise, Secrets};
 use crate::stats::EndpointStats;
 use crate::time::Instant;
-use crate::wire::PacketType;
 use crate::wire::header::{Packet, Packets};
+use crate::wire::{PacketType, Version};
 
 /// Answers to strangers in a row, and how long it takes until one more is allowed: resets and version negotiation must
 /// not become anyone's work load.
@@ -187,10 +187,10 @@ impl Endpoint {
                 if let Some(routed) = self.route_by_id(&packet.dcid) {
                     return routed;
                 }
-                if packet.packet_type != PacketType::Initial || self.server.is_none() {
+                let Some(version) = packet.version.filter(|_| packet.packet_type == PacketType::Initial && self.server.is_some()) else {
                     return Routed::Dropped;
-                }
-                Incoming::new(meta.remote, &packet.dcid, &packet.scid, datagram.len())
+                };
+                Incoming::new(meta.remote, version, packet.dcid, packet.scid, datagram.len())
                     .map_or(Routed::Dropped, |incoming| self.validate(now, incoming, packet.token))
             }
             Packet::Retry(packet) => self.route_by_id(&packet.dcid).unwrap_or(Routed::Dropped),
@@ -202,7 +202,7 @@ impl Endpoint {
                     return Routed::Dropped;
                 }
                 self.stats.version_negotiations += 1;
-                Routed::Answer(version::negotiation(&packet, self.noise.u64() as u32))
+                Routed::Answer(version::negotiation(packet.dcid, packet.scid, Version::SUPPORTED, self.noise.u64() as u32))
             }
         }
     }

@@ -10,25 +10,25 @@ use crate::error::TransportErrorCode;
 use crate::id::ConnectionId;
 use crate::wire::frame::{Close, EncodeFrame};
 use crate::wire::header::{LongHeader, LongType, RetryToSend};
-use crate::wire::{PacketNumber, Version, Writer};
+use crate::wire::{PacketNumber, Writer};
 
 /// A Retry that lets the client come again to the id `source`, with `token`.
 pub(super) fn retry(incoming: &Incoming, source: ConnectionId, token: &[u8]) -> Vec<u8> {
-    let packet = RetryToSend { version: Version::V1, dcid: incoming.source, scid: source, token };
+    let packet = RetryToSend { version: incoming.version, dcid: incoming.source, scid: source, token };
     let mut bytes = vec![0; packet.size() + TAG_LEN];
     let (body, tag) = bytes.split_at_mut(packet.size());
     packet.encode(&mut Writer::new(body));
-    tag.copy_from_slice(&retry_integrity_tag(weald_crypto::Version::V1, &incoming.original, body));
+    tag.copy_from_slice(&retry_integrity_tag(incoming.version.protection(), &incoming.original, body));
     bytes
 }
 
 /// An Initial packet that closes the connection that the client asks for. `source` is its source id, which nothing comes to.
 pub(super) fn close(incoming: &Incoming, source: ConnectionId, code: TransportErrorCode) -> Vec<u8> {
     let frame = Close { code, frame: None, reason: &[] };
-    let keys = initial_keys(weald_crypto::Version::V1, &incoming.original, weald_crypto::Side::Server).local;
+    let keys = initial_keys(incoming.version.protection(), &incoming.original, weald_crypto::Side::Server).local;
     let number = PacketNumber::ZERO;
     let short = number.truncate(None);
-    let header = LongHeader { long_type: LongType::Initial { token: &[] }, version: Version::V1, dcid: incoming.source, scid: source };
+    let header = LongHeader { long_type: LongType::Initial { token: &[] }, version: incoming.version, dcid: incoming.source, scid: source };
     let payload = header.size(short);
     // RFC 9001 5.4.2: there are four bytes of number and frame at least, since the frame alone has as many.
     let mut bytes = vec![0; payload + frame.size() + TAG_LEN];

@@ -16,6 +16,7 @@ mod reader;
 mod transport_parameters;
 mod varint;
 mod version;
+mod version_information;
 #[cfg_attr(feature = "simulation", allow(missing_docs, reason = "public for tests alone"))]
 mod writer;
 
@@ -26,4 +27,5 @@ pub use reader::{Reader, Truncated};
 pub use transport_parameters::TransportParameters;
 pub use varint::{VarInt, VarIntOverflow};
 pub use version::Version;
+pub use version_information::VersionInformation;
 pub use writer::Writer;

@@ -12,7 +12,7 @@ use crate::id::{ConnectionId, ResetToken};
 use crate::random::Noise;
 use crate::side::Side;
 use crate::stream_id::StreamId;
-use crate::wire::{Reader, Truncated, VarInt, Writer};
+use crate::wire::{Reader, Truncated, VarInt, VersionInformation, Writer};
 
 /// What an endpoint declares. The default is what holds for parameters that are not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct TransportParameters {
     pub initial_source_connection_id: Option<ConnectionId>,
     /// The source id of the Retry packet. Only servers that sent one send it.
     pub retry_source_connection_id: Option<ConnectionId>,
+    /// Which versions the endpoint speaks (RFC 9368 section 3).
+    pub version_information: Option<VersionInformation>,
     /// The largest DATAGRAM frame that the endpoint takes, type and length included; 0 for none (RFC 9221 section 3).
     pub max_datagram_frame_size: u64,
     /// Packets may have any value in the fixed bit (RFC 9287).
@@ -88,6 +90,7 @@ impl Default for TransportParameters {
             active_connection_id_limit: MIN_ACTIVE_CONNECTION_ID_LIMIT,
             initial_source_connection_id: None,
             retry_source_connection_id: None,
+            version_information: None,
             max_datagram_frame_size: 0,
             grease_quic_bit: false,
         }
@@ -103,7 +106,7 @@ const DEFAULT_MAX_ACK_DELAY: Duration = Duration::from_millis(25);
 const MAX_MAX_ACK_DELAY: u64 = (1 << 14) - 1;
 const MIN_ACTIVE_CONNECTION_ID_LIMIT: u64 = 2;
 
-/// The parameters of RFC 9000 section 18.2 and RFC 9221 section 3, with their numbers on the wire.
+/// The parameters of RFC 9000 section 18.2 and of its extensions, with their numbers on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Parameter {
     OriginalDestinationConnectionId,
@@ -123,6 +126,8 @@ enum Parameter {
     ActiveConnectionIdLimit,
     InitialSourceConnectionId,
     RetrySourceConnectionId,
+    /// RFC 9368 section 3.
+    VersionInformation = 0x11,
     MaxDatagramFrameSize = 0x20,
     /// RFC 9287 section 3.
     GreaseQuicBit = 0x2ab2,
@@ -130,7 +135,7 @@ enum Parameter {
 
 impl Parameter {
     /// All parameters, in the order of their numbers.
-    const ALL: [Parameter; 19] = [
+    const ALL: [Parameter; 20] = [
         Parameter::OriginalDestinationConnectionId,
         Parameter::MaxIdleTimeout,
         Parameter::StatelessResetToken,
@@ -148,6 +153,7 @@ impl Parameter {
         Parameter::ActiveConnectionIdLimit,
         Parameter::InitialSourceConnectionId,
         Parameter::RetrySourceConnectionId,
+        Parameter::VersionInformation,
         Parameter::MaxDatagramFrameSize,
         Parameter::GreaseQuicBit,
     ];
@@ -204,7 +210,7 @@ impl TransportParameters {
             if parameter.is_server_only() && sender.is_client() {
                 return Err(Invalid("a client sent a transport parameter that only servers send"));
             }
-            parameters.decode_one(parameter, Reader::new(value))?;
+            parameters.decode_one(parameter, sender, Reader::new(value))?;
         }
         // RFC 9000 section 7.4: no parameter twice, known or not.
         seen.sort_unstable();
@@ -214,7 +220,7 @@ impl TransportParameters {
         Ok(parameters)
     }
 
-    fn decode_one(&mut self, parameter: Parameter, mut value: Reader<'_>) -> Result<(), Invalid> {
+    fn decode_one(&mut self, parameter: Parameter, sender: Side, mut value: Reader<'_>) -> Result<(), Invalid> {
         match parameter {
             Parameter::OriginalDestinationConnectionId => {
                 self.original_destination_connection_id = Some(connection_id(&mut value)?);
@@ -254,6 +260,10 @@ impl TransportParameters {
             }
             Parameter::InitialSourceConnectionId => self.initial_source_connection_id = Some(connection_id(&mut value)?),
             Parameter::RetrySourceConnectionId => self.retry_source_connection_id = Some(connection_id(&mut value)?),
+            Parameter::VersionInformation => {
+                let information = VersionInformation::decode(value.rest(), sender);
+                self.version_information = Some(information.map_err(|malformed| Invalid(malformed.reason()))?);
+            }
             Parameter::MaxDatagramFrameSize => self.max_datagram_frame_size = value.varint()?.as_u64(),
         }
         check(value.is_empty(), "a transport parameter is longer than its value")
@@ -318,6 +328,11 @@ impl TransportParameters {
             }
             Parameter::InitialSourceConnectionId => out.put_connection_id(parameter, &self.initial_source_connection_id),
             Parameter::RetrySourceConnectionId => out.put_connection_id(parameter, &self.retry_source_connection_id),
+            Parameter::VersionInformation => {
+                if let Some(information) = &self.version_information {
+                    out.put(parameter.to_wire(), &information.encode());
+                }
+            }
             Parameter::MaxDatagramFrameSize => out.put_integer(parameter, self.max_datagram_frame_size, 0),
         }
     }

@@ -10,11 +10,14 @@ impl Version {
     /// RFC 9000.
     pub const V1: Version = Version(1);
 
+    /// RFC 9369: version 1 in another guise.
+    pub const V2: Version = Version(0x6b33_43cf);
+
     /// The value that marks a Version Negotiation packet (RFC 8999 section 6); no version.
     pub(crate) const NEGOTIATION: Version = Version(0);
 
-    /// The versions that this library speaks, the preferred first.
-    pub const SUPPORTED: &[Version] = &[Version::V1];
+    /// The versions that this library speaks.
+    pub const SUPPORTED: &[Version] = &[Version::V1, Version::V2];
 
     /// The version with this number.
     pub const fn from_u32(version: u32) -> Version {
@@ -31,6 +34,14 @@ impl Version {
         Version::SUPPORTED.contains(&self)
     }
 
+    /// How packets of the version are protected. Of no use for one that this library does not speak.
+    pub(crate) const fn protection(self) -> weald_crypto::Version {
+        match self {
+            Version::V2 => weald_crypto::Version::V2,
+            _ => weald_crypto::Version::V1,
+        }
+    }
+
     /// Whether the version is one of those that nobody may speak, which exist to exercise version negotiation (RFC 9000
     /// section 15).
     pub const fn is_reserved(self) -> bool {
@@ -42,6 +53,7 @@ impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Version::V1 => f.write_str("v1"),
+            Version::V2 => f.write_str("v2"),
             Version(other) => write!(f, "{other:#010x}"),
         }
     }

@@ -12,7 +12,7 @@ use crate::id::ConnectionId;
 use crate::random::Noise;
 use crate::recovery::SpaceId;
 use crate::side::Side;
-use crate::wire::{FrameWriter, TransportParameters};
+use crate::wire::{FrameWriter, TransportParameters, Version, VersionInformation};
 
 /// What is seen with these limits.
 type Observe = fn(ConnectionLimits) -> String;
@@ -128,7 +128,12 @@ fn rows() -> BTreeMap<&'static str, (ConnectionLimits, Observe, String)> {
                 base().connection_ids(7),
                 |limits| {
                     let config = TransportConfig::default().limits(limits);
-                    let bytes = parameters::client(&config, ConnectionId::new(&[1; 8]).unwrap(), &mut Noise::new(1));
+                    let bytes = parameters::client(
+                        &config,
+                        ConnectionId::new(&[1; 8]).unwrap(),
+                        VersionInformation::only(Version::V1),
+                        &mut Noise::new(1),
+                    );
                     let declared = TransportParameters::decode(&bytes, Side::Client).unwrap();
                     let mut pair = connected(limits);
                     // Sequence numbers from 4 on; the server has issued those up to 3.

@@ -23,11 +23,11 @@ use crate::stats::ConnectionStats;
 use crate::stream_id::Direction;
 use crate::time::Instant;
 use crate::trace::{Trace, TraceFactory, TraceStart};
-use crate::wire::TransportParameters;
+use crate::wire::{TransportParameters, Version, VersionInformation};
 
 /// The transport parameters that the peer gets.
 fn declared(config: &TransportConfig) -> TransportParameters {
-    let bytes = parameters::client(config, ConnectionId::new(&[1; 8]).unwrap(), &mut Noise::new(1));
+    let bytes = parameters::client(config, ConnectionId::new(&[1; 8]).unwrap(), VersionInformation::only(Version::V1), &mut Noise::new(1));
     TransportParameters::decode(&bytes, Side::Client).unwrap()
 }
 

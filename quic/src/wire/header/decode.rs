@@ -5,8 +5,7 @@ use std::ops::Range;
 use crate::error::{TransportError, TransportErrorCode};
 use crate::id::ConnectionId;
 use crate::wire::header::{
-    LONG, LONG_RESERVED, MASK_LEN, RETRY_TAG_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_RESERVED, TYPE, TYPE_HANDSHAKE, TYPE_INITIAL,
-    TYPE_ZERO_RTT, protected_bits, sample,
+    LONG, LONG_RESERVED, LongKind, MASK_LEN, RETRY_TAG_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_RESERVED, protected_bits, sample,
 };
 use crate::wire::{PacketType, Reader, Truncated, TruncatedPacketNumber, Version};
 
@@ -15,7 +14,7 @@ use crate::wire::{PacketType, Reader, Truncated, TruncatedPacketNumber, Version}
 pub enum HeaderError {
     /// The datagram ends inside the header.
     Truncated,
-    /// A connection id of more than 20 bytes in version 1.
+    /// A connection id of more than 20 bytes in a version we speak.
     ConnectionIdTooLong,
     /// The length reaches past the datagram's end.
     Length,
@@ -83,11 +82,11 @@ impl<'a> Packets<'a> {
         // RFC 9000 section 17.2.
         let dcid = ConnectionId::new(dcid).ok_or(HeaderError::ConnectionIdTooLong)?;
         let scid = ConnectionId::new(scid).ok_or(HeaderError::ConnectionIdTooLong)?;
-        let packet_type = match first & TYPE {
-            TYPE_INITIAL => PacketType::Initial,
-            TYPE_ZERO_RTT => PacketType::ZeroRtt,
-            TYPE_HANDSHAKE => PacketType::Handshake,
-            _ => {
+        let packet_type = match LongKind::from_bits(first, version) {
+            LongKind::Initial => PacketType::Initial,
+            LongKind::ZeroRtt => PacketType::ZeroRtt,
+            LongKind::Handshake => PacketType::Handshake,
+            LongKind::Retry => {
                 let packet = Retry::decode(version, dcid, scid, reader, bytes)?;
                 return Ok((Packet::Retry(packet), bytes.len()));
             }
@@ -97,7 +96,8 @@ impl<'a> Packets<'a> {
         let pn_offset = reader.position();
         let len = usize::try_from(len).ok().filter(|len| *len <= reader.remaining()).ok_or(HeaderError::Length)?;
         let end = pn_offset + len;
-        let packet = ProtectedPacket { packet_type, dcid, scid, token, bytes: &bytes[..end], pn_offset, start: self.position };
+        let version = Some(version);
+        let packet = ProtectedPacket { packet_type, version, dcid, scid, token, bytes: &bytes[..end], pn_offset, start: self.position };
         Ok((Packet::Protected(packet), end))
     }
 }
@@ -132,6 +132,8 @@ fn short_prefixed<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Truncated> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProtectedPacket<'a> {
     pub packet_type: PacketType,
+    /// `None` in a short header, which does not say.
+    pub version: Option<Version>,
     pub dcid: ConnectionId,
     /// Empty in a short header, which has none.
     pub scid: ConnectionId,
@@ -155,6 +157,7 @@ impl<'a> ProtectedPacket<'a> {
         let dcid = ConnectionId::new(reader.bytes(local_cid_len)?).ok_or(HeaderError::ConnectionIdTooLong)?;
         Ok(ProtectedPacket {
             packet_type: PacketType::OneRtt,
+            version: None,
             dcid,
             scid: ConnectionId::EMPTY,
             token: &[],

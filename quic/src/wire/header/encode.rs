@@ -3,10 +3,7 @@
 use std::ops::Range;
 
 use crate::id::ConnectionId;
-use crate::wire::header::{
-    FIXED, LONG, MASK_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_SPIN, TYPE_HANDSHAKE, TYPE_INITIAL, TYPE_RETRY, TYPE_ZERO_RTT,
-    protected_bits, sample,
-};
+use crate::wire::header::{FIXED, LONG, LongKind, MASK_LEN, SAMPLE_LEN, SHORT_KEY_PHASE, SHORT_SPIN, protected_bits, sample};
 use crate::wire::{TruncatedPacketNumber, VarInt, Version, Writer};
 
 /// Bytes of the length in a long header that we send: it is filled in after the frames, so its size must be known before.
@@ -48,12 +45,12 @@ impl LongHeader<'_> {
     /// Puts the header, its length still zero.
     pub fn encode(&self, packet_number: TruncatedPacketNumber, writer: &mut Writer<'_>) -> EncodedHeader {
         let start = writer.position();
-        let type_bits = match self.long_type {
-            LongType::Initial { .. } => TYPE_INITIAL,
-            LongType::ZeroRtt => TYPE_ZERO_RTT,
-            LongType::Handshake => TYPE_HANDSHAKE,
+        let kind = match self.long_type {
+            LongType::Initial { .. } => LongKind::Initial,
+            LongType::ZeroRtt => LongKind::ZeroRtt,
+            LongType::Handshake => LongKind::Handshake,
         };
-        let first = LONG | FIXED | type_bits | packet_number.length_bits();
+        let first = LONG | FIXED | kind.to_bits(self.version) | packet_number.length_bits();
         put_long_prefix(writer, first, self.version, &self.dcid, &self.scid);
         if let LongType::Initial { token } = self.long_type {
             writer.put_length_prefixed(token);
@@ -186,19 +183,21 @@ impl RetryToSend<'_> {
     /// Puts the packet without its tag.
     pub fn encode(&self, writer: &mut Writer<'_>) {
         // The low bits are unused; the example in RFC 9001 appendix A.4 has them set.
-        let first = LONG | FIXED | TYPE_RETRY | 0x0f;
+        let first = LONG | FIXED | LongKind::Retry.to_bits(self.version) | 0x0f;
         put_long_prefix(writer, first, self.version, &self.dcid, &self.scid);
         writer.put_slice(self.token);
     }
 }
 
-/// A Version Negotiation packet to send: a list of the versions that we speak (RFC 9000 section 17.2.1).
+/// A Version Negotiation packet to send: a list of the versions that we accept (RFC 9000 section 17.2.1).
 #[derive(Clone, Copy, Debug)]
 pub struct VersionNegotiationToSend<'a> {
     /// The source id of the packet that is answered, at most 255 bytes.
     pub dcid: &'a [u8],
     /// The destination id of the packet that is answered, at most 255 bytes.
     pub scid: &'a [u8],
+    /// The versions that we accept.
+    pub versions: &'a [Version],
     /// A reserved version to list besides ours, so that clients learn to skip what they do not know (section 6.3).
     pub grease: Version,
     /// Seven bits of the first byte, which mean nothing.
@@ -208,7 +207,7 @@ pub struct VersionNegotiationToSend<'a> {
 impl VersionNegotiationToSend<'_> {
     /// Bytes of the packet.
     pub fn size(&self) -> usize {
-        long_prefix_size(self.dcid, self.scid) + 4 * (Version::SUPPORTED.len() + 1)
+        long_prefix_size(self.dcid, self.scid) + 4 * (self.versions.len() + 1)
     }
 
     /// Puts the packet.
@@ -216,7 +215,7 @@ impl VersionNegotiationToSend<'_> {
         debug_assert!(self.grease.is_reserved());
         // RFC 9000 section 17.2.1: the fixed bit should be set, for those who tell protocols apart by it.
         put_long_prefix(writer, LONG | FIXED | self.unused, Version::NEGOTIATION, self.dcid, self.scid);
-        for version in Version::SUPPORTED.iter().chain([&self.grease]) {
+        for version in self.versions.iter().chain([&self.grease]) {
             writer.put_u32(version.as_u32());
         }
     }

@@ -15,6 +15,8 @@ pub use self::decode::HeaderError;
 pub use decode::{Packet, Packets, ProtectedPacket, Retry, UnsupportedVersion, VersionNegotiation};
 pub use encode::{EncodedHeader, LongHeader, LongType, RetryToSend, ShortHeader, VersionNegotiationToSend};
 
+use crate::wire::Version;
+
 /// The first byte's bit that tells a long header from a short one (RFC 8999 section 5).
 const LONG: u8 = 0x80;
 /// The first byte's bit that is 1 in every packet of version 1 but Version Negotiation (RFC 9000 section 17.2), unless the
@@ -22,10 +24,6 @@ const LONG: u8 = 0x80;
 const FIXED: u8 = 0x40;
 /// The type of a long header (RFC 9000 section 17.2).
 const TYPE: u8 = 0x30;
-const TYPE_INITIAL: u8 = 0x00;
-const TYPE_ZERO_RTT: u8 = 0x10;
-const TYPE_HANDSHAKE: u8 = 0x20;
-const TYPE_RETRY: u8 = 0x30;
 /// Reserved in a long header (RFC 9000 section 17.2).
 const LONG_RESERVED: u8 = 0x0c;
 /// Reserved in a short header (RFC 9000 section 17.3.1).
@@ -42,6 +40,42 @@ pub const SAMPLE_LEN: usize = 16;
 pub const MASK_LEN: usize = 5;
 /// Bytes of a Retry packet's integrity tag (RFC 9001 section 5.8).
 pub const RETRY_TAG_LEN: usize = 16;
+
+/// The types of long headers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LongKind {
+    Initial,
+    ZeroRtt,
+    Handshake,
+    Retry,
+}
+
+impl LongKind {
+    const ALL: [LongKind; 4] = [LongKind::Initial, LongKind::ZeroRtt, LongKind::Handshake, LongKind::Retry];
+
+    /// What bits of the first byte say in this version.
+    fn from_bits(first: u8, version: Version) -> LongKind {
+        let kind = LongKind::ALL.into_iter().find(|kind| kind.to_bits(version) == first & TYPE);
+        kind.expect("two bits have four values")
+    }
+
+    /// The bits of the first byte.
+    fn to_bits(self, version: Version) -> u8 {
+        let number = match (version, self) {
+            // RFC 9369 section 3.2: the same, one further.
+            (Version::V2, LongKind::Retry) => 0,
+            (Version::V2, LongKind::Initial) => 1,
+            (Version::V2, LongKind::ZeroRtt) => 2,
+            (Version::V2, LongKind::Handshake) => 3,
+            // RFC 9000 section 17.2.
+            (_, LongKind::Initial) => 0,
+            (_, LongKind::ZeroRtt) => 1,
+            (_, LongKind::Handshake) => 2,
+            (_, LongKind::Retry) => 3,
+        };
+        number << 4
+    }
+}
 
 /// The bits of the first byte that header protection hides.
 fn protected_bits(first: u8) -> u8 {

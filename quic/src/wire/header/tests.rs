@@ -109,6 +109,52 @@ fn retry_of_the_rfc() {
     assert_eq!(buf, retry.without_tag);
 }
 
+/// RFC 9369 appendix A: the same packets in version 2.
+#[test]
+fn packets_of_version_2() {
+    let header = LongHeader {
+        long_type: LongType::Initial { token: &[] },
+        version: Version::V2,
+        dcid: cid("8394c8f03e515708"),
+        scid: ConnectionId::EMPTY,
+    };
+    let mut buf = vec![0; 1200];
+    let encoded = header.encode(short_number(&[0, 0, 0, 2]), &mut Writer::new(&mut buf));
+    encoded.set_length(&mut buf, 1162 + 16);
+    assert_eq!(buf[..22], unhex("d36b3343cf088394c8f03e5157080000449e00000002"));
+    encoded.protect(&mut buf, [0x94, 0xa0, 0xc9, 0x5e, 0x80]);
+    assert_eq!(buf[..22], unhex("d76b3343cf088394c8f03e5157080000449ea0c95e82"));
+    let packet = only_protected(&buf);
+    assert_eq!((packet.packet_type, packet.version), (PacketType::Initial, Some(Version::V2)));
+
+    let bytes = unhex("cf6b3343cf0008f067a5502a4262b5746f6b656ec8646ce8bfe33952d955543665dcc7b6");
+    let Packet::Retry(retry) = only(&bytes) else { panic!("not a Retry packet") };
+    assert_eq!((retry.version, retry.token), (Version::V2, &b"token"[..]));
+    let to_send = RetryToSend { version: retry.version, dcid: retry.dcid, scid: retry.scid, token: retry.token };
+    let mut buf = vec![0; to_send.size()];
+    to_send.encode(&mut Writer::new(&mut buf));
+    assert_eq!(buf, retry.without_tag);
+}
+
+/// RFC 9000 section 17.2 and RFC 9369 section 3.2: the same bits are another type in the other version.
+#[test]
+fn types_by_version() {
+    let types = |version: Version| {
+        [0xc0, 0xd0, 0xe0, 0xf0].map(|first: u8| {
+            let mut bytes = [&[first][..], &version.as_u32().to_be_bytes(), &[0, 0, 0, 40]].concat();
+            bytes.extend([0; 60]);
+            match Packets::new(&bytes, LOCAL_CID_LEN).next() {
+                Some(Ok(Packet::Protected(packet))) => Some(packet.packet_type),
+                Some(Ok(Packet::Retry(_))) => None,
+                other => panic!("{other:?}"),
+            }
+        })
+    };
+    use PacketType::{Handshake, Initial, ZeroRtt};
+    assert_eq!(types(Version::V1), [Some(Initial), Some(ZeroRtt), Some(Handshake), None]);
+    assert_eq!(types(Version::V2), [None, Some(Initial), Some(ZeroRtt), Some(Handshake)]);
+}
+
 /// RFC 9001 appendix A.5: a short header without a connection id.
 #[test]
 fn short_header_of_the_rfc() {
@@ -177,7 +223,7 @@ fn the_fixed_bit_has_any_value() {
     }
 }
 
-/// RFC 9000 section 17.2: ids of more than 20 bytes are dropped in version 1, but version negotiation answers any length.
+/// RFC 9000 section 17.2: ids of more than 20 bytes are dropped in the versions we speak, but version negotiation answers any length.
 #[test]
 fn long_ids_are_for_other_versions() {
     for len in [0, 1, 7, 8, 20, 21, 255] {
@@ -185,7 +231,8 @@ fn long_ids_are_for_other_versions() {
             for version in [1u32, 0x6b33_43cf, 0xff00_001d, 0x1a2a_3a4a] {
                 let long = vec![0x55; len];
                 let (dcid, scid) = if long_one_is_source { (&[][..], &long[..]) } else { (&long[..], &[][..]) };
-                let mut bytes = vec![0xc0];
+                // An Initial packet, by the type bits of each.
+                let mut bytes = vec![if version == Version::V2.as_u32() { 0xd0 } else { 0xc0 }];
                 bytes.extend(version.to_be_bytes());
                 bytes.push(dcid.len() as u8);
                 bytes.extend(dcid);
@@ -195,8 +242,8 @@ fn long_ids_are_for_other_versions() {
                 bytes.extend([0; 20]);
                 let first = Packets::new(&bytes, LOCAL_CID_LEN).next().unwrap();
                 match (version, len) {
-                    (1, 21..) => assert_eq!(first, Err(HeaderError::ConnectionIdTooLong)),
-                    (1, _) => assert!(matches!(first, Ok(Packet::Protected(packet)) if *packet.dcid == *dcid)),
+                    (1 | 0x6b33_43cf, 21..) => assert_eq!(first, Err(HeaderError::ConnectionIdTooLong)),
+                    (1 | 0x6b33_43cf, _) => assert!(matches!(first, Ok(Packet::Protected(packet)) if *packet.dcid == *dcid)),
                     _ => {
                         let version = Version::from_u32(version);
                         assert_eq!(first, Ok(Packet::Unsupported(UnsupportedVersion { version, dcid, scid })));
@@ -211,7 +258,8 @@ fn long_ids_are_for_other_versions() {
 /// RFC 8999 section 6: the answer mirrors the ids and lists versions.
 fn check_answer(dcid: &[u8], scid: &[u8]) {
     let grease = Version::from_u32(0xaaba_0a1a);
-    let answer = VersionNegotiationToSend { dcid: scid, scid: dcid, grease, unused: 0x15 };
+    let versions = &[Version::V2, Version::V1];
+    let answer = VersionNegotiationToSend { dcid: scid, scid: dcid, versions, grease, unused: 0x15 };
     let mut buf = vec![0; answer.size()];
     let mut writer = Writer::new(&mut buf);
     answer.encode(&mut writer);
@@ -219,7 +267,7 @@ fn check_answer(dcid: &[u8], scid: &[u8]) {
     assert_eq!(buf[..5], [0xd5, 0, 0, 0, 0]);
     let Packet::VersionNegotiation(received) = only(&buf) else { panic!("not an answer") };
     assert_eq!((received.dcid, received.scid), (scid, dcid));
-    assert_eq!(received.versions().collect::<Vec<_>>(), [Version::V1, grease]);
+    assert_eq!(received.versions().collect::<Vec<_>>(), [Version::V2, Version::V1, grease]);
 }
 
 #[test]
@@ -297,6 +345,7 @@ proptest! {
     #[test]
     fn long_header_round_trip(
         kind in 0..3,
+        version in prop::sample::select(Version::SUPPORTED),
         dcid in vec(any::<u8>(), 0..=20),
         scid in vec(any::<u8>(), 0..=20),
         token in vec(any::<u8>(), 0..200),
@@ -311,7 +360,7 @@ proptest! {
         };
         let header = LongHeader {
             long_type,
-            version: Version::V1,
+            version,
             dcid: ConnectionId::new(&dcid).unwrap(),
             scid: ConnectionId::new(&scid).unwrap(),
         };
@@ -326,7 +375,7 @@ proptest! {
 
         let packet = only_protected(&buf);
         prop_assert_eq!(packet.packet_type, long_type.packet_type());
-        prop_assert_eq!((packet.dcid, packet.scid), (header.dcid, header.scid));
+        prop_assert_eq!((packet.version, packet.dcid, packet.scid), (Some(version), header.dcid, header.scid));
         prop_assert_eq!(packet.token, if kind == 0 { &token[..] } else { &[] });
         let mut aad = Vec::new();
         let unprotected = packet.unprotect(mask, &mut aad).unwrap();

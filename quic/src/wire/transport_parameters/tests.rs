@@ -202,6 +202,10 @@ fn any_integer() -> impl Strategy<Value = u64> {
     (0u64..1 << 62, 0u32..62).prop_map(|(value, shift)| value >> shift)
 }
 
+fn any_version() -> impl Strategy<Value = crate::wire::Version> {
+    (1u32..).prop_map(crate::wire::Version::from_u32)
+}
+
 fn any_parameters() -> impl Strategy<Value = TransportParameters> {
     let ids = (any_id(), any_id(), any_id());
     let tokens = (option::of(any::<[u8; 16]>()), option::of(any_preferred_address()));
@@ -209,26 +213,31 @@ fn any_parameters() -> impl Strategy<Value = TransportParameters> {
     let streams = (0u64..=1 << 60, 0u64..=1 << 60);
     let times = (any_integer(), 0u8..=20, 0u64..1 << 14, any_integer());
     let rest = (1200u64..1 << 62, any::<bool>(), 2u64..1 << 62, any::<bool>());
-    (ids, tokens, data, streams, times, rest).prop_map(|(ids, tokens, data, streams, times, rest)| TransportParameters {
-        original_destination_connection_id: ids.0,
-        initial_source_connection_id: ids.1,
-        retry_source_connection_id: ids.2,
-        stateless_reset_token: tokens.0.map(ResetToken::from),
-        preferred_address: tokens.1,
-        initial_max_data: data.0,
-        initial_max_stream_data_bidi_local: data.1,
-        initial_max_stream_data_bidi_remote: data.2,
-        initial_max_stream_data_uni: data.3,
-        initial_max_streams_bidi: streams.0,
-        initial_max_streams_uni: streams.1,
-        max_idle_timeout: Some(Duration::from_millis(times.0)).filter(|timeout| !timeout.is_zero()),
-        ack_delay_exponent: times.1,
-        max_ack_delay: Duration::from_millis(times.2),
-        max_udp_payload_size: rest.0,
-        disable_active_migration: rest.1,
-        active_connection_id_limit: rest.2,
-        max_datagram_frame_size: times.3,
-        grease_quic_bit: rest.3,
+    let versions = option::of((any_version(), vec(any_version(), 0..4)));
+    let versions = versions.prop_map(|versions| versions.map(|(chosen, available)| VersionInformation { chosen, available }));
+    (ids, tokens, data, streams, times, rest, versions).prop_map(|(ids, tokens, data, streams, times, rest, versions)| {
+        TransportParameters {
+            original_destination_connection_id: ids.0,
+            initial_source_connection_id: ids.1,
+            retry_source_connection_id: ids.2,
+            stateless_reset_token: tokens.0.map(ResetToken::from),
+            preferred_address: tokens.1,
+            initial_max_data: data.0,
+            initial_max_stream_data_bidi_local: data.1,
+            initial_max_stream_data_bidi_remote: data.2,
+            initial_max_stream_data_uni: data.3,
+            initial_max_streams_bidi: streams.0,
+            initial_max_streams_uni: streams.1,
+            max_idle_timeout: Some(Duration::from_millis(times.0)).filter(|timeout| !timeout.is_zero()),
+            ack_delay_exponent: times.1,
+            max_ack_delay: Duration::from_millis(times.2),
+            max_udp_payload_size: rest.0,
+            disable_active_migration: rest.1,
+            active_connection_id_limit: rest.2,
+            max_datagram_frame_size: times.3,
+            version_information: versions,
+            grease_quic_bit: rest.3,
+        }
     })
 }
 
