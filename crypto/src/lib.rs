@@ -3,8 +3,8 @@
 //! This crate owns: what a handshake needs ([`ClientConfig`], [`ServerConfig`], [`Session`]), what a packet needs
 //! ([`PacketKey`], [`HeaderKey`], [`initial_keys`], [`retry_integrity_tag`]), what a connection id needs
 //! ([`HandleCipher`], [`ResetKey`]), and what proves an address ([`TokenKey`]). It does no I/O but reading the certificate
-//! files it is pointed at and writing a key log, keeps no time of its own, and starts no thread: a handshake step is a call
-//! of [`Session::advance`], and who makes the call, and where, is the caller's business.
+//! files it is pointed at and writing a key log, and keeps no time of its own. A handshake step is a call of
+//! [`Session::advance`], and who makes the call, and where, is the caller's business; a [`CryptoPool`] has threads for it.
 //!
 //! # Where calls may run
 //!
@@ -37,6 +37,7 @@ mod handle_cipher;
 mod initial;
 mod key_log;
 mod keys;
+mod pool;
 mod provider;
 mod random;
 mod reset;
@@ -57,6 +58,7 @@ pub use handle_cipher::HandleCipher;
 pub use initial::{initial_keys, retry_integrity_tag};
 pub use key_log::{KeyLog, KeyLogFile};
 pub use keys::{DirectionKeys, HeaderKey, Keys, OneRttSecrets, PacketKey, PacketKeys, Secret, TAG_LEN};
+pub use pool::{CryptoPool, CryptoPoolStats, NotTaken, Times};
 pub use random::random_bytes;
 pub use reset::{ResetKey, constant_time_eq};
 pub use resolver::ServerCertificates;

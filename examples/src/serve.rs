@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Context, Result};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
-use weald_crypto::Certificates;
+use weald_crypto::{Certificates, CryptoPool};
 use weald_http3::{Config, RecvBody, server::Responder};
-use weald_quic::{Connection, Endpoint, RetryPolicy, SendStream, ServerConfig, ServerLimits, TransportConfig};
+use weald_quic::{Connection, Endpoint, EndpointConfig, RetryPolicy, SendStream, ServerConfig, ServerLimits, TransportConfig};
 use weald_runtime::unblock;
 
 use crate::{
@@ -61,6 +61,10 @@ pub(crate) struct Arguments {
     /// Replace the keys of packets after so many on a connection; without it, long before they are used up.
     #[arg(long, value_name = "PACKETS", value_parser = clap::value_parser!(u64).range(1..))]
     key_update_interval: Option<u64>,
+    /// Threads that run the steps of handshakes, of low priority; with 0 they run between packets, which then wait for them. Without
+    /// it there is a thread for each processor.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(..=1024))]
+    crypto_threads: Option<u16>,
     /// Send datagrams (RFC 9221) back to clients that choose the protocol datagram-echo: `weald get --datagrams`.
     #[arg(long)]
     datagrams: bool,
@@ -99,6 +103,7 @@ enum Event<'a> {
         address: SocketAddr,
         root: &'a str,
         self_signed: bool,
+        crypto_threads: usize,
     },
     Request {
         remote: SocketAddr,
@@ -141,12 +146,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         .retry(arguments.retry.into());
 
     weald_runtime::run(move || {
-        let endpoint = Endpoint::server(config, arguments.listen).with_context(|| {
+        let mut shared = EndpointConfig::new();
+        if let Some(threads) = arguments.crypto_threads {
+            shared = shared.crypto_pool(CryptoPool::new(threads.into()));
+        }
+        let endpoint = Endpoint::server_with(&shared, config, arguments.listen).with_context(|| {
             format!("cannot listen on {}; choose another address with --listen, or stop the program that holds it", arguments.listen)
         })?;
         let address = endpoint.local_addr()?;
         let log = Log { json: arguments.json, echoes: arguments.datagrams };
-        log.listening(address, &arguments.root.display().to_string(), self_signed);
+        let crypto_threads = endpoint.crypto_pool().map_or(0, CryptoPool::threads);
+        log.listening(address, &arguments.root.display().to_string(), self_signed, crypto_threads);
         while let Some(connection) = endpoint.accept() {
             let files = files.clone();
             let quic = connection.clone();
@@ -273,12 +283,17 @@ struct Log {
 }
 
 impl Log {
-    fn listening(self, address: SocketAddr, root: &str, self_signed: bool) {
+    fn listening(self, address: SocketAddr, root: &str, self_signed: bool, crypto_threads: usize) {
         if self.json {
-            return say_json(&Event::Listening { address, root, self_signed });
+            return say_json(&Event::Listening { address, root, self_signed, crypto_threads });
         }
         let also = if self.echoes { "; datagrams are sent back over datagram-echo" } else { "" };
         say(&format!("Serving {root} on {address} (HTTP/3 and hq-interop{also})"));
+        say(&match crypto_threads {
+            0 => "Handshakes run between packets.".to_owned(),
+            1 => "Handshakes run on a thread of their own.".to_owned(),
+            threads => format!("Handshakes run on up to {threads} threads of their own."),
+        });
         if self_signed {
             say(&format!("The certificate is self-signed. Try: weald get --insecure https://localhost:{}/", address.port()));
         }

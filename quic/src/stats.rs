@@ -92,6 +92,9 @@ pub struct EndpointStats {
     pub shed: u64,
     /// Clients that were not accepted: they were told so, or ignored, or their packets were not genuine.
     pub refused: u64,
+    /// Clients that were sent a Retry or refused because steps of TLS waited for processors: see
+    /// [`EndpointConfig::crypto_pool`](crate::EndpointConfig::crypto_pool).
+    pub overloaded: u64,
     /// Retry packets sent.
     pub retries: u64,
     /// Clients accepted whose address was known from a token, of a Retry or of an earlier connection.
@@ -115,6 +118,7 @@ impl std::ops::Add for EndpointStats {
             dropped: self.dropped + other.dropped,
             shed: self.shed + other.shed,
             refused: self.refused + other.refused,
+            overloaded: self.overloaded + other.overloaded,
             retries: self.retries + other.retries,
             validated: self.validated + other.validated,
             invalid_tokens: self.invalid_tokens + other.invalid_tokens,

@@ -3,6 +3,9 @@
 use std::fmt;
 
 #[cfg(feature = "driver")]
+use weald_crypto::CryptoPool;
+
+#[cfg(feature = "driver")]
 use crate::governor::Governor;
 
 /// What an endpoint is. The default stands for itself: its secrets are made when it comes up, and go with it.
@@ -22,6 +25,8 @@ pub struct EndpointConfig {
     pub(crate) token_secret: Option<[u8; 32]>,
     #[cfg(feature = "driver")]
     pub(crate) governor: Option<Governor>,
+    #[cfg(feature = "driver")]
+    pub(crate) crypto_pool: Option<CryptoPool>,
 }
 
 impl EndpointConfig {
@@ -62,6 +67,28 @@ impl EndpointConfig {
     #[must_use]
     pub fn governor(mut self, governor: Governor) -> EndpointConfig {
         self.governor = Some(governor);
+        self
+    }
+
+    /// The threads that run the steps of its handshakes: each takes a fraction of a millisecond, for which packets of established
+    /// connections would wait. When a quarter of its queue waits, clients have to show that they own their address, unless the
+    /// policy is [`RetryPolicy::Never`](crate::RetryPolicy::Never); when it is full, they are refused.
+    ///
+    /// Default: one for all endpoints of the process that are given none, of a thread for each processor. One of no threads
+    /// ([`CryptoPool::new(0)`](CryptoPool::new)) has all steps run on the workers. A simulation runs them there, whatever is given.
+    ///
+    /// ```
+    /// use weald_crypto::CryptoPool;
+    /// use weald_quic::EndpointConfig;
+    ///
+    /// // Handshakes take no more than one processor.
+    /// let config = EndpointConfig::new().crypto_pool(CryptoPool::new(1));
+    /// # let _ = config;
+    /// ```
+    #[cfg(feature = "driver")]
+    #[must_use]
+    pub fn crypto_pool(mut self, pool: CryptoPool) -> EndpointConfig {
+        self.crypto_pool = Some(pool);
         self
     }
 }

@@ -21,6 +21,9 @@ use crate::wire::frame::HandshakeDone;
 /// TLS alert unexpected_message (RFC 8446 6.2).
 const UNEXPECTED_MESSAGE: u8 = 10;
 
+/// TLS alert internal_error (RFC 8446 6.2).
+const INTERNAL_ERROR: u8 = 80;
+
 /// One step of TLS, to be run anywhere: it takes from tens of microseconds to milliseconds.
 pub struct CryptoJob {
     session: Box<Session>,
@@ -36,19 +39,25 @@ impl CryptoJob {
 
     /// Runs the step.
     pub fn run(mut self) -> CryptoDone {
-        /// TLS alert internal_error (RFC 8446 6).
-        const INTERNAL_ERROR: u8 = 80;
         let advanced = contain("a step of TLS", || self.session.advance(&self.input));
         let result = advanced
             .unwrap_or_else(|Panicked| Err(TlsError { alert: INTERNAL_ERROR, message: "a defect of this implementation".to_owned() }));
-        CryptoDone { session: self.session, result }
+        CryptoDone { session: Some(self.session), result }
     }
 }
 
 /// A finished [`CryptoJob`], to be given back to its connection.
 pub struct CryptoDone {
-    session: Box<Session>,
+    session: Option<Box<Session>>,
     result: Result<Step, TlsError>,
+}
+
+impl CryptoDone {
+    /// What is given back for a job that nobody will run: its handshake fails.
+    pub fn lost() -> Self {
+        let error = TlsError { alert: INTERNAL_ERROR, message: "a step of the handshake was lost".to_owned() };
+        Self { session: None, result: Err(error) }
+    }
 }
 
 /// A connection's handshake.
@@ -167,7 +176,7 @@ impl Handshake {
         let Some(exchange) = self.exchange.as_mut().filter(|exchange| matches!(exchange.tls, Tls::Out)) else {
             return Ok(None);
         };
-        exchange.tls = Tls::In { session: done.session, fresh: false };
+        exchange.tls = done.session.map_or(Tls::Gone, |session| Tls::In { session, fresh: false });
         let mut step = done.result.map_err(|error| {
             let mut failure = TransportErrorCode::crypto(error.alert).because(error.message);
             failure.frame = Some(FRAME_TYPE_CRYPTO);

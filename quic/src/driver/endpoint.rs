@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use weald_crypto::CryptoPool;
 use weald_runtime::channel::{RecvError, oneshot};
 use weald_runtime::net::{UdpSocket, UdpSocketOptions};
 use weald_runtime::{Handle, Hook, HookHandle, Progress, RoundContext, embedding};
@@ -15,7 +16,7 @@ use super::error::ConnectError;
 use super::incoming::Incoming;
 use super::link::{Command, Connect, Link};
 use super::worker::WorkerEndpoint;
-use super::{executor, host, lock, steering};
+use super::{host, lock, steering};
 use crate::config::{ClientConfig, EndpointConfig, ServerConfig};
 use crate::endpoint;
 use crate::governor::Governor;
@@ -164,6 +165,11 @@ impl Endpoint {
         &self.shared.governor
     }
 
+    /// The threads that run its handshakes' steps. `None` in a simulation.
+    pub fn crypto_pool(&self) -> Option<&CryptoPool> {
+        self.shared.crypto_pool.as_ref()
+    }
+
     /// How many connections there are, those included that are about to close.
     pub fn open_connections(&self) -> usize {
         self.shared.open_connections()
@@ -185,8 +191,8 @@ impl Endpoint {
         }
         let links = workers.iter().map(|worker| Arc::new(Link::new(runtime.clone(), *worker))).collect();
         let governor = endpoint.governor.clone().unwrap_or_else(host::governor);
-        let mut endpoint =
-            Self { shared: Arc::new(EndpointShared::new(runtime, links, executor::inline, governor, config.as_ref())), address };
+        let pool = host::crypto_pool(endpoint.crypto_pool.as_ref());
+        let mut endpoint = Self { shared: Arc::new(EndpointShared::new(runtime, links, pool, governor, config.as_ref())), address };
         let config = config.map(|mut config| {
             config.limits = config.limits.on_host(host::memory(), workers.len());
             Arc::new(config)

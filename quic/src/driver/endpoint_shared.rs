@@ -8,10 +8,10 @@ use std::ops::ControlFlow::{Break, Continue};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use weald_crypto::CryptoPool;
 use weald_runtime::{Handle, HookId};
 
 use super::connection::Connection;
-use super::executor::Executor;
 use super::incoming::Incoming;
 use super::link::{Command, Link};
 use super::lock;
@@ -26,7 +26,8 @@ pub(super) struct EndpointShared {
     pub(super) runtime: Handle,
     /// One a worker, in the order in which the sockets were bound.
     pub(super) links: Vec<Arc<Link>>,
-    pub(super) executor: Executor,
+    /// `None` in a simulation.
+    pub(super) crypto_pool: Option<CryptoPool>,
     pub(super) governor: Governor,
     /// Connections, or clients, that wait to be accepted; past it, new clients are refused.
     pub(super) backlog: usize,
@@ -57,14 +58,14 @@ impl EndpointShared {
     pub(super) fn new(
         runtime: Handle,
         links: Vec<Arc<Link>>,
-        executor: Executor,
+        crypto_pool: Option<CryptoPool>,
         governor: Governor,
         server: Option<&ServerConfig>,
     ) -> Self {
         Self {
             runtime,
             links,
-            executor,
+            crypto_pool,
             governor,
             backlog: server.map_or(0, |server| server.limits.backlog),
             screens: server.is_some_and(|server| server.screening),

@@ -1,29 +1,297 @@
-//! Where steps of TLS run. The worker hands each job to the endpoint's executor, and takes its result from the inbox,
-//! whenever and from whatever thread it comes.
+//! Where steps of TLS run: on the threads of a pool, so that a worker goes on with its packets meanwhile, or here on the worker's
+//! own stack, which has room for them as a coroutine's has not.
+//!
+//! Owns the steps of one worker that nobody has begun, the decision where each runs, and how much of a load they are. Does not
+//! own the threads (`weald_crypto::CryptoPool`), nor whom that load turns away (`crate::endpoint`).
+//!
+//! Invariants:
+//! - Each step that is handed over comes back to the worker's inbox once, if only as lost.
+//! - Steps of connections that are gone are dropped here, and their results in the inbox.
+//! - If no step comes back for a while, the worker runs some itself: processors that are busy for others, or a thread that is stuck,
+//!   delay handshakes and do not stop them.
+//! - A simulation has no threads: there each step runs here.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
+
+use weald_crypto::CryptoPool;
 
 use super::link::Link;
 use crate::connection::{CryptoDone, CryptoJob};
 use crate::handle::ConnectionHandle;
+use crate::pressure::Pressure;
+use crate::time::Instant;
 
-/// Runs a job, now or later.
-pub(super) type Executor = fn(CryptoJob, Reply);
+/// Steps that run here in a round. Each takes up to a millisecond, and established connections wait meanwhile.
+const STEPS_A_ROUND: usize = 4;
 
-/// Where the result of a job goes.
-pub(super) struct Reply {
-    pub(super) link: Arc<Link>,
-    pub(super) connection: ConnectionHandle,
+/// Without news from the threads for so long, the worker runs a step itself. The threads have a low priority; where others take all
+/// processors, handshakes get this much of the workers' time: a step of 0.2 ms in 20 ms.
+const HELP_AFTER: Duration = Duration::from_millis(20);
+
+/// Steps that may wait where there are no threads: as many as for one.
+const QUEUE_HERE: usize = 512;
+
+/// For how long a load counts after it was last seen. Were it over with the queue's, each moment without one would let in as many
+/// strangers again as make one.
+const LOAD_LASTS: Duration = Duration::from_secs(1);
+
+/// One worker's steps.
+pub(super) struct Executor {
+    /// `None` in a simulation.
+    pool: Option<CryptoPool>,
+    link: Arc<Link>,
+    waiting: VecDeque<(ConnectionHandle, CryptoJob)>,
+    /// Steps that are handed over and have not come back.
+    out: usize,
+    /// When one came back, or the first was handed over, or the worker ran one in their stead.
+    news: Instant,
+    loaded_until: Option<Instant>,
 }
 
-impl Reply {
-    /// Gives the result back to the connection's worker.
-    pub(super) fn deliver(self, done: CryptoDone) {
-        self.link.deliver(self.connection, done);
+impl Executor {
+    pub(super) fn new(pool: Option<CryptoPool>, link: Arc<Link>) -> Self {
+        Self { pool, link, waiting: VecDeque::new(), out: 0, news: Instant::from_nanos(0), loaded_until: None }
+    }
+
+    /// A connection has a step to run.
+    pub(super) fn push(&mut self, now: Instant, connection: ConnectionHandle, job: CryptoJob) {
+        if self.is_idle() {
+            self.news = now;
+        }
+        self.waiting.push_back((connection, job));
+    }
+
+    /// A step came back.
+    pub(super) fn on_done(&mut self, now: Instant) {
+        self.out = self.out.saturating_sub(1);
+        self.news = now;
+    }
+
+    /// Hands steps over, and runs some here. Says whether there was anything to do.
+    pub(super) fn run(&mut self, now: Instant, is_live: impl Fn(ConnectionHandle) -> bool) -> bool {
+        let mut here = 0;
+        let mut handed = false;
+        let threads = self.pool.clone().filter(|pool| pool.threads() > 0);
+        for _ in 0..self.waiting.len() {
+            let Some((connection, job)) = self.waiting.pop_front() else { break };
+            if !is_live(connection) {
+                continue;
+            }
+            let runs_there = threads.as_ref().filter(|_| !job.is_short());
+            match runs_there {
+                Some(pool) if pool.queued() < pool.queue() => {
+                    let step = self.step(connection, job);
+                    // Refused at the last moment, or for want of a thread.
+                    if let Err(refused) = pool.submit(move || step.run()) {
+                        pool.run_here(refused.0);
+                        here += 1;
+                    }
+                    handed = true;
+                }
+                None if here < STEPS_A_ROUND => {
+                    let step = self.step(connection, job);
+                    self.run_here(step);
+                    here += 1;
+                }
+                _ => self.waiting.push_back((connection, job)),
+            }
+        }
+        if let Some(pool) = threads
+            && self.next_deadline().is_some_and(|deadline| deadline <= now)
+        {
+            self.news = now;
+            pool.watch();
+            if !pool.run_one()
+                && let Some((connection, job)) = self.waiting.pop_front()
+            {
+                let step = self.step(connection, job);
+                self.run_here(step);
+            }
+            handed = true;
+        }
+        handed || here > 0
+    }
+
+    /// When the worker must look after the steps that are out.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        (!self.is_idle()).then(|| self.news + HELP_AFTER)
+    }
+
+    /// How much of a load the steps are that wait: a quarter of the queue is one, which clients feel whose address is not known.
+    pub(super) fn pressure(&mut self, now: Instant) -> Pressure {
+        let (queued, room) = match &self.pool {
+            Some(pool) if pool.threads() > 0 => (pool.queued(), pool.queue()),
+            _ => (0, QUEUE_HERE),
+        };
+        let waiting = queued + self.waiting.len();
+        if waiting >= (room / 4).max(1) {
+            self.loaded_until = Some(now + LOAD_LASTS);
+        }
+        if waiting >= room {
+            Pressure::Full
+        } else if self.loaded_until.is_some_and(|until| now < until) {
+            Pressure::High
+        } else {
+            Pressure::None
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.out == 0 && self.waiting.is_empty()
+    }
+
+    fn step(&mut self, connection: ConnectionHandle, job: CryptoJob) -> Step {
+        self.out += 1;
+        Step { job: Some(job), link: Arc::clone(&self.link), connection }
+    }
+
+    fn run_here(&self, step: Step) {
+        match &self.pool {
+            Some(pool) => pool.run_here(|| step.run()),
+            None => step.run(),
+        }
     }
 }
 
-/// Runs the job at once, on the worker's own stack, which has room for it: a coroutine's has not.
-pub(super) fn inline(job: CryptoJob, reply: Reply) {
-    reply.deliver(job.run());
+/// A step that is handed over.
+struct Step {
+    /// `None` once it has run.
+    job: Option<CryptoJob>,
+    link: Arc<Link>,
+    connection: ConnectionHandle,
+}
+
+impl Step {
+    fn run(mut self) {
+        if let Some(job) = self.job.take() {
+            self.link.deliver(self.connection, job.run());
+        }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if self.job.is_some() {
+            self.link.deliver(self.connection, CryptoDone::lost());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weald_crypto::simulation::{SERVER_NAME, roots};
+    use weald_runtime::Handle;
+
+    use super::super::link::Inbox;
+    use super::*;
+    use crate::config::ClientConfig;
+    use crate::endpoint::Endpoint;
+    use crate::handle::EndpointKeys;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    /// Runs `f` with so many first steps of clients, and a link.
+    fn with_steps(steps: usize, f: impl FnOnce(Vec<(ConnectionHandle, CryptoJob)>, Arc<Link>) + Send) {
+        weald_runtime::run(|| {
+            let tls = weald_crypto::ClientConfig::builder().alpn([b"test"]).roots(roots()).simulation(1).build().unwrap();
+            let config = ClientConfig::new(tls);
+            let mut endpoint = Endpoint::new(EndpointKeys::new(&[1; 32], 0, 0), 0, 1, None, 1);
+            let steps = (0..steps).map(|_| {
+                let remote = "192.0.2.1:443".parse().unwrap();
+                let (handle, mut protocol) = endpoint.connect(at(0), &config, remote, SERVER_NAME).unwrap();
+                (handle, protocol.poll_crypto_job().unwrap())
+            });
+            f(steps.collect(), Arc::new(Link::new(Handle::current().unwrap(), 0)));
+        });
+    }
+
+    fn come_back(executor: &mut Executor, now: Instant) -> Vec<ConnectionHandle> {
+        let mut inbox = Inbox::default();
+        executor.link.take_inbox(&mut inbox);
+        inbox.done.iter().for_each(|_| executor.on_done(now));
+        inbox.done.into_iter().map(|(connection, _)| connection).collect()
+    }
+
+    #[test]
+    fn without_threads_a_few_steps_run_in_a_round_and_those_of_the_gone_do_not() {
+        for pool in [None, Some(CryptoPool::new(0))] {
+            with_steps(10, |steps, link| {
+                let handles: Vec<_> = steps.iter().map(|(handle, _)| *handle).collect();
+                let is_live = |handle| handle != handles[1];
+                let mut executor = Executor::new(pool, link);
+                for (handle, job) in steps {
+                    executor.push(at(0), handle, job);
+                }
+                assert!(executor.run(at(0), is_live));
+                assert_eq!(come_back(&mut executor, at(0)), [handles[0], handles[2], handles[3], handles[4]]);
+                assert!(executor.run(at(0), is_live) && executor.run(at(0), is_live) && !executor.run(at(0), is_live));
+                assert_eq!(come_back(&mut executor, at(0)), handles[5..]);
+                assert_eq!(executor.next_deadline(), None);
+            });
+        }
+    }
+
+    #[test]
+    fn a_worker_that_hears_nothing_of_its_steps_runs_them() {
+        with_steps(3, |steps, link| {
+            let pool = CryptoPool::with_queue(1, 1);
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let (begun, begins) = std::sync::mpsc::channel();
+            let stuck = pool.submit(move || {
+                begun.send(()).unwrap();
+                let _ = released.recv();
+            });
+            assert!(stuck.is_ok());
+            begins.recv().unwrap();
+            let mut executor = Executor::new(Some(pool), link);
+            for (handle, job) in steps {
+                executor.push(at(5), handle, job);
+            }
+            // One has room in the queue.
+            assert!(executor.run(at(6), |_| true) && !executor.run(at(7), |_| true));
+            assert_eq!((executor.waiting.len(), executor.out, executor.next_deadline()), (2, 1, Some(at(25))));
+            for done in 1..=3 {
+                assert!(!executor.run(at(20 * done + 4), |_| true) || done > 1);
+                assert!(executor.run(at(20 * done + 5), |_| true));
+                assert_eq!(come_back(&mut executor, at(20 * done + 5)).len(), 1);
+            }
+            assert!(executor.is_idle());
+            drop(release);
+        });
+    }
+
+    #[test]
+    fn a_step_that_nobody_runs_comes_back() {
+        with_steps(1, |mut steps, link| {
+            let mut executor = Executor::new(None, link);
+            let (connection, job) = steps.pop().unwrap();
+            drop(executor.step(connection, job));
+            assert_eq!(executor.out, 1);
+            assert_eq!(come_back(&mut executor, at(0)), [connection]);
+            assert!(executor.is_idle());
+        });
+    }
+
+    #[test]
+    fn a_load_counts_for_a_second_after_it_was_last_seen() {
+        with_steps(QUEUE_HERE, |steps, link| {
+            let mut executor = Executor::new(None, link);
+            let mut levels = Vec::new();
+            for (handle, job) in steps {
+                levels.push(executor.pressure(at(1)));
+                executor.push(at(1), handle, job);
+            }
+            let level = |waiting| if waiting < QUEUE_HERE / 4 { Pressure::None } else { Pressure::High };
+            assert!(levels.iter().enumerate().all(|(waiting, pressure)| *pressure == level(waiting)));
+            assert_eq!(executor.pressure(at(1)), Pressure::Full);
+            // All of those who wait are gone.
+            executor.run(at(2), |_| false);
+            assert_eq!((executor.pressure(at(2)), executor.pressure(at(1000))), (Pressure::High, Pressure::High));
+            assert_eq!(executor.pressure(at(1001)), Pressure::None);
+        });
+    }
 }

@@ -1,10 +1,11 @@
-//! What an endpoint asks of the host it runs on: the time of day, once, how much memory there is, and the part of it that is
-//! for connections.
+//! What an endpoint asks of the host it runs on: the time of day, once, how much memory there is, the part of it that is for
+//! connections, and threads for handshakes.
 //!
 //! Owns the answers that a simulation gets instead, which are always the same.
 
 use std::sync::OnceLock;
 
+use weald_crypto::CryptoPool;
 use weald_runtime::embedding;
 
 use crate::endpoint::WallTime;
@@ -45,6 +46,20 @@ pub(super) fn governor() -> Governor {
     // Where nobody says how much there is, there is no bound to be had from it.
     let quarter = || Governor::new(memory().map_or(usize::MAX, |bytes| bytes / 4));
     if embedding::is_simulated() { quarter() } else { OF_THE_PROCESS.get_or_init(quarter).clone() }
+}
+
+/// The threads for handshakes of an endpoint that was given `pool`: that, or one for the process, of a thread for each processor.
+/// They get what the workers leave, which may be all of the processors. A simulation has one thread, and this is not it.
+pub(super) fn crypto_pool(pool: Option<&CryptoPool>) -> Option<CryptoPool> {
+    static OF_THE_PROCESS: OnceLock<CryptoPool> = OnceLock::new();
+    if embedding::is_simulated() {
+        return None;
+    }
+    let of_the_process = || {
+        // One, where nobody says how many processors there are.
+        OF_THE_PROCESS.get_or_init(|| CryptoPool::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))).clone()
+    };
+    Some(pool.cloned().unwrap_or_else(of_the_process))
 }
 
 /// `MemTotal:       16316412 kB`

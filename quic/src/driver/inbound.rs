@@ -16,6 +16,7 @@ use crate::connection::DatagramMeta;
 use crate::ecn::EcnMark;
 use crate::endpoint::{Admission, Incoming, Routed};
 use crate::handle::ConnectionHandle;
+use crate::pressure::Pressure;
 use crate::time::Instant;
 
 /// Datagrams that a connection is fed under one lock.
@@ -106,8 +107,12 @@ impl Core {
     }
 
     fn accept(&mut self, now: Instant, incoming: Incoming, datagram: &[u8], meta: DatagramMeta) {
-        let admission =
-            if self.shared.has_room() { self.endpoint.admit(&incoming, self.shared.governor.pressure()) } else { Admission::Refuse };
+        let load = self.executor.pressure(now);
+        let pressure = load.max(self.shared.governor.pressure());
+        let admission = if self.shared.has_room() { self.endpoint.admit(&incoming, pressure) } else { Admission::Refuse };
+        if load > Pressure::None && admission != Admission::Accept {
+            self.endpoint.count_overload();
+        }
         let answer = match admission {
             Admission::Accept if self.shared.screens => {
                 if self.ask(now, incoming, datagram, meta) {
@@ -151,6 +156,7 @@ impl Core {
         let Inbox { commands, done, forwarded, .. } = &mut inbox;
         let busy = !(commands.is_empty() && done.is_empty() && forwarded.is_empty());
         for (handle, done) in done.drain(..) {
+            self.executor.on_done(now);
             if let Some(connection) = self.table.get(handle).cloned() {
                 let mut state = connection.lock_in_place();
                 state.work(now, |protocol| protocol.on_crypto_done(now, done, &mut self.scratch));

@@ -16,22 +16,19 @@ use weald_runtime::{Hook, Progress, RoundContext};
 use super::connection::Connection;
 use super::connection_shared::{ConnectionRef, ConnectionShared, State};
 use super::endpoint_shared::EndpointShared;
-use super::executor::Reply;
+use super::executor::Executor;
 use super::incoming::Waiting;
 use super::instant;
 use super::link::{Forwarded, Inbox, Link};
 use super::table::Table;
 use super::waits::Woken;
-use crate::connection::{CryptoJob, Scratch};
+use crate::connection::Scratch;
 use crate::endpoint::Endpoint;
 use crate::error::{ApplicationCode, ConnectionError};
 use crate::handle::ConnectionHandle;
 use crate::protocol;
 use crate::stats::EndpointStats;
 use crate::time::Instant;
-
-/// Steps of TLS a round. Each takes up to a millisecond, and established connections wait meanwhile.
-const JOBS_A_ROUND: usize = 4;
 
 /// The hook.
 pub(super) struct WorkerEndpoint {
@@ -50,7 +47,7 @@ pub(super) struct Core {
     /// Connections with news, the longest waiting first.
     pub(super) dirty: VecDeque<Arc<ConnectionShared>>,
     pub(super) newly_dirty: Vec<Arc<ConnectionShared>>,
-    pub(super) jobs: VecDeque<(ConnectionHandle, CryptoJob)>,
+    pub(super) executor: Executor,
     pub(super) inbox: Inbox,
     /// Datagrams for other workers, by worker.
     pub(super) forwarding: Vec<Vec<Forwarded>>,
@@ -64,6 +61,7 @@ pub(super) struct Core {
 impl WorkerEndpoint {
     pub(super) fn new(socket: UdpSocket, endpoint: Endpoint, shared: Arc<EndpointShared>, link: Arc<Link>) -> Self {
         let forwarding = shared.links.iter().map(|_| Vec::new()).collect();
+        let executor = Executor::new(shared.crypto_pool.clone(), Arc::clone(&link));
         let core = Core {
             shared,
             link,
@@ -72,7 +70,7 @@ impl WorkerEndpoint {
             sending: SendBatch::new(),
             dirty: VecDeque::new(),
             newly_dirty: Vec::new(),
-            jobs: VecDeque::new(),
+            executor,
             inbox: Inbox::default(),
             forwarding,
             woken: Woken::default(),
@@ -102,7 +100,8 @@ impl Hook for WorkerEndpoint {
     }
 
     fn next_timeout(&self) -> Option<weald_runtime::time::Instant> {
-        let deadlines = [self.core.table.next_deadline(), self.core.waiting.next_deadline()];
+        let core = &self.core;
+        let deadlines = [core.table.next_deadline(), core.waiting.next_deadline(), core.executor.next_deadline()];
         let deadline = deadlines.into_iter().flatten().min()?;
         Some(weald_runtime::time::Instant::from_nanos(deadline.as_nanos()))
     }
@@ -138,7 +137,7 @@ impl Core {
         state.account();
         state.take_events(now, &mut self.woken);
         while let Some(job) = state.protocol.poll_crypto_job() {
-            self.jobs.push_back((handle, job));
+            self.executor.push(now, handle, job);
         }
         let mut over = false;
         while let Some(event) = state.protocol.poll_endpoint_event() {
@@ -167,19 +166,14 @@ impl Core {
         }
     }
 
-    /// Hands steps of TLS to the executor, and takes results that are there at once.
+    /// Has steps of TLS run, and takes results that are there at once.
     fn run_jobs(&mut self, now: Instant) -> bool {
-        let mut handed = 0;
-        while handed < JOBS_A_ROUND
-            && let Some((connection, job)) = self.jobs.pop_front()
-        {
-            (self.shared.executor)(job, Reply { link: Arc::clone(&self.link), connection });
-            handed += 1;
-        }
-        if handed > 0 {
+        let table = &self.table;
+        let busy = self.executor.run(now, |connection| table.get(connection).is_some());
+        if busy {
             self.take_inbox(now);
         }
-        handed > 0
+        busy
     }
 
     pub(super) fn close_all(&mut self, now: Instant, code: ApplicationCode, reason: &[u8]) {

@@ -280,6 +280,12 @@ impl Endpoint {
         self.stats.shed += 1;
     }
 
+    /// The driver had too many steps of TLS waiting to let a client in.
+    #[cfg(feature = "driver")]
+    pub(crate) fn count_overload(&mut self) {
+        self.stats.overloaded += 1;
+    }
+
     /// What the endpoint did so far.
     pub fn stats(&self) -> EndpointStats {
         self.stats

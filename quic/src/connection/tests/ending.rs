@@ -3,7 +3,7 @@
 use super::pair::{Network, Pair, client_address};
 use super::{SECOND, bytes, forge};
 use crate::config::TransportConfig;
-use crate::connection::{DatagramMeta, Scratch};
+use crate::connection::{CryptoDone, DatagramMeta, Scratch};
 use crate::endpoint::{Endpoint, Routed};
 use crate::error::{ApplicationClose, ApplicationCode, ConnectionError, TransportErrorCode};
 use crate::handle::EndpointKeys;
@@ -181,6 +181,21 @@ fn a_job_that_comes_back_late_is_discarded() {
     pair.server.connection().on_crypto_done(now, job.run(), &mut Scratch::default());
     assert!(!pair.server.connection().keys.has(weald_crypto::Level::Handshake));
     assert!(pair.run(10 * SECOND, |pair| pair.server.dropped && pair.client.dropped));
+}
+
+#[test]
+fn a_job_that_is_lost_fails_the_handshake() {
+    let mut pair = Pair::new(8, Network::CLEAN);
+    pair.server.stuck = true;
+    pair.run(SECOND, |pair| pair.server.connection.is_some());
+    let now = pair.now;
+    assert!(pair.server.connection().poll_crypto_job().is_some());
+    pair.server.connection().on_crypto_done(now, CryptoDone::lost(), &mut Scratch::default());
+    pair.server.stuck = false;
+    assert!(pair.run(10 * SECOND, |pair| pair.server.dropped && pair.client.dropped));
+    // RFC 8446 6.2: internal_error.
+    let Some(ConnectionError::Transport(error)) = &pair.server.closed else { panic!("{:?}", pair.server.closed) };
+    assert_eq!(error.code, TransportErrorCode::crypto(80));
 }
 
 #[test]
