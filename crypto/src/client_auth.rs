@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
-use crate::ConfigError;
+use crate::{Certificates, ConfigError};
 
 /// Whether a client that shows no certificate is let in. One that shows a certificate must show a good one either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,4 +33,19 @@ pub(crate) fn verifier(
         ClientAuth::Required => builder,
     };
     builder.build().map_err(|error| ConfigError::Tls { reason: error.to_string() })
+}
+
+/// A digest of what is wanted of clients: who met it once may resume where it is the same.
+pub(crate) fn policy(roots: &[Certificates], auth: Option<ClientAuth>) -> Arc<[u8]> {
+    let mut wanted = digest::Context::new(&digest::SHA256);
+    wanted.update(&[match auth {
+        None => 0,
+        Some(ClientAuth::Optional) => 1,
+        Some(ClientAuth::Required) => 2,
+    }]);
+    for root in roots.iter().flat_map(Certificates::iter) {
+        wanted.update(&(root.len() as u64).to_be_bytes());
+        wanted.update(root);
+    }
+    wanted.finish().as_ref().into()
 }

@@ -11,18 +11,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{DigitallySignedStruct, InconsistentKeys, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::client_auth::{self, ClientAuth};
+#[cfg(any(test, feature = "simulation"))]
+use crate::clock::Clock;
 use crate::resolver::{Resolver, ServerCertificates};
+use crate::resumption::{ClientStore, ServerStore};
 use crate::secrets_tap::Tap;
 #[cfg(feature = "simulation")]
 use crate::simulation;
-use crate::{Certificates, CipherSuite, ConfigError, KeyLog, NamedGroup, PrivateKey, provider};
+use crate::{Certificates, CipherSuite, ConfigError, KeyLog, NamedGroup, PrivateKey, SessionStore, Tickets, provider};
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +34,10 @@ mod tests;
 #[derive(Clone)]
 pub struct ClientConfig {
     pub(crate) tls: Arc<rustls::ClientConfig>,
+    /// The same, but that it offers early data when it can.
+    pub(crate) tls_with_early_data: Arc<rustls::ClientConfig>,
+    /// Where sessions are remembered, and under which number of this configuration.
+    pub(crate) sessions: Option<(SessionStore, u64)>,
     #[cfg(feature = "simulation")]
     pub(crate) seeds: Option<Arc<Seeds>>,
 }
@@ -56,6 +63,7 @@ pub struct ClientConfigBuilder {
     system_roots: Vec<CertificateDer<'static>>,
     skip_verification: bool,
     identity: Option<(Certificates, PrivateKey)>,
+    sessions: Remember<SessionStore>,
 }
 
 impl ClientConfigBuilder {
@@ -89,6 +97,21 @@ impl ClientConfigBuilder {
         self
     }
 
+    /// Remembers sessions in `sessions`, to resume them. By default a configuration has a [`SessionStore`] of its own.
+    #[must_use]
+    pub fn sessions(mut self, sessions: SessionStore) -> Self {
+        self.sessions = Remember::In(sessions);
+        self
+    }
+
+    /// Remembers no session: each handshake is a full one, and no server can tell by what it resumes that a client was there before
+    /// (RFC 9001, 4.5).
+    #[must_use]
+    pub fn without_sessions(mut self) -> Self {
+        self.sessions = Remember::Nothing;
+        self
+    }
+
     /// Accepts any certificate. The connection is then encrypted with whoever answered: for tests, and `--insecure`.
     #[must_use]
     pub fn dangerous_skip_verification(mut self) -> Self {
@@ -117,12 +140,21 @@ impl ClientConfigBuilder {
         self
     }
 
-    /// Takes all randomness from `seed`, and the time from a clock that stands still; see [`crate::simulation`].
+    /// Takes all randomness from `seed`, and the time from a clock that stands still unless [`clock`](Self::clock) gives another one; see
+    /// [`crate::simulation`].
     /// The only group is then [`NamedGroup::X25519`].
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn simulation(mut self, seed: u64) -> Self {
         self.common.seed = Some(seed);
+        self
+    }
+
+    /// Takes the time of day from `clock` instead of the system.
+    #[cfg(any(test, feature = "simulation"))]
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.common.clock = Some(clock);
         self
     }
 
@@ -154,9 +186,23 @@ impl ClientConfigBuilder {
         };
         tls.alpn_protocols = alpn;
         tls.key_log = key_log;
-        tls.resumption = Resumption::disabled();
+        let sessions = match self.sessions {
+            Remember::ByDefault => Some(SessionStore::default()),
+            Remember::In(sessions) => Some(sessions),
+            Remember::Nothing => None,
+        };
+        let sessions = sessions.map(|sessions| {
+            let number = sessions.register();
+            (sessions, number)
+        });
+        tls.resumption = Resumption::store(Arc::new(ClientStore));
+        // rustls tells by the verifier and the identity whose session it is: the two share them.
+        let mut tls_with_early_data = tls.clone();
+        tls_with_early_data.enable_early_data = true;
         Ok(ClientConfig {
             tls: Arc::new(tls),
+            tls_with_early_data: Arc::new(tls_with_early_data),
+            sessions,
             #[cfg(feature = "simulation")]
             seeds: self.common.seed.map(|seed| Arc::new(Seeds::new(seed))),
         })
@@ -167,6 +213,9 @@ impl ClientConfigBuilder {
 #[derive(Clone)]
 pub struct ServerConfig {
     pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) tickets: Option<Tickets>,
+    /// A digest of what is wanted of clients' certificates, which tickets are bound to.
+    pub(crate) client_policy: Arc<[u8]>,
     certificates: Arc<Resolver>,
     #[cfg(feature = "simulation")]
     pub(crate) seeds: Option<Arc<Seeds>>,
@@ -216,6 +265,8 @@ pub struct ServerConfigBuilder {
     certificates: ServerCertificates,
     client_roots: Vec<Certificates>,
     client_auth: Option<ClientAuth>,
+    tickets: Remember<Tickets>,
+    early_data: bool,
 }
 
 impl ServerConfigBuilder {
@@ -253,6 +304,34 @@ impl ServerConfigBuilder {
         self
     }
 
+    /// Gives clients tickets of `tickets`, to resume their sessions with. By default a configuration has [`Tickets`] of its own.
+    ///
+    /// Configurations that share them resume each other's sessions, for the same server name, if they want the same certificates of
+    /// their clients.
+    #[must_use]
+    pub fn tickets(mut self, tickets: Tickets) -> Self {
+        self.tickets = Remember::In(tickets);
+        self
+    }
+
+    /// Gives clients no tickets: each handshake is a full one.
+    #[must_use]
+    pub fn without_tickets(mut self) -> Self {
+        self.tickets = Remember::Nothing;
+        self
+    }
+
+    /// Whether clients that resume may send data before the handshake (0-RTT). They may not by default.
+    ///
+    /// **Whoever sees such data can send it again**, unread, to another server, or to one that has forgotten (RFC 8446, 8; RFC 9001,
+    /// 9.2). Here a ticket brings early data once, and only to the [`Tickets`] that made it, which are those of one process. But a
+    /// client whose early data is rejected sends it again as other data. So take nothing early that must not happen twice.
+    #[must_use]
+    pub fn early_data(mut self, accept: bool) -> Self {
+        self.early_data = accept;
+        self
+    }
+
     /// The key exchange groups to accept. [`NamedGroup::ALL`] by default. Among those, the client's order decides.
     #[must_use]
     pub fn groups(mut self, groups: impl IntoIterator<Item = NamedGroup>) -> Self {
@@ -274,12 +353,21 @@ impl ServerConfigBuilder {
         self
     }
 
-    /// Takes all randomness from `seed`, and the time from a clock that stands still; see [`crate::simulation`].
+    /// Takes all randomness from `seed`, and the time from a clock that stands still unless [`clock`](Self::clock) gives another one; see
+    /// [`crate::simulation`].
     /// The only group is then [`NamedGroup::X25519`].
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn simulation(mut self, seed: u64) -> Self {
         self.common.seed = Some(seed);
+        self
+    }
+
+    /// Takes the time of day from `clock` instead of the system.
+    #[cfg(any(test, feature = "simulation"))]
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.common.clock = Some(clock);
         self
     }
 
@@ -289,11 +377,22 @@ impl ServerConfigBuilder {
     ///
     /// [`ConfigError`], by its kind: no or bad application protocols, no certificate, an unusable certificate or key, a
     /// key that is not the certificate's, a bad name, one given twice or one that its certificate does not cover, no or
-    /// unusable roots for clients, nothing to negotiate.
+    /// unusable roots for clients, early data without tickets, nothing to negotiate.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no random bytes to give.
     pub fn build(mut self) -> Result<ServerConfig, ConfigError> {
         let Checked { provider, time, alpn, key_log } = self.common.check()?;
         let provider = Arc::new(provider);
         let certificates = Arc::new(Resolver::new(self.certificates, &provider)?);
+        let client_policy = client_auth::policy(&self.client_roots, self.client_auth);
+        let tickets = match self.tickets {
+            Remember::ByDefault => Some(self.common.tickets()),
+            Remember::In(tickets) => Some(tickets),
+            Remember::Nothing if self.early_data => return Err(ConfigError::EarlyDataWithoutTickets),
+            Remember::Nothing => None,
+        };
         let clients = match self.client_auth {
             Some(auth) => {
                 let roots = root_store(&self.client_roots, Vec::new())?.ok_or(ConfigError::ServerWithoutClientRoots)?;
@@ -308,15 +407,28 @@ impl ServerConfigBuilder {
             .with_cert_resolver(certificates.clone());
         tls.alpn_protocols = alpn;
         tls.key_log = key_log;
-        tls.session_storage = Arc::new(NoServerSessionStorage {});
-        tls.send_tls13_tickets = 0;
+        tls.session_storage = Arc::new(ServerStore);
+        tls.send_tls13_tickets = tickets.as_ref().map_or(0, Tickets::per_connection);
+        // RFC 9001, 4.6.1: the only other value that QUIC has.
+        tls.max_early_data_size = if self.early_data { u32::MAX } else { 0 };
         Ok(ServerConfig {
             tls: Arc::new(tls),
+            tickets,
+            client_policy,
             certificates,
             #[cfg(feature = "simulation")]
             seeds: self.common.seed.map(|seed| Arc::new(Seeds::new(seed))),
         })
     }
+}
+
+/// Where sessions go.
+#[derive(Debug, Default)]
+enum Remember<T> {
+    #[default]
+    ByDefault,
+    In(T),
+    Nothing,
 }
 
 /// What both roles set alike.
@@ -326,6 +438,8 @@ struct Common {
     groups: Vec<NamedGroup>,
     suites: Vec<CipherSuite>,
     key_log: Option<Arc<dyn KeyLog>>,
+    #[cfg(any(test, feature = "simulation"))]
+    clock: Option<Clock>,
     #[cfg(feature = "simulation")]
     seed: Option<u64>,
 }
@@ -337,6 +451,8 @@ impl Default for Common {
             groups: NamedGroup::ALL.to_vec(),
             suites: CipherSuite::ALL.to_vec(),
             key_log: None,
+            #[cfg(any(test, feature = "simulation"))]
+            clock: None,
             #[cfg(feature = "simulation")]
             seed: None,
         }
@@ -374,9 +490,22 @@ impl Common {
         let provider = provider::provider(&self.groups, &self.suites);
         #[cfg(feature = "simulation")]
         if self.seed.is_some() {
-            return (simulation::seeded(provider), Arc::new(simulation::StoppedClock));
+            return (simulation::seeded(provider), Arc::new(self.clock.clone().unwrap_or_default()));
+        }
+        #[cfg(any(test, feature = "simulation"))]
+        if let Some(clock) = &self.clock {
+            return (provider, Arc::new(clock.clone()));
         }
         (provider, Arc::new(DefaultTimeProvider))
+    }
+
+    /// The tickets of a server that was given none.
+    fn tickets(&self) -> Tickets {
+        #[cfg(feature = "simulation")]
+        if let Some(seed) = self.seed {
+            return Tickets::seeded(seed);
+        }
+        Tickets::new()
     }
 }
 

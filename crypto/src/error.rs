@@ -116,6 +116,15 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file that should hold keys for tickets holds none, or something else.
+    TicketKeys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A server is to take early data, and gives no tickets to send it with.
+    EarlyDataWithoutTickets,
     /// There is no certificate where there should be one.
     NoCertificate {
         /// The file, or another word for where it should have been.
@@ -201,6 +210,8 @@ impl fmt::Display for ConfigError {
         match self {
             Self::File { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Pem { origin, reason } => write!(f, "{origin}: not valid PEM: {reason}"),
+            Self::TicketKeys { path, reason } => write!(f, "{}: no keys for tickets: {reason}", path.display()),
+            Self::EarlyDataWithoutTickets => f.write_str("early data comes with tickets, and the server is to give none"),
             Self::NoCertificate { origin } => {
                 write!(f, "{origin}: holds no certificate (no \"-----BEGIN CERTIFICATE-----\")")
             }

@@ -3,7 +3,7 @@
 //! This crate owns: what a handshake needs ([`ClientConfig`], [`ServerConfig`], [`Session`]), what a packet needs
 //! ([`PacketKey`], [`HeaderKey`], [`initial_keys`], [`retry_integrity_tag`]), what a connection id needs
 //! ([`HandleCipher`], [`ResetKey`]), and what proves an address ([`TokenKey`]). It does no I/O but reading the certificate
-//! files it is pointed at and writing a key log, and keeps no time of its own. A handshake step is a call of
+//! and key files it is pointed at and writing a key log, and keeps no time of its own. A handshake step is a call of
 //! [`Session::advance`], and who makes the call, and where, is the caller's business; a [`CryptoPool`] has threads for it.
 //!
 //! # Where calls may run
@@ -20,7 +20,26 @@
 //!
 //! # Resumption
 //!
-//! Servers send no session tickets and clients discard those that arrive: every handshake is a full one.
+//! A server gives each client a ticket when its handshake is complete, and one that comes back with it resumes: both ends derive their
+//! keys from a new key exchange and from a secret that they share already, and no certificate is sent or checked. A ticket is all
+//! that the server remembers, sealed ([`Tickets`]); a client keeps what it was given in a [`SessionStore`], and uses each once.
+//!
+//! rustls believes that it keeps the sessions of a server, as it takes early data with no others. What it would keep is sealed into the
+//! ticket that is sent, and what it asks for is what a ticket held. See `resumption.rs` and `tickets.rs`.
+//!
+//! | a ticket resumes | early data comes with it |
+//! |-|-|
+//! | until its time is over, and seven days after certificates were last shown | once, and within a minute of the age that the client says it has |
+//! | at every server that has a key for it | at the [`Tickets`] that made it, as long as they live |
+//! | for the server name that it was made for | |
+//! | on the QUIC version that it was made on (RFC 9369, 5) | |
+//! | where the same is asked of clients' certificates | |
+//! | with any application protocol | with the application protocol that it was made with |
+//! | whatever the limits are now | if the [`Terms`] are kept |
+//!
+//! Early data (0-RTT) is taken by servers that are told to ([`ServerConfigBuilder::early_data`]) from clients that are told to
+//! ([`Session::offer_early_data`]). It is rejected and the session resumes where the right column is not met, when the register of used
+//! tickets is full, and after a HelloRetryRequest; [`Tickets::stats`] counts why.
 //!
 //! # Feature `simulation`
 //!
@@ -29,6 +48,8 @@
 
 mod algorithm;
 mod client_auth;
+#[cfg(any(test, feature = "simulation"))]
+mod clock;
 mod config;
 mod credentials;
 mod error;
@@ -42,10 +63,15 @@ mod provider;
 mod random;
 mod reset;
 mod resolver;
+mod resumption;
 mod secrets_tap;
 mod session;
+mod session_store;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod strike_register;
+mod terms;
+mod tickets;
 mod token;
 
 pub use algorithm::{CipherSuite, NamedGroup};
@@ -62,7 +88,10 @@ pub use pool::{CryptoPool, CryptoPoolStats, NotTaken, Times};
 pub use random::random_bytes;
 pub use reset::{ResetKey, constant_time_eq};
 pub use resolver::ServerCertificates;
-pub use session::{Outcome, Session, Step};
+pub use session::{EarlyData, Outcome, Remembered, Session, Step};
+pub use session_store::SessionStore;
+pub use terms::Terms;
+pub use tickets::{TicketStats, Tickets};
 pub use token::TokenKey;
 
 /// Which end of a connection this is: the one that sent the first packet, or the one that received it.

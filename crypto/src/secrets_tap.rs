@@ -16,6 +16,7 @@ use crate::keys::Secret;
 /// The secrets of one handshake, as they become known.
 #[derive(Default)]
 pub(crate) struct Tapped {
+    pub(crate) client_early: Option<Secret>,
     pub(crate) client_handshake: Option<Secret>,
     pub(crate) server_handshake: Option<Secret>,
     pub(crate) client_traffic: Option<Secret>,
@@ -26,12 +27,13 @@ pub(crate) struct Tapped {
 impl Tapped {
     fn take(&mut self, label: &str, secret: &[u8]) {
         let place = match label {
+            "CLIENT_EARLY_TRAFFIC_SECRET" => &mut self.client_early,
             "CLIENT_HANDSHAKE_TRAFFIC_SECRET" => &mut self.client_handshake,
             "SERVER_HANDSHAKE_TRAFFIC_SECRET" => &mut self.server_handshake,
             "CLIENT_TRAFFIC_SECRET_0" => &mut self.client_traffic,
             "SERVER_TRAFFIC_SECRET_0" => &mut self.server_traffic,
             "EXPORTER_SECRET" => &mut self.exporter,
-            // 0-RTT is neither offered nor accepted, so its secrets protect nothing.
+            // The exporter of early data: nobody asks for it.
             _ => return,
         };
         *place = Secret::new(secret);

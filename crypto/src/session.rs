@@ -11,17 +11,23 @@
 use std::fmt;
 use std::mem;
 
-use rustls::AlertDescription;
 use rustls::quic::{ClientConnection, Connection, KeyChange, ServerConnection};
+use rustls::{AlertDescription, HandshakeKind};
 use rustls_pki_types::ServerName;
 
 use crate::keys::Secret;
+use crate::resumption::{Arriving, ClientLoan, Loan, ServerLoan, lend};
 use crate::secrets_tap::{Tapped, collect};
 use crate::{
-    CipherSuite, ClientConfig, ConfigError, Exporter, Keys, Level, NamedGroup, OneRttSecrets, ServerConfig, Side, TlsError, Version,
+    CipherSuite, ClientConfig, ConfigError, DirectionKeys, Exporter, Keys, Level, NamedGroup, OneRttSecrets, ServerConfig, Side, Terms,
+    TlsError, Version,
 };
 
+pub use step::{EarlyData, Outcome, Remembered, Step};
+
 mod extensions;
+mod new_ticket;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -35,8 +41,9 @@ const MAX_MESSAGE_LEN: usize = 0xffff;
 /// [`Session::advance`] is one job. A session may move between threads from one job to the next.
 ///
 /// Drop it once the handshake is confirmed (RFC 9001, 4.1.2): all that is of use afterwards is in [`Outcome`]. What a client
-/// sends in CRYPTO frames after that is an error, unexpected_message. A server may send session tickets; a client that still
-/// has its session may feed them to it, which checks and discards them, and one that has not may ignore them.
+/// sends in CRYPTO frames after that is an error, unexpected_message. A server's tickets are in the output of the step that
+/// completes its handshake. A client that means to resume keeps its session for as long as it [`wants_tickets`](Session::wants_tickets),
+/// or as it cares to wait, and feeds them to it; one that has dropped it may ignore them.
 pub struct Session {
     state: State,
     side: Side,
@@ -48,6 +55,13 @@ pub struct Session {
     /// The front of a message of `read_level` whose end has not come yet.
     partial: Vec<u8>,
     tapped: Tapped,
+    /// What tickets are made of and from, if there are any.
+    loan: Option<Loan>,
+    /// Whether a client is to send early data, if a ticket allows it.
+    wants_early_data: bool,
+    /// Whether it may still come to that.
+    early_data_is_open: bool,
+    early_data: EarlyData,
     told_transport_parameters: bool,
     complete: bool,
     #[cfg(feature = "simulation")]
@@ -69,45 +83,6 @@ enum State {
     Failed(TlsError),
 }
 
-/// What one job yielded. Keys belong behind the output that precedes them: what `output` holds at a level is sealed with
-/// that level's keys.
-#[derive(Debug, Default)]
-pub struct Step {
-    /// Bytes to send in CRYPTO frames, in order, by the level to send them at.
-    pub output: Vec<(Level, Vec<u8>)>,
-    /// Keys that are available from now on, at [`Level::Handshake`] and [`Level::OneRtt`].
-    ///
-    /// A server gets its 1-RTT keys together with its Handshake keys. It may send with them, but must not open 1-RTT
-    /// packets before `complete` (RFC 9001, 5.7).
-    pub keys: Vec<(Level, Keys)>,
-    /// The secrets of the 1-RTT keys in `keys`, for key updates.
-    pub one_rtt_secrets: Option<OneRttSecrets>,
-    /// The peer's transport parameters, encoded, as soon as they came. They are authentic only once the handshake is
-    /// complete (RFC 9001, 8.2).
-    pub peer_transport_parameters: Option<Vec<u8>>,
-    /// Whether the handshake is complete: this end has sent its Finished and has verified the peer's. True from then on.
-    pub complete: bool,
-    /// What was agreed, in the step that completed the handshake.
-    pub outcome: Option<Outcome>,
-}
-
-/// What a handshake agreed on: all that is remembered when TLS is gone.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The application protocol.
-    pub alpn: Option<Vec<u8>>,
-    /// The key exchange group.
-    pub group: NamedGroup,
-    /// The cipher suite.
-    pub suite: CipherSuite,
-    /// The peer's certificate chain in DER, its own first. Empty for a client that has shown none.
-    pub peer_certificates: Vec<Vec<u8>>,
-    /// The name of the server: the one that a client asked for, or, on a server, the one that the client sent, if any.
-    pub server_name: Option<String>,
-    /// Keying material for the application.
-    pub exporter: Exporter,
-}
-
 impl Session {
     /// A client's end, to reach `server_name`: a DNS name, or an IP address in text. `transport_parameters` are those that
     /// this end sends, encoded.
@@ -124,6 +99,19 @@ impl Session {
         let (config, name) = (config.clone(), name.to_owned());
         #[cfg(feature = "simulation")]
         let generator = config.seeds.as_ref().map(|seeds| seeds.next());
+        let loan = config.sessions.as_ref().map(|(store, configuration)| {
+            Loan::Client(Box::new(ClientLoan {
+                store: store.clone(),
+                configuration: *configuration,
+                time: config.tls.time_provider.clone(),
+                version,
+                server_name: server_name.to_owned(),
+                taken: None,
+                resumed: false,
+                arriving: None,
+                arrived: 0,
+            }))
+        });
         Ok(Self {
             side: Side::Client,
             version,
@@ -133,6 +121,10 @@ impl Session {
             write_level: Level::Initial,
             partial: Vec::new(),
             tapped: Tapped::default(),
+            loan,
+            wants_early_data: false,
+            early_data_is_open: false,
+            early_data: EarlyData::NotOffered,
             told_transport_parameters: false,
             complete: false,
             #[cfg(feature = "simulation")]
@@ -140,11 +132,33 @@ impl Session {
         })
     }
 
-    /// A server's end. `transport_parameters` are those that this end sends, encoded.
-    pub fn server(config: &ServerConfig, version: Version, transport_parameters: Vec<u8>) -> Self {
+    /// A server's end. `transport_parameters` are those that this end sends, encoded. `terms` are what its tickets promise to early
+    /// data, and what the early data that comes with a ticket is measured by.
+    ///
+    /// # Panics
+    ///
+    /// If `terms` has more than 255 limits.
+    pub fn server(config: &ServerConfig, version: Version, transport_parameters: Vec<u8>, terms: Terms) -> Self {
+        assert!(terms.limits.len() <= 255, "{} limits are more than a ticket holds", terms.limits.len());
         let config = config.clone();
         #[cfg(feature = "simulation")]
         let generator = config.seeds.as_ref().map(|seeds| seeds.next());
+        let loan = config.tickets.as_ref().map(|tickets| {
+            Loan::Server(Box::new(ServerLoan {
+                tickets: tickets.clone(),
+                time: config.tls.time_provider.clone(),
+                version,
+                terms,
+                policy: config.client_policy.clone(),
+                takes_early_data: config.tls.max_early_data_size > 0,
+                offers_early_data: false,
+                shown: 0,
+                origin: None,
+                resumed: false,
+                struck: None,
+                issued: Vec::new(),
+            }))
+        });
         Self {
             side: Side::Server,
             version,
@@ -154,11 +168,27 @@ impl Session {
             write_level: Level::Initial,
             partial: Vec::new(),
             tapped: Tapped::default(),
+            loan,
+            wants_early_data: false,
+            early_data_is_open: false,
+            early_data: EarlyData::NotOffered,
             told_transport_parameters: false,
             complete: false,
             #[cfg(feature = "simulation")]
             generator,
         }
+    }
+
+    /// Lets a client offer early data, if a session is remembered that allows it: the first step then gives `early_keys`. To be
+    /// called before that; a server takes early data by its configuration.
+    pub fn offer_early_data(&mut self) {
+        self.wants_early_data = true;
+    }
+
+    /// Whether a client is complete and waits for the first of the tickets that a server may send. What comes in 1-RTT CRYPTO frames
+    /// is then to be fed to it.
+    pub fn wants_tickets(&self) -> bool {
+        self.complete && matches!(self.state, State::Running(_)) && matches!(&self.loan, Some(Loan::Client(client)) if client.arrived == 0)
     }
 
     /// Which end this is.
@@ -191,7 +221,11 @@ impl Session {
     fn step(&mut self, input: &[(Level, Vec<u8>)]) -> Result<Step, TlsError> {
         let mut step = Step::default();
         let state = mem::replace(&mut self.state, State::Failed(internal("a handshake step panicked")));
+        let is_first = !matches!(state, State::Running(_));
         let result = self.start(state).and_then(|mut connection| {
+            if is_first && self.side == Side::Client {
+                self.offer(&connection, &mut step)?;
+            }
             self.drain(&mut connection, &mut step)?;
             for (level, bytes) in input {
                 self.feed(&mut connection, *level, bytes, &mut step)?;
@@ -205,7 +239,11 @@ impl Session {
                 Ok(step)
             }
             Err(error) => {
+                if let Some(Loan::Server(server)) = &mut self.loan {
+                    server.restore();
+                }
                 self.state = State::Failed(error.clone());
+                self.loan = None;
                 self.tapped = Tapped::default();
                 self.partial = Vec::new();
                 Err(error)
@@ -221,9 +259,10 @@ impl Session {
         let connection = match state {
             State::Running(connection) => return Ok(connection),
             State::Failed(error) => return Err(error),
-            State::Client { config, server_name, transport_parameters } => collect(&mut self.tapped, || {
-                ClientConnection::new(config.tls, version, server_name, transport_parameters).map(Connection::from)
-            }),
+            State::Client { config, server_name, transport_parameters } => {
+                let tls = if self.wants_early_data { config.tls_with_early_data } else { config.tls };
+                self.run(|| ClientConnection::new(tls, version, server_name, transport_parameters).map(Connection::from))
+            }
             State::Server { config, transport_parameters } => {
                 ServerConnection::new(config.tls, version, transport_parameters).map(Connection::from)
             }
@@ -232,6 +271,40 @@ impl Session {
             Ok(connection) => Ok(Box::new(connection)),
             Err(error) => Err(TlsError::from_rustls(&error, None, self.server_name.as_deref())),
         }
+    }
+
+    /// Runs a part of a step that calls back. What it is told and asks for belongs to this session.
+    fn run<T>(&mut self, part: impl FnOnce() -> T) -> T {
+        match &mut self.loan {
+            Some(Loan::Client(client)) => client.version = self.version,
+            Some(Loan::Server(server)) => server.version = self.version,
+            None => {}
+        }
+        collect(&mut self.tapped, || lend(&mut self.loan, part))
+    }
+
+    /// Takes what early data is to be sent with and under, if the ClientHello offers it.
+    fn offer(&mut self, connection: &Connection, step: &mut Step) -> Result<(), TlsError> {
+        if connection.zero_rtt_keys().is_none() {
+            return Ok(());
+        }
+        let alpn = match &self.loan {
+            Some(Loan::Client(client)) => client.taken.as_ref().map(|taken| taken.alpn.clone()),
+            _ => None,
+        };
+        step.remembered = Some(Remembered {
+            transport_parameters: connection.quic_transport_parameters().unwrap_or_default().to_vec(),
+            alpn: alpn.ok_or_else(|| internal("TLS offers early data with a session that it was not given"))?,
+        });
+        step.early_keys = Some(self.early_keys(connection)?);
+        self.early_data_is_open = true;
+        Ok(())
+    }
+
+    fn early_keys(&mut self, connection: &Connection) -> Result<DirectionKeys, TlsError> {
+        let secret = self.tapped.client_early.take();
+        let secret = secret.ok_or_else(|| internal("TLS has keys for early data without having logged their secret"))?;
+        Ok(DirectionKeys::new(self.version, negotiated_suite(connection)?, secret))
     }
 
     /// Cuts what came at one level into messages.
@@ -269,9 +342,98 @@ impl Session {
             let message = "no transport parameters but those of a draft of QUIC".to_owned();
             return Err(TlsError::new(AlertDescription::MissingExtension, message));
         }
-        collect(&mut self.tapped, || connection.read_hs(message))
+        let message_type = message.first().copied();
+        match &mut self.loan {
+            Some(Loan::Server(server)) if message_type == Some(CLIENT_HELLO) => {
+                server.offers_early_data = extensions::offers_early_data(message);
+            }
+            Some(Loan::Client(client)) if message_type == Some(new_ticket::NEW_SESSION_TICKET) && self.complete => {
+                client.arriving = arriving(connection, message);
+            }
+            _ => {}
+        }
+        self.run(|| connection.read_hs(message))
             .map_err(|error| TlsError::from_rustls(&error, connection.alert(), self.server_name.as_deref()))?;
-        self.drain(connection, step)
+        self.drain(connection, step)?;
+        match (self.side, message_type) {
+            (Side::Server, Some(CLIENT_HELLO)) => self.on_client_hello(connection, message, step),
+            (Side::Client, Some(SERVER_HELLO)) => {
+                // RFC 9001, 4.6.2: a HelloRetryRequest, which is a ServerHello that changes no keys, rejects early data.
+                if self.early_data_is_open && self.read_level == Level::Initial {
+                    self.on_early_data(false, step);
+                }
+                Ok(())
+            }
+            (Side::Client, Some(ENCRYPTED_EXTENSIONS)) => self.on_encrypted_extensions(connection, step),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the peer's transport parameters, once. Before a client has read EncryptedExtensions, TLS has those that are remembered.
+    fn tell_parameters(&mut self, connection: &Connection, step: &mut Step) {
+        if !self.told_transport_parameters
+            && let Some(parameters) = connection.quic_transport_parameters()
+        {
+            self.told_transport_parameters = true;
+            step.peer_transport_parameters = Some(parameters.to_vec());
+        }
+    }
+
+    /// A server has answered a ClientHello.
+    fn on_client_hello(&mut self, connection: &Connection, message: &[u8], step: &mut Step) -> Result<(), TlsError> {
+        self.tell_parameters(connection, step);
+        let resumed = is_resumed(connection);
+        let accepts = connection.zero_rtt_keys().is_some();
+        if let Some(Loan::Server(server)) = &mut self.loan {
+            server.resumed = resumed;
+            if resumed {
+                server.tickets.on_resumed();
+            }
+            if accepts && server.struck.is_none() {
+                return Err(internal("TLS takes early data that was not allowed"));
+            }
+            if accepts {
+                server.struck = None;
+            } else {
+                server.restore();
+            }
+            if server.offers_early_data {
+                server.tickets.on_early_data(accepts);
+            }
+        }
+        if accepts {
+            step.early_keys = Some(self.early_keys(connection)?);
+        }
+        self.tapped.client_early = None;
+        if extensions::offers_early_data(message) {
+            self.on_early_data(accepts, step);
+        }
+        Ok(())
+    }
+
+    /// A client knows what the server makes of what it remembered.
+    fn on_encrypted_extensions(&mut self, connection: &Connection, step: &mut Step) -> Result<(), TlsError> {
+        self.tell_parameters(connection, step);
+        let Connection::Client(client) = connection else { return Ok(()) };
+        let accepted = client.is_early_data_accepted();
+        if let Some(Loan::Client(loan)) = &mut self.loan {
+            loan.resumed = is_resumed(connection);
+            // RFC 8446, 4.2.10: early data is for the protocol that was spoken then.
+            if accepted && loan.taken.as_ref().is_none_or(|taken| taken.alpn.as_deref() != connection.alpn_protocol()) {
+                let message = "early data was accepted for another application protocol than it was sent for";
+                return Err(TlsError::new(AlertDescription::IllegalParameter, message));
+            }
+        }
+        if self.early_data_is_open {
+            self.on_early_data(accepted, step);
+        }
+        Ok(())
+    }
+
+    fn on_early_data(&mut self, accepted: bool, step: &mut Step) {
+        self.early_data_is_open = false;
+        self.early_data = if accepted { EarlyData::Accepted } else { EarlyData::Rejected };
+        step.early_data = Some(accepted);
     }
 
     /// Takes all that TLS has to give.
@@ -280,6 +442,13 @@ impl Session {
             let mut bytes = Vec::new();
             let change = connection.write_hs(&mut bytes);
             let idle = bytes.is_empty() && change.is_none();
+            // All that a server says here are tickets.
+            if let Some(Loan::Server(server)) = &mut self.loan
+                && !server.issued.is_empty()
+            {
+                let exchanged = new_ticket::exchange(&bytes, &mut server.issued);
+                bytes = exchanged.ok_or_else(|| internal("TLS sends its tickets in a form that is not known here"))?;
+            }
             self.send(bytes, step);
             match change {
                 // The keys inside protect nothing: see `provider.rs`.
@@ -301,12 +470,6 @@ impl Session {
                 None if idle => break,
                 None => {}
             }
-        }
-        if !self.told_transport_parameters
-            && let Some(parameters) = connection.quic_transport_parameters()
-        {
-            self.told_transport_parameters = true;
-            step.peer_transport_parameters = Some(parameters.to_vec());
         }
         if !self.complete && !connection.is_handshaking() {
             self.complete = true;
@@ -360,6 +523,8 @@ impl Session {
                 .map(|chain| chain.iter().map(|certificate| certificate.to_vec()).collect())
                 .unwrap_or_default(),
             server_name: self.server_name.clone().or(sent_name),
+            resumed: is_resumed(connection),
+            early_data: self.early_data,
             exporter: Exporter::new(suite, exporter.ok_or_else(|| internal("TLS completed without logging the exporter secret"))?),
         })
     }
@@ -377,6 +542,11 @@ impl fmt::Debug for Session {
     }
 }
 
+// The types of handshake messages (RFC 8446, 4).
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+const ENCRYPTED_EXTENSIONS: u8 = 8;
+
 /// A handshake message starts with one byte of type and three of length (RFC 8446, 4).
 const HEADER_LEN: usize = 4;
 
@@ -391,6 +561,20 @@ fn message_len(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
         return Err(TlsError::new(AlertDescription::DecodeError, message));
     }
     Ok(Some(HEADER_LEN + len))
+}
+
+fn is_resumed(connection: &Connection) -> bool {
+    connection.handshake_kind() == Some(HandshakeKind::Resumed)
+}
+
+/// What a client is to remember with the ticket in `message`. Too little is known of one that is malformed.
+fn arriving(connection: &Connection, message: &[u8]) -> Option<Arriving> {
+    Some(Arriving {
+        lifetime: new_ticket::lifetime(message)?,
+        len: message.len() + connection.quic_transport_parameters().map_or(0, <[u8]>::len),
+        alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+        group: NamedGroup::from_tls(connection.negotiated_key_exchange_group()?.name())?,
+    })
 }
 
 fn negotiated_suite(connection: &Connection) -> Result<CipherSuite, TlsError> {

@@ -2,22 +2,21 @@
 //!
 //! aws-lc-rs takes randomness from the system whatever it is told, ECDSA signatures vary in length, and certificates are
 //! checked against the time of day. So in a simulation: randomness and X25519 keys come from a generator that belongs to
-//! the session; the certificate is a fixture, signed with Ed25519, which needs no randomness; and the clock stands still
-//! inside the fixture's validity. Everything else is the code that is used outside simulations.
+//! the session; the certificate is a fixture, signed with Ed25519, which needs no randomness; the keys of tickets follow from
+//! the seed; and the clock, a [`Clock`], stands still inside the fixture's validity until a test moves it. Everything else is the code that is used outside simulations.
 //!
 //! rustls wants randomness and groups that live forever. Ours are stateless; the session lends its generator to the thread
 //! for the length of a step, as the secrets tap does.
 
 use std::cell::Cell;
-use std::time::Duration;
 
 use rustls::crypto::{ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup};
-use rustls::time_provider::TimeProvider;
 use rustls::{Error, NamedGroup, PeerMisbehaved};
-use rustls_pki_types::UnixTime;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::{Certificates, PrivateKey};
+
+pub use crate::clock::Clock;
 
 #[cfg(test)]
 mod tests;
@@ -39,16 +38,6 @@ pub fn roots() -> Certificates {
 /// `provider` with its randomness and its groups replaced by seeded ones.
 pub(crate) fn seeded(provider: CryptoProvider) -> CryptoProvider {
     CryptoProvider { kx_groups: vec![&SeededX25519], secure_random: &SeededRandom, ..provider }
-}
-
-/// A clock that stands at 2027-01-01 00:00:00 UTC, which the fixture certificate's validity includes.
-#[derive(Debug)]
-pub(crate) struct StoppedClock;
-
-impl TimeProvider for StoppedClock {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(1_798_761_600)))
-    }
 }
 
 /// A session's source of bytes: SplitMix64. It need not be unpredictable, only well spread.

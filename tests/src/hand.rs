@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use weald_crypto::{Keys, Level, Session, Side, TAG_LEN, Version, initial_keys, simulation};
+use weald_crypto::{Keys, Level, Session, Side, TAG_LEN, Terms, Version, initial_keys, simulation};
 use weald_runtime::net::UdpSocket;
 use weald_runtime::on_worker_stack;
 
@@ -134,7 +134,7 @@ impl HandPeer {
         };
         let (original, destination) = (id(), id());
         let source: Vec<_> = fastrand::Rng::with_seed(seed).u64(..).to_be_bytes().to_vec();
-        let session = Session::server(&world::server_tls(seed, 1), Version::V1, parameters(&original, &source));
+        let session = Session::server(&world::server_tls(seed, 1), Version::V1, parameters(&original, &source), Terms::default());
         let mut peer = Self::with(Side::Server, socket, client, session, source, destination, &original);
         peer.bytes_received += len;
         peer.take_in(&first[..len]);

@@ -1,4 +1,4 @@
-//! Which extensions a handshake message has, as far as rustls does not ask.
+//! Which extensions a handshake message has, as far as rustls does not ask or does not say.
 //!
 //! Drafts of QUIC had another number for the extension of the transport parameters, and rustls takes parameters under either, whatever the
 //! version. Version 1 has one (RFC 9001, 8.2).
@@ -7,19 +7,36 @@
 const TRANSPORT_PARAMETERS: u16 = 0x39;
 const TRANSPORT_PARAMETERS_OF_DRAFTS: u16 = 0xffa5;
 
+/// The extension early_data (RFC 8446, 4.2.10).
+const EARLY_DATA: u16 = 42;
+
 /// Whether a message that carries transport parameters has those of a draft alone. What is malformed is rustls's to refuse.
 pub(super) fn has_draft_parameters_alone(message: &[u8]) -> bool {
-    let Some(mut extensions) = extensions(message) else { return false };
     let (mut has_draft, mut has_final) = (false, false);
-    while let Some((number, rest)) = extensions.split_first_chunk() {
-        has_draft |= u16::from_be_bytes(*number) == TRANSPORT_PARAMETERS_OF_DRAFTS;
-        has_final |= u16::from_be_bytes(*number) == TRANSPORT_PARAMETERS;
-        extensions = rest;
-        if vector(&mut extensions, 2).is_none() {
-            break;
-        }
+    for number in numbers(message) {
+        has_draft |= number == TRANSPORT_PARAMETERS_OF_DRAFTS;
+        has_final |= number == TRANSPORT_PARAMETERS;
     }
     has_draft && !has_final
+}
+
+/// Whether a ClientHello offers early data.
+pub(super) fn offers_early_data(message: &[u8]) -> bool {
+    numbers(message).any(|number| number == EARLY_DATA)
+}
+
+/// The numbers of a message's extensions, up to where it is malformed.
+fn numbers(message: &[u8]) -> impl Iterator<Item = u16> {
+    let mut extensions = extensions(message).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (number, rest) = extensions.split_first_chunk()?;
+        extensions = rest;
+        // Its content may be cut off; the number is there.
+        if vector(&mut extensions, 2).is_none() {
+            extensions = &[];
+        }
+        Some(u16::from_be_bytes(*number))
+    })
 }
 
 /// The extensions of a whole ClientHello or EncryptedExtensions; `None` for other messages.
@@ -41,8 +58,8 @@ fn extensions(message: &[u8]) -> Option<&[u8]> {
     vector(&mut body, 2)
 }
 
-/// Takes bytes off the front, of which one or two before them tell how many they are.
-fn vector<'a>(bytes: &mut &'a [u8], length_bytes: usize) -> Option<&'a [u8]> {
+/// Takes bytes off the front, of which one to three before them tell how many they are.
+pub(super) fn vector<'a>(bytes: &mut &'a [u8], length_bytes: usize) -> Option<&'a [u8]> {
     let (length, rest) = bytes.split_at_checked(length_bytes)?;
     let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
     let (vector, rest) = rest.split_at_checked(length)?;
@@ -71,6 +88,13 @@ mod tests {
         let mut finished = message(&[0xffa5]);
         finished[0] = 20;
         assert!(!has_draft_parameters_alone(&finished));
+    }
+
+    #[test]
+    fn early_data_is_found_among_others() {
+        for (numbers, offers) in [(&[42][..], true), (&[16, 42, 0x39], true), (&[16, 0x39], false), (&[], false)] {
+            assert_eq!(offers_early_data(&message(numbers)), offers, "{numbers:?}");
+        }
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use rustls::server::ServerSessionMemoryCache;
-
-use super::{Outcome, Session, State, Step};
+use super::{EarlyData, Outcome, Session, State, Step};
 use crate::{
     Certificates, CipherSuite, ClientAuth, ClientConfig, ClientConfigBuilder, ConfigError, DirectionKeys, KeyLog, KeyLogFile, Keys, Level,
-    NamedGroup, OneRttSecrets, PrivateKey, ServerCertificates, ServerConfig, ServerConfigBuilder, Side, TAG_LEN, TlsError, Version,
+    NamedGroup, OneRttSecrets, PrivateKey, ServerCertificates, ServerConfig, ServerConfigBuilder, Side, TAG_LEN, Terms, TlsError, Version,
 };
+
+mod early_data;
+mod resumption;
 
 const HOST: &str = "server.example";
 
@@ -50,7 +51,7 @@ fn configs(
 
 fn sessions(client: &ClientConfig, server: &ServerConfig) -> (Session, Session) {
     let client = Session::client(client, Version::V1, HOST, b"client parameters".to_vec()).unwrap();
-    (client, Session::server(server, Version::V1, b"server parameters".to_vec()))
+    (client, Session::server(server, Version::V1, b"server parameters".to_vec(), Terms::default()))
 }
 
 /// All that one end's steps gave.
@@ -142,6 +143,7 @@ fn assert_success(client: &mut Session, server: &mut Session, carry: impl FnMut(
         assert_eq!(outcome.alpn.as_deref(), Some(&b"hq-interop"[..]));
         assert_eq!(outcome.server_name.as_deref(), Some(HOST));
         assert_eq!((outcome.group, outcome.suite), (of_client.group, of_client.suite));
+        assert_eq!((outcome.resumed, outcome.early_data), (of_client.resumed, of_client.early_data));
         assert_eq!(exported(outcome, b"label", b"context"), exported(of_client, b"label", b"context"));
     }
     assert_ne!(exported(of_client, b"label", b"context"), exported(of_client, b"label", b"other"));
@@ -364,7 +366,7 @@ fn the_chain_is_chosen_by_name_and_exchanged_while_the_server_runs() {
     let shown = |host: &str, roots: &Certificates| {
         let client = ClientConfig::builder().alpn(["hq-interop"]).roots(roots.clone()).build().unwrap();
         let mut client = Session::client(&client, Version::V1, host, Vec::new()).unwrap();
-        let mut server = Session::server(&server, Version::V1, Vec::new());
+        let mut server = Session::server(&server, Version::V1, Vec::new(), Terms::default());
         run(&mut client, &mut server, unchanged).map(|[at_client, _]| at_client.outcomes[0].peer_certificates.clone())
     };
     let der = |chain: &Certificates| chain.iter().map(<[u8]>::to_vec).collect::<Vec<_>>();
@@ -412,7 +414,7 @@ fn a_client_that_does_not_speak_quic() {
     let mut tls = rustls::ClientConnection::new(client.tls.clone(), name).unwrap();
     let mut record = Vec::new();
     tls.write_tls(&mut record).unwrap();
-    let mut server = Session::server(&server, Version::V1, Vec::new());
+    let mut server = Session::server(&server, Version::V1, Vec::new(), Terms::default());
     let error = server.advance(&[(Level::Initial, record.split_off(5))]).unwrap_err();
     assert_eq!(error.alert, MISSING_EXTENSION, "{error}");
 }
@@ -437,7 +439,7 @@ fn truncated_flights_wait() {
     let (mut client, _) = sessions(&client, &server);
     let hello = client.advance(&[]).unwrap().output.remove(0).1;
     for len in 0..hello.len() {
-        let mut server = Session::server(&server, Version::V1, Vec::new());
+        let mut server = Session::server(&server, Version::V1, Vec::new(), Terms::default());
         let step = server.advance(&[(Level::Initial, hello[..len].to_vec())]).unwrap();
         assert!(step.output.is_empty() && !step.complete, "{len} of {} bytes", hello.len());
     }
@@ -446,7 +448,8 @@ fn truncated_flights_wait() {
 /// Whatever single byte of whichever flight is changed, nothing panics, and no two ends believe that they agree.
 #[test]
 fn corrupt_flights_fail() {
-    let (client_config, server_config) = configs(|client| client.groups([NamedGroup::X25519]), |server| server);
+    // Tickets are another matter: a changed one is no less a ticket to a client.
+    let (client_config, server_config) = configs(|client| client.groups([NamedGroup::X25519]), |server| server.without_tickets());
     for corrupted in [Side::Client, Side::Server] {
         for position in 0.. {
             let (mut client, mut server) = sessions(&client_config, &server_config);
@@ -495,7 +498,7 @@ fn garbage_is_refused() {
             let len = bytes.len() - 4;
             bytes[..4].copy_from_slice(&[1, 0, 0, len as u8]);
         }
-        let mut session = Session::server(&server, Version::V1, Vec::new());
+        let mut session = Session::server(&server, Version::V1, Vec::new(), Terms::default());
         match session.advance(&[(Level::Initial, bytes)]) {
             Ok(step) => assert!(!framed && step.output.is_empty(), "round {round}"),
             Err(error) => assert!([UNEXPECTED_MESSAGE, DECODE_ERROR, ILLEGAL_PARAMETER].contains(&error.alert), "round {round}: {error:?}"),
@@ -507,7 +510,7 @@ fn garbage_is_refused() {
 #[test]
 fn an_endless_message() {
     let (_, server) = configs(|client| client, |server| server);
-    let mut server = Session::server(&server, Version::V1, Vec::new());
+    let mut server = Session::server(&server, Version::V1, Vec::new(), Terms::default());
     let error = server.advance(&[(Level::Initial, vec![1, 0xff, 0xff, 0xff, 0])]).unwrap_err();
     assert_eq!(error.alert, DECODE_ERROR);
 }
@@ -556,33 +559,6 @@ fn messages_after_the_handshake() {
         let error = session.advance(&[(Level::OneRtt, KEY_UPDATE.to_vec())]).unwrap_err();
         assert_eq!(error.alert, UNEXPECTED_MESSAGE, "{error}");
     }
-}
-
-#[test]
-fn tickets_are_discarded() {
-    let (client, mut server) = configs(|client| client, |server| server);
-    let tls = Arc::get_mut(&mut server.tls).unwrap();
-    tls.send_tls13_tickets = 2;
-    tls.session_storage = ServerSessionMemoryCache::new(8);
-    let (mut client, mut server) = sessions(&client, &server);
-    let mut tickets = 0;
-    assert_success(&mut client, &mut server, |_, flight| {
-        tickets += flight.iter().filter(|(level, _)| *level == Level::OneRtt).count();
-        flight
-    });
-    assert_eq!(tickets, 1, "the server sent its tickets in one piece");
-    let step = client.advance(&[]).unwrap();
-    assert!(step.complete && step.output.is_empty() && step.outcome.is_none());
-}
-
-#[test]
-fn no_ticket_is_sent() {
-    let (client, server) = configs(|client| client, |server| server);
-    let (mut client, mut server) = sessions(&client, &server);
-    assert_success(&mut client, &mut server, |_, flight| {
-        assert!(flight.iter().all(|(level, _)| *level != Level::OneRtt));
-        flight
-    });
 }
 
 /// Label, client random and secret.

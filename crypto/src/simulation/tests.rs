@@ -1,7 +1,7 @@
 //! The same seed gives the same bytes; another seed, or another session, gives others.
 
 use crate::simulation::{SERVER_NAME, roots, server_credentials};
-use crate::{CipherSuite, ClientConfig, Level, NamedGroup, ServerConfig, Session, Version};
+use crate::{CipherSuite, ClientConfig, Level, NamedGroup, ServerConfig, Session, Terms, Version};
 
 /// Both ends' configurations under a seed.
 fn configs(seed: u64, suite: CipherSuite) -> (ClientConfig, ServerConfig) {
@@ -21,7 +21,7 @@ struct Transcript {
 
 fn transcript((client, server): &(ClientConfig, ServerConfig)) -> Transcript {
     let mut client = Session::client(client, Version::V1, SERVER_NAME, vec![1, 2, 3]).unwrap();
-    let mut server = Session::server(server, Version::V1, vec![4, 5, 6]);
+    let mut server = Session::server(server, Version::V1, vec![4, 5, 6], Terms::default());
     let hello = client.advance(&[]).unwrap().output;
     let flight = server.advance(&hello).unwrap().output;
     let finished = client.advance(&flight).unwrap();

@@ -47,7 +47,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use weald_crypto::{Level, Outcome, Session};
+use weald_crypto::{Level, Outcome, Session, Terms};
 
 pub use self::datagrams::{DatagramEvent, SendDatagramError, WhenFull};
 pub use self::handshake::{CryptoDone, CryptoJob};
@@ -231,7 +231,7 @@ impl Connection {
         let ids = ServerIds { source: local_ids.handshake_id(), original: first, retry_source };
         let versions = VersionInformation { chosen: incoming.version, available: Version::SUPPORTED.to_vec() };
         let parameters = parameters::server(&config.transport, ids, token, versions, &mut lent.noise);
-        let session = Session::server(&config.crypto, incoming.version.protection(), parameters);
+        let session = Session::server(&config.crypto, incoming.version.protection(), parameters, Terms::default());
         let mut connection = Self::new(
             now,
             Side::Server,

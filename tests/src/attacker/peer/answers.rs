@@ -1,6 +1,6 @@
 //! What comes in to an attacker, and what it answers of itself: handshake messages, and acknowledgements as its policy wants them.
 
-use weald_crypto::{Level, Session, Step, Version as CryptoVersion, simulation};
+use weald_crypto::{Level, Session, Step, Terms, Version as CryptoVersion, simulation};
 use weald_quic::codec::{AckToSend, Crypto, Frame, HandshakeDone, Packet, Packets, ProtectedPacket};
 use weald_quic::{PacketNumber, Side, VarInt};
 use weald_runtime::net::Ecn;
@@ -84,7 +84,7 @@ impl Attacker {
         let parameters = make(&ids);
         let session = match self.side {
             Side::Client => Session::client(&self.opening.client_tls, CryptoVersion::V1, simulation::SERVER_NAME, parameters),
-            Side::Server => Ok(Session::server(&self.opening.server_tls, CryptoVersion::V1, parameters)),
+            Side::Server => Ok(Session::server(&self.opening.server_tls, CryptoVersion::V1, parameters, Terms::default())),
         };
         self.session = Some(session.expect("the fixture's name"));
         if self.side.is_client() {
