@@ -1,11 +1,28 @@
-//! The decoders, for the fuzz targets: each function takes what a stranger sent, and panics if a decoder breaks a promise.
+//! For the fuzz targets: each function takes what a stranger sent, or a script, and panics if a decoder or a connection breaks a promise.
+//!
+//! Here are the decoders, and what the targets of whole connections share: `offender` and `calls`. The world that those run in is that of
+//! the unit tests. What must hold whatever the script: nothing panics, sending comes to an end, time goes on, memory keeps within `bounds`,
+//! no connection calls itself defective, and each is over when its idle timeout has passed.
+
+mod application;
+mod bounds;
+mod calls;
+mod model;
+mod offender;
+mod script;
+
+pub use self::calls::calls;
+pub use self::offender::connection;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::chunk::Pool;
+use crate::config::{ConnectionLimits, TransportConfig};
+use crate::connection::tests::pair::Pair;
 use crate::endpoint::WallTime;
 use crate::endpoint::token::{Lifetimes, TokenBody, TokenVerdict};
+use crate::error::ConnectionError;
 use crate::handle::EndpointKeys;
 use crate::id::ConnectionId;
 use crate::random::Noise;
@@ -141,5 +158,49 @@ pub fn address_token(input: &[u8]) {
     if token != genuine {
         let verdict = tokens.open(now, lifetimes, remote, ConnectionId::EMPTY, &token);
         assert_eq!(verdict, TokenVerdict::Nothing);
+    }
+}
+
+/// Idle timeouts, probes and closes are over by then.
+const END: Duration = Duration::from_secs(400);
+
+/// Limits so small that a script of a few bytes comes to each of them.
+fn small() -> TransportConfig {
+    let limits = ConnectionLimits::default().crypto_buffer(4096).undecryptable_packets(2).path_responses(2).stream_pieces(8);
+    TransportConfig::default()
+        .max_streams_bi(4)
+        .max_streams_uni(4)
+        .stream_window(3000)
+        .connection_window(6000)
+        .send_window(4000)
+        .send_buffer(8000)
+        .datagrams(true)
+        .datagram_receive_buffer(1500)
+        .datagram_send_buffer(3000)
+        .limits(limits.ack_ranges(6).connection_ids(3))
+}
+
+/// No end calls itself defective.
+fn check(pair: &Pair) {
+    for node in [&pair.client, &pair.server] {
+        if let Some(ConnectionError::Transport(error)) = &node.closed {
+            assert_ne!(error.reason, "a defect of this implementation");
+        }
+    }
+}
+
+/// Both ends are gone.
+fn check_end(pair: &Pair) {
+    assert!(pair.client.dropped && (pair.server.dropped || pair.server.connection.is_none()), "a connection without end");
+}
+
+/// Runs scripts that were drawn at random.
+#[cfg(test)]
+fn random_scripts(seeds: std::ops::Range<u64>, run: fn(&[u8])) {
+    for seed in seeds {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut script = vec![0; rng.usize(0..300)];
+        rng.fill(&mut script);
+        run(&script);
     }
 }

@@ -18,7 +18,7 @@ mod driver;
 mod ecn;
 mod endpoint;
 mod error;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 #[cfg(feature = "driver")]
 mod governor;

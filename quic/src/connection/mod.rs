@@ -40,7 +40,7 @@ mod transmit;
 mod undecryptable;
 mod verbs;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
 
 use std::collections::VecDeque;

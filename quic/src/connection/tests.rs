@@ -1,20 +1,36 @@
-//! Whole connections, client against server, on virtual time. `pair` is the world that they live in.
+//! Whole connections, client against server, on virtual time. `pair` is the world that they live in, which fuzz targets use, too.
+
+#![cfg_attr(not(test), expect(dead_code, reason = "the tests use all of it"))]
 
 pub(crate) mod pair;
 
+#[cfg(test)]
 mod attacks;
+#[cfg(test)]
 mod closing;
+#[cfg(test)]
 mod datagrams;
+#[cfg(test)]
 mod ending;
+#[cfg(test)]
 mod first_flight;
+#[cfg(test)]
 mod ids;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
 mod memory;
+#[cfg(test)]
 mod misbehaviour;
+#[cfg(test)]
 mod protection;
+#[cfg(test)]
 mod random_frames;
+#[cfg(test)]
 mod settings;
+#[cfg(test)]
 mod tracing;
+#[cfg(test)]
 mod transfer;
 
 use std::time::Duration;
@@ -32,8 +48,18 @@ use crate::wire::WrittenFrames;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Whether packets of a space can be forged now.
+pub(crate) fn has_keys(connection: &Connection, space: SpaceId) -> bool {
+    connection.keys.has(level(space))
+}
+
+/// Whether the peer's address is validated.
+pub(crate) fn is_address_validated(connection: &Connection) -> bool {
+    connection.path.amplification().budget() == u64::MAX
+}
+
 /// A packet of `connection` with these frames, genuine in everything but its contents, padded to `len`.
-fn forge(connection: &mut Connection, pair_now: crate::time::Instant, space: SpaceId, frames: &[u8], len: usize) -> Vec<u8> {
+pub(crate) fn forge(connection: &mut Connection, pair_now: crate::time::Instant, space: SpaceId, frames: &[u8], len: usize) -> Vec<u8> {
     let mut buf = vec![0; 1500];
     let own = connection.spaces.get_mut(space).unwrap();
     let number = own.next_number().unwrap();

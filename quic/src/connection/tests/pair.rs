@@ -50,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) deaf: bool,
     /// Crypto jobs are left alone.
     pub(crate) stuck: bool,
+    /// What comes for no connection after the first one is not let in, and not a mistake.
+    pub(crate) lets_one_in: bool,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
     pub(crate) scratch: Scratch,
@@ -121,6 +123,7 @@ impl Node {
             answer: 0,
             deaf: false,
             stuck: false,
+            lets_one_in: false,
             sent_bytes: 0,
             received_bytes: 0,
             scratch: Scratch::default(),
@@ -160,6 +163,7 @@ impl Node {
                 assert_eq!(*own, handle);
                 connection.receive(now, datagram, meta, &mut self.scratch);
             }
+            Routed::Incoming(_) if self.lets_one_in && (self.connection.is_some() || self.dropped) => {}
             Routed::Incoming(incoming) => match self.endpoint.admit(&incoming, Pressure::None) {
                 Admission::Accept => {
                     if let Ok(accepted) = self.endpoint.accept(now, incoming, datagram, meta) {
