@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::time::{self, Instant};
 
-/// Virtual time starts here and not at zero, so that a program may subtract an hour from its first instant.
-const START: Instant = Instant::from_nanos(3_600_000_000_000);
+/// Virtual time starts here unless told otherwise, and not at zero, so that a program may subtract an hour from its first instant.
+pub(super) const START: Instant = Instant::from_nanos(3_600_000_000_000);
 
 /// The virtual time of this thread.
 #[derive(Debug)]
@@ -16,10 +16,10 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Takes over the thread's time.
-    pub(super) fn start() -> Self {
-        time::set_virtual(Some(START));
-        Self { now: START }
+    /// Takes over the thread's time, which is `now` from now on.
+    pub(super) fn start(now: Instant) -> Self {
+        time::set_virtual(Some(now));
+        Self { now }
     }
 
     pub(super) fn now(&self) -> Instant {

@@ -103,6 +103,7 @@ pub struct Simulation {
     max_coroutines: usize,
     lost_panics: bool,
     network: NetworkConfig,
+    begin: Instant,
 }
 
 impl Simulation {
@@ -115,6 +116,7 @@ impl Simulation {
             max_coroutines: DEFAULT_MAX_COROUTINES,
             lost_panics: false,
             network: NetworkConfig::default(),
+            begin: clock::START,
         }
     }
 
@@ -140,6 +142,12 @@ impl Simulation {
     /// end.
     pub fn allow_lost_panics(mut self, allow: bool) -> Self {
         self.lost_panics = allow;
+        self
+    }
+
+    /// What the clock shows at first: little on a machine that has just booted. Default: an hour.
+    pub fn begin(mut self, now: Instant) -> Self {
+        self.begin = now;
         self
     }
 
@@ -222,7 +230,7 @@ enum Driven {
 impl Driver {
     fn new(simulation: &Simulation) -> std::io::Result<Self> {
         let signal_stack = SignalStack::install()?;
-        let clock = Clock::start();
+        let clock = Clock::start(simulation.begin);
         let thread = std::thread::current().id();
         let count = simulation.workers;
         let shared_workers = (0..count).map(|index| Arc::new(WorkerShared::new(index, None, Some(thread)))).collect();

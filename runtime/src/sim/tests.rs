@@ -40,6 +40,19 @@ fn sleeping_takes_virtual_time_only() {
 }
 
 #[test]
+fn the_clock_begins_where_it_is_told() {
+    for nanos in [0, 1, u64::MAX - 1_000_000] {
+        let elapsed = Simulation::new(1).begin(Instant::from_nanos(nanos)).run(|| {
+            let start = Instant::now();
+            assert!((nanos..nanos + 100_000).contains(&start.as_nanos()));
+            sleep(Duration::from_micros(500));
+            start.elapsed()
+        });
+        assert_eq!(elapsed, Duration::from_micros(500));
+    }
+}
+
+#[test]
 fn it_borrows_and_needs_no_send() {
     let shared = Rc::new(RefCell::new(1));
     let mut number = 2;

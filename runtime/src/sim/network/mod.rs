@@ -216,6 +216,11 @@ impl Network {
         self.lock().config.link = config;
     }
 
+    /// From now on this is the longest IP packet that hosts' own interfaces send: [`NetworkConfig::mtu`].
+    pub fn set_mtu(&self, mtu: Option<usize>) {
+        self.lock().config.mtu = mtu;
+    }
+
     /// From now on everything from one address to the other (this direction only) is swallowed without a word, until
     /// [`lift_blackhole`](Self::lift_blackhole).
     pub fn blackhole(&self, from: IpAddr, to: IpAddr) {

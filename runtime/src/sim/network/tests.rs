@@ -395,8 +395,13 @@ fn an_interface_refuses_what_it_may_not_fragment() {
     let error = send(&whole, 1_453).expect_err("one too many");
     assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
     send(&in_pieces, 5_000).expect("fragmented");
+    network.set_mtu(Some(1_280));
+    send(&whole, 1_232).expect("1,280 bytes with 48 of headers");
+    send(&whole, 1_233).expect_err("one too many");
+    network.set_mtu(None);
+    send(&whole, 1_453).expect("no limit");
     network.advance(at(u64::MAX));
-    assert_eq!(received(&in_pieces).len(), 2);
+    assert_eq!(received(&in_pieces).len(), 4);
 }
 
 #[test]
