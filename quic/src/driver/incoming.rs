@@ -268,8 +268,16 @@ impl Core {
     }
 
     fn let_in(&mut self, now: Instant, waiter: &Waiter) -> Result<Connection, ConnectionError> {
-        let [first, others @ ..] = &waiter.datagrams[..] else { return Err(ConnectionError::TimedOut) };
-        let (handle, protocol) = self.endpoint.accept(now, waiter.client, first, waiter.meta).map_err(|error| {
+        let mut datagrams = waiter.datagrams.iter();
+        let accepted = loop {
+            let first = datagrams.next().ok_or(ConnectionError::TimedOut)?;
+            match self.endpoint.accept(now, waiter.client, first, waiter.meta) {
+                // Anybody may have made it: it does not stand in for the client's own behind it (RFC 9000 5.2.2).
+                Err(AcceptError::Unauthenticated) if datagrams.len() > 0 => {}
+                accepted => break accepted,
+            }
+        };
+        let (handle, protocol) = accepted.map_err(|error| {
             let code = match error {
                 AcceptError::NotServing | AcceptError::Full => TransportErrorCode::CONNECTION_REFUSED,
                 AcceptError::Unauthenticated => TransportErrorCode::PROTOCOL_VIOLATION,
@@ -282,7 +290,7 @@ impl Core {
         let answer = Connection::new(ConnectionRef::new(Arc::clone(&connection)));
         let mut state = connection.lock_in_place();
         state.set_announced();
-        for datagram in others {
+        for datagram in datagrams {
             state.work(now, |protocol| protocol.receive(now, datagram, waiter.meta, &mut self.scratch));
         }
         self.mark(&connection);
