@@ -324,6 +324,11 @@ impl Attacker {
         self.spoofed = Some(UdpSocket::bind(from).expect("a free address"));
     }
 
+    /// Sends from its own address again.
+    pub fn stop_spoofing(&mut self) {
+        self.spoofed = None;
+    }
+
     // Where it is.
 
     /// Where it receives.

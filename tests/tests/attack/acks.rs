@@ -131,6 +131,45 @@ fn every_second_packet_number() {
     }
 }
 
+/// The other direction: what the server sends is acknowledged as if each second packet were lost, a thousand ranges at once, again and
+/// again. It takes each packet in once.
+#[test]
+fn acknowledgements_of_many_ranges() {
+    for (seed, again) in [(11, 0), (12, 5_000)] {
+        under_attack("ACKs of many ranges", seed, Setup::new(seed), |arena| {
+            let mut client = confirmed(arena);
+            client.acks(AckPolicy::Never);
+            let id = StreamId::from(VarInt::ZERO);
+            let mut numbers = BTreeSet::new();
+            // Its congestion window is opened by honest acknowledgements first.
+            for part in 0..3_000 {
+                client.packet(Kind::OneRtt).frame(&Ping).frame(&Stream { id, offset: part, fin: false, data: b"x" }).send();
+                client.packet(Kind::OneRtt).frame(&Ping).send();
+                while let Some(seen) = client.next(Duration::from_millis(1)) {
+                    numbers.extend(seen.packets.iter().filter(|packet| packet.kind == Kind::OneRtt).map(|packet| packet.number));
+                }
+            }
+            while let Some(seen) = client.next(MOMENT) {
+                numbers.extend(seen.packets.iter().filter(|packet| packet.kind == Kind::OneRtt).map(|packet| packet.number));
+            }
+            assert!(numbers.len() > 2_000, "{}", numbers.len());
+            let seconds: Vec<_> = numbers.iter().rev().step_by(2).map(|number| PacketNumber::new(*number).expect("a number")).collect();
+            for _ in 0..=again {
+                let ranges = seconds.iter().take(1_000).map(|number| *number..=*number);
+                let ack = AckToSend::fit(VarInt::ZERO, ranges, None, 3_000).expect("there is room");
+                client.packet(Kind::OneRtt).frame(&ack).send();
+                sleep(Duration::from_micros(10));
+            }
+            client.acks(AckPolicy::Honest);
+            client.expect_alive();
+            arena.memory_below(MEMORY);
+            assert!(arena.opened() > 6_000 + again, "they were taken in");
+            let lost = arena.connections()[0].stats().packets_lost;
+            assert!(lost < numbers.len() as u64, "{lost} of {}", numbers.len());
+        });
+    }
+}
+
 fn ranges(seen: &weald_tests::attacker::Seen) -> usize {
     seen.frames().filter_map(|frame| if let Frame::Ack(ack) = frame { Some(ack.ranges.count()) } else { None }).max().unwrap_or(0)
 }

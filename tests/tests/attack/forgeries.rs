@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use weald_crypto::{retry_integrity_tag, simulation};
-use weald_quic::codec::{AckToSend, Close, NewConnectionId, RetryToSend, Stream, Writer};
-use weald_quic::{CidSequence, ConnectionId, Endpoint, PacketNumber, ResetToken, StreamId, TransportConfig, VarInt, Version};
+use weald_quic::codec::{AckToSend, Close, NewConnectionId, Packet, Packets, RetryToSend, Stream, Writer};
+use weald_quic::{
+    CidSequence, ConnectionError, ConnectionId, Endpoint, PacketNumber, ResetToken, StreamId, TransportConfig, VarInt, Version,
+};
 use weald_runtime::sim::{LinkConfig, NetworkConfig, Simulation, network};
 use weald_runtime::{on_worker_stack, sleep, spawn};
 use weald_tests::attack::serve;
@@ -68,6 +70,32 @@ fn late_first_answers_to_a_client() {
             server.expect_alive();
         });
         assert_eq!(ended, None, "{stage:?}");
+    }
+}
+
+/// RFC 9000, 6.2: a client that has heard nothing believes a Version Negotiation that names both ids and not its own version. Any other
+/// was made by who saw less than the first packet, or knows less.
+#[test]
+fn version_negotiation_before_anything_was_heard() {
+    for (row, versions, ids, is_believed) in [
+        ("Version Negotiation that names the client's version", &[0x0a1a_2a3a, 1][..], [true, true], false),
+        ("Version Negotiation for another client", &[5], [false, true], false),
+        ("Version Negotiation from another server", &[5], [true, false], false),
+        ("Version Negotiation in order", &[0x0a1a_2a3a, 5], [true, true], true),
+    ] {
+        let ended = client_under_attack(row, 10, move |mut server| {
+            let datagram = server.next_raw(5 * SECOND).expect("a client comes");
+            let Some(Ok(Packet::Protected(first))) = Packets::new(&datagram, 8).next() else { panic!("an Initial packet") };
+            let [to, from] = [(first.scid, ids[0]), (first.dcid, ids[1])].map(|(right, is_right)| if is_right { right } else { id(3) });
+            for _ in 0..5 {
+                server.send(&version_negotiation(&to, &from, versions));
+            }
+            if !is_believed {
+                server.handshake(Stage::Confirmed);
+                server.expect_alive();
+            }
+        });
+        assert_eq!(ended, is_believed.then_some(ConnectionError::VersionMismatch), "{row}");
     }
 }
 
@@ -200,8 +228,8 @@ fn a_path_that_claims_to_be_narrower_than_quic() {
         });
         assert!(sizes.is_empty(), "{sizes:?} got through {limit} bytes");
     }
-    // On a connection, by routers that drop what is longer, for a while.
-    for limit in [68, 576, 1199] {
+    // On a connection, for a while: the same, and by routers that drop what is longer.
+    for (limit, drops) in [68, 576, 1199].into_iter().flat_map(|limit| [(limit, false), (limit, true)]) {
         simulate_untraced(2, link(), || {
             let server = serve(server_config(2, TransportConfig::default()));
             let endpoint = Endpoint::client(client_address(1)).expect("a client");
@@ -210,7 +238,12 @@ fn a_path_that_claims_to_be_narrower_than_quic() {
             let mtu = connection.stats().mtu;
             assert!(mtu >= 1200);
             let network = network().expect("a simulation");
-            network.set_default_link(LinkConfig { mtu: Some(limit + 28), ..link() });
+            let narrow = Some(limit + 28);
+            if drops {
+                network.set_default_link(LinkConfig { mtu: narrow, ..link() });
+            } else {
+                network.set_mtu(narrow);
+            }
             let (mut out, mut input) = connection.open_bi().expect("a stream");
             let writing = spawn(move || {
                 out.write_all(&[7; 50_000]).expect("the connection lives");
@@ -220,6 +253,7 @@ fn a_path_that_claims_to_be_narrower_than_quic() {
             sleep(5 * SECOND);
             assert_eq!(connection.stats().mtu, mtu, "it is not believed");
             network.set_default_link(link());
+            network.set_mtu(None);
             assert_eq!(input.read_to_end(50_000).expect("it arrives").len(), 50_000);
             assert_eq!(writing.join().expect("no panic"), None);
             assert_eq!(connection.stats().mtu, mtu);

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use weald_quic::codec::{NewConnectionId, RetireConnectionId};
-use weald_quic::{CidSequence, ConnectionError, ConnectionId, ResetToken, TransportErrorCode};
+use weald_quic::codec::{Frame, NewConnectionId, RetireConnectionId};
+use weald_quic::{CidSequence, ConnectionError, ConnectionId, Endpoint, EndpointConfig, ResetToken, TransportConfig, TransportErrorCode};
+use weald_runtime::{sleep, spawn};
+use weald_tests::attack::echo;
 use weald_tests::attacker::{AckPolicy, Attacker, Kind, Setup, Stage, client_under_attack, under_attack};
+use weald_tests::world::{client_address, link, server_address, server_config, simulate_untraced};
 
 const SECOND: Duration = Duration::from_secs(1);
 const CONNECTION_ID_LIMIT_ERROR: u64 = 0x09;
@@ -38,18 +41,25 @@ fn retirements_that_are_not_acknowledged_are_bounded() {
         client.expect_close(CONNECTION_ID_LIMIT_ERROR);
         arena.memory_below(60_000);
     });
-    // Many in one packet.
-    under_attack("NEW_CONNECTION_ID, thirty a packet", 2, Setup::new(2), |arena| {
+    // A million, thirty a packet: the connection ends with the first, and what comes then is for nobody.
+    under_attack("a million of NEW_CONNECTION_ID", 2, Setup::new(2), |arena| {
         let mut client = arena.client(1);
         client.handshake(Stage::Confirmed);
         client.acks(AckPolicy::Never);
-        let mut packet = client.packet(Kind::OneRtt);
-        for sequence in 1..=30 {
-            packet = packet.frame(&issue(sequence, sequence, sequence, 1));
+        for sequences in (1..=1_000_000).collect::<Vec<u32>>().chunks(30) {
+            let mut packet = client.packet(Kind::OneRtt);
+            for sequence in sequences {
+                packet = packet.frame(&issue(*sequence, *sequence, *sequence, 1));
+            }
+            packet.send();
+            if sequences[0] % 3_000 == 1 {
+                while client.next(SECOND / 1000).is_some() {}
+            }
         }
-        packet.send();
         client.expect_close(CONNECTION_ID_LIMIT_ERROR);
+        assert!(client.bytes_received() < client.bytes_sent() / 10, "{} for {}", client.bytes_received(), client.bytes_sent());
         arena.memory_below(60_000);
+        arena.heap_below(10_000_000);
     });
 }
 
@@ -76,8 +86,9 @@ fn retirements_that_are_acknowledged_leave_nothing() {
     under_attack("NEW_CONNECTION_ID with acknowledgements", 4, Setup::new(4), |arena| {
         let mut client = arena.client(1);
         client.handshake(Stage::Confirmed);
-        for sequence in 1..=5_000 {
-            client.packet(Kind::OneRtt).frame(&issue(sequence, sequence, sequence, 1)).send();
+        for sequence in (1..=20_000).step_by(2) {
+            let [first, second] = [sequence, sequence + 1].map(|sequence| issue(sequence, sequence, sequence, 1));
+            client.packet(Kind::OneRtt).frame(&first).frame(&second).send();
             client.expect_alive();
         }
         arena.memory_below(60_000);
@@ -94,23 +105,24 @@ fn ids_that_change_or_come_back_are_a_violation() {
         ("a retired number with another id", issue(3, 0, 9, 3)),
         ("a retired id with another number", issue(9, 0, 3, 3)),
     ];
-    for (seed, (row, offence)) in offences.into_iter().enumerate() {
-        under_attack(row, seed as u64, Setup::new(seed as u64), |arena| {
-            let mut client = arena.client(1);
-            client.handshake(Stage::Confirmed);
-            if row.contains("retired") {
-                client.packet(Kind::OneRtt).frame(&issue(3, 0, 3, 3)).send();
-                client.packet(Kind::OneRtt).frame(&issue(4, 4, 4, 4)).send();
-                client.expect_alive();
-            } else {
-                client.packet(Kind::OneRtt).frame(&issue(1, 0, 1, 1)).send();
-                // The same once more is a repetition.
-                client.packet(Kind::OneRtt).frame(&issue(1, 0, 1, 1)).send();
-                client.expect_alive();
-            }
-            client.packet(Kind::OneRtt).frame(&offence).send();
-            client.expect_close(PROTOCOL_VIOLATION);
-        });
+    fn offend(peer: &mut Attacker, row: &str, offence: NewConnectionId) {
+        peer.handshake(Stage::Confirmed);
+        if row.contains("retired") {
+            peer.packet(Kind::OneRtt).frame(&issue(3, 0, 3, 3)).send();
+            peer.packet(Kind::OneRtt).frame(&issue(4, 4, 4, 4)).send();
+        } else {
+            peer.packet(Kind::OneRtt).frame(&issue(1, 0, 1, 1)).send();
+            // The same once more is a repetition.
+            peer.packet(Kind::OneRtt).frame(&issue(1, 0, 1, 1)).send();
+        }
+        peer.expect_alive();
+        peer.packet(Kind::OneRtt).frame(&offence).send();
+        peer.expect_close(PROTOCOL_VIOLATION);
+    }
+    for (seed, (row, offence)) in (1..).zip(offences) {
+        under_attack(row, seed, Setup::new(seed), |arena| offend(&mut arena.client(1), row, offence));
+        let ended = client_under_attack(row, seed, move |mut server| offend(&mut server, row, offence));
+        assert!(matches!(&ended, Some(ConnectionError::Transport(error)) if error.code.as_u64() == PROTOCOL_VIOLATION), "{row}: {ended:?}");
     }
 }
 
@@ -127,15 +139,38 @@ fn the_last_id_is_retired_again_and_again() {
             client.expect_alive();
         }
         arena.memory_below(60_000);
-        // RFC 9000, 19.16
-        client.packet(Kind::OneRtt).frame(&retire(0)).send();
-        client.expect_close(PROTOCOL_VIOLATION);
     });
-    under_attack("RETIRE_CONNECTION_ID of none", 2, Setup::new(2), |arena| {
+    // RFC 9000, 19.16: the id that the packet itself goes to, and ids that there are not.
+    for (row, sequence) in [
+        ("RETIRE_CONNECTION_ID of the id in use", 0),
+        ("RETIRE_CONNECTION_ID of the next id to come", 4),
+        ("RETIRE_CONNECTION_ID of the last that there can be", u32::MAX),
+    ] {
+        under_attack(row, 2, Setup::new(2), |arena| {
+            let mut client = arena.client(1);
+            client.handshake(Stage::Confirmed);
+            client.packet(Kind::OneRtt).frame(&retire(sequence)).send();
+            client.expect_close(PROTOCOL_VIOLATION);
+        });
+        let ended = client_under_attack(row, 3, move |mut server| {
+            server.handshake(Stage::Confirmed);
+            server.packet(Kind::OneRtt).frame(&retire(sequence)).send();
+            server.expect_close(PROTOCOL_VIOLATION);
+        });
+        assert!(ended.is_some(), "{row}");
+    }
+    // From other addresses, as if over other paths.
+    under_attack("RETIRE_CONNECTION_ID from several addresses", 4, Setup::new(4), |arena| {
         let mut client = arena.client(1);
         client.handshake(Stage::Confirmed);
-        client.packet(Kind::OneRtt).frame(&retire(1_000_000)).send();
-        client.expect_close(PROTOCOL_VIOLATION);
+        client.expect_alive();
+        for sequence in 0..5_000 {
+            client.spoof(std::net::SocketAddr::from(([10, 2, 0, sequence as u8 % 4], 1000)));
+            client.packet(Kind::OneRtt).frame(&retire(sequence)).send();
+        }
+        client.stop_spoofing();
+        client.expect_alive();
+        arena.memory_below(60_000);
     });
 }
 
@@ -173,4 +208,60 @@ fn guessed_ids_lead_nowhere() {
         let reset = late.next_raw(SECOND).expect("a reset");
         assert!(reset.len() <= RESETS + 3 && arena.server.stats().resets > 100);
     });
+}
+
+/// RFC 9000, 10.3: ids of a server that is started again. They are nobody's: with the same secret they are answered by the token that its
+/// client was given, and with another by one that means nothing.
+#[test]
+fn ids_of_a_previous_boot() {
+    for (row, secret, is_known) in [("ids of a previous boot", 7, true), ("ids of a previous boot with another secret", 8, false)] {
+        simulate_untraced(1, link(), || {
+            let start = |secret: u8| {
+                let endpoint = EndpointConfig::new().secret([secret; 32]).server_id(1);
+                let server = Endpoint::server_with(&endpoint, server_config(1, TransportConfig::default()), server_address());
+                let server = server.expect("a server");
+                let accepting = server.clone();
+                spawn(move || {
+                    while let Some(connection) = accepting.accept() {
+                        spawn(move || echo(&connection));
+                    }
+                });
+                server
+            };
+            let server = start(7);
+            let mut client = Attacker::client(1, client_address(1), server_address());
+            client.handshake(Stage::Complete);
+            let given = loop {
+                let seen = client.next(SECOND).expect("ids come");
+                if let Some(given) = seen.frames().find_map(|frame| if let Frame::NewConnectionId(new) = frame { Some(new) } else { None })
+                {
+                    break given;
+                }
+            };
+            client.handshake(Stage::Confirmed);
+            server.close(0_u32.into(), b"");
+            server.wait_idle();
+            drop(server);
+            sleep(SECOND);
+            let server = start(secret);
+            while client.next_raw(SECOND).is_some() {}
+            let received = client.bytes_received();
+            for round in 0..10_000 {
+                client.packet(Kind::OneRtt).dcid(&given.id).raw(&[0x01]).pad_to(100).send();
+                if round == 0 {
+                    let answer = client.next_raw(SECOND).expect("a reset");
+                    assert_eq!(answer.ends_with(given.reset_token.as_bytes()), is_known, "{row}");
+                }
+            }
+            while client.next_raw(SECOND).is_some() {}
+            let received = client.bytes_received() - received;
+            assert!(received < 2_000 * 43, "{row}: {received} bytes");
+            // And one as what a new client makes up is as good as any.
+            let mut another = Attacker::client(2, client_address(2), server_address()).destination(&given.id);
+            another.handshake(Stage::Confirmed);
+            another.expect_alive();
+            assert_eq!(server.open_connections(), 1, "{row}");
+            server.close(0_u32.into(), b"");
+        });
+    }
 }

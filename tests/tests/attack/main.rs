@@ -14,12 +14,14 @@ mod h3spec;
 mod handshakes;
 mod ids;
 mod key_exchange;
+mod observers;
 mod parsing;
 mod peers;
 mod qpack;
 mod samples;
 mod streams;
 mod table;
+mod tokens;
 mod zero_rtt;
 
 /// What an attack costs is counted.

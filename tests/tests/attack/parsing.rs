@@ -28,12 +28,14 @@ fn wide(value: u64, bytes: usize) -> Vec<u8> {
 /// Frame types with the frames that carry them, in widths that are not the shortest, and types that are none in all widths. With the
 /// code that each asks for.
 fn frame_types() -> Vec<(Vec<u8>, u64)> {
-    let known = (0x00..=0x1e).flat_map(|frame_type| [2, 4, 8].map(|bytes| (wide(frame_type, bytes), PROTOCOL_VIOLATION)));
     // RFC 9221 has 0x30 and 0x31.
-    let unknown = [0x1f, 0x20, 0x21, 0x2f, 0x32, 0x3f].map(|frame_type| (wide(frame_type, 1), FRAME_ENCODING_ERROR));
+    let known = (0x00..=0x1e).chain([0x30, 0x31]);
+    let unknown = [0x1f, 0x20, 0x21, 0x2f, 0x32, 0x3f];
+    let shorter = known.chain(unknown).flat_map(|frame_type| [2, 4, 8].map(|bytes| (wide(frame_type, bytes), PROTOCOL_VIOLATION)));
+    let unknown = unknown.map(|frame_type| (wide(frame_type, 1), FRAME_ENCODING_ERROR));
     let large = [(0x40, 2), (0x3fff, 2), (0x4000, 4), ((1 << 30) - 1, 4), (1 << 30, 8), (LARGEST, 8)];
     let large = large.map(|(frame_type, bytes)| (wide(frame_type, bytes), FRAME_ENCODING_ERROR));
-    known.chain(unknown).chain(large).map(|(frame_type, code)| ([frame_type, vec![0; 40]].concat(), code)).collect()
+    shorter.chain(unknown).chain(large).map(|(frame_type, code)| ([frame_type, vec![0; 40]].concat(), code)).collect()
 }
 
 /// Panic of quinn (CVE-2023-42805). RFC 9000, 12.4: the type has one encoding, and an unknown one is an error.
@@ -53,26 +55,28 @@ fn frame_types_of_every_width_at_a_server() {
     });
 }
 
-/// The same before the handshake, where everybody can say it.
+/// The same before the handshake is over: in Initial packets, which everybody can make, and in Handshake packets.
 #[test]
-fn frame_types_of_every_width_in_initial_packets() {
-    under_attack("frame types of every width", 2, Setup::new(2), |arena| {
-        for (number, (frame, code)) in (1..).zip(frame_types()) {
-            let mut client = arena.client(number);
-            client.handshake(Stage::HelloSent);
-            client.packet(Kind::Initial).raw(&frame).send();
-            match client.run(SECOND) {
-                Some(Closed::Transport { code: told, .. }) => assert_eq!(told, code, "{frame:02x?}"),
-                other => panic!("{frame:02x?}: {other:?}"),
+fn frame_types_of_every_width_in_the_handshake() {
+    for (seed, stage, kind) in [(2, Stage::HelloSent, Kind::Initial), (18, Stage::HandshakeKeys, Kind::Handshake)] {
+        under_attack("frame types of every width", seed, Setup::new(seed), |arena| {
+            for (number, (frame, code)) in (1..).zip(frame_types()) {
+                let mut client = arena.client(number);
+                client.handshake(stage);
+                client.packet(kind).raw(&frame).send();
+                match client.run(SECOND) {
+                    Some(Closed::Transport { code: told, .. }) => assert_eq!(told, code, "{frame:02x?}"),
+                    other => panic!("{frame:02x?}: {other:?}"),
+                }
             }
-        }
-        arena.expect_forgotten();
-    });
+            arena.expect_forgotten();
+        });
+    }
 }
 
 #[test]
 fn frame_types_of_every_width_at_a_client() {
-    for (frame, code) in frame_types().into_iter().step_by(5) {
+    for (frame, code) in frame_types() {
         let name = format!("{frame:02x?}");
         let ended = client_under_attack("frame types of every width", 3, move |mut server| {
             server.handshake(Stage::Confirmed);
@@ -323,10 +327,12 @@ fn ack_frames_with_more_ranges_than_bytes() {
     }
 }
 
+/// The first bytes of types that go on.
+const ENDS: [&[u8]; 6] = [&[0x40], &[0x80], &[0x80, 0, 0], &[0xc0], &[0xc0, 0, 0, 0], &[0xff; 7]];
+
 /// HAProxy CVE-2026-26080. RFC 9000, 12.4: a packet that ends inside the type of a frame.
 #[test]
 fn packets_that_end_inside_a_frame_type() {
-    let ends: [&[u8]; 6] = [&[0x40], &[0x80], &[0x80, 0, 0], &[0xc0], &[0xc0, 0, 0, 0], &[0xff; 7]];
     under_attack("end inside a frame type", 12, Setup::new(12), |arena| {
         let mut number = 0;
         for (stage, kind, before) in [
@@ -335,7 +341,7 @@ fn packets_that_end_inside_a_frame_type() {
             (Stage::Confirmed, Kind::OneRtt, 10),
             (Stage::Confirmed, Kind::OneRtt, 0),
         ] {
-            for end in ends {
+            for end in ENDS {
                 number += 1;
                 let mut client = arena.client(number);
                 client.handshake(stage);
@@ -344,6 +350,20 @@ fn packets_that_end_inside_a_frame_type() {
             }
         }
     });
+}
+
+#[test]
+fn packets_that_end_inside_a_frame_type_at_a_client() {
+    let packets =
+        [(Stage::HelloSent, Kind::Initial, 1200), (Stage::HandshakeKeys, Kind::Handshake, 10), (Stage::Confirmed, Kind::OneRtt, 0)];
+    for ((stage, kind, before), end) in packets.into_iter().flat_map(|packet| ENDS.map(|end| (packet, end))) {
+        let ended = client_under_attack("end inside a frame type", 19, move |mut server| {
+            server.handshake(stage);
+            server.packet(kind).raw(&vec![0; before]).raw(end).pad_to(0).send();
+            server.expect_close(FRAME_ENCODING_ERROR);
+        });
+        assert!(ended.is_some(), "{end:02x?} in {kind:?}");
+    }
 }
 
 /// HAProxy CVE-2026-26081. RFC 9000, 8.1.3, 17.2.2: tokens that nobody gave, of any length.
@@ -461,6 +481,45 @@ fn tls_failures_inside_a_datagram() {
         }
         arena.expect_forgotten();
     });
+}
+
+/// And a ServerHello that a client's TLS refuses, twice in a datagram, with more behind it.
+#[test]
+fn tls_failures_inside_a_datagram_at_a_client() {
+    // Another message; a version that was not offered; extensions that end outside of the message.
+    let edits: [fn(&mut Vec<u8>); 3] = [|hello| hello[0] = 1, |hello| hello[5] = 9, |hello| hello.truncate(hello.len() - 1)];
+    for edit in edits {
+        let ended = client_under_attack("TLS failures inside a datagram", 20, move |server| {
+            let hello = Arc::new(Mutex::new(Vec::new()));
+            let kept = Arc::clone(&hello);
+            let mut server = server.crypto(move |level, data| {
+                if level == Level::Initial {
+                    *kept.lock().expect("nobody panics") = std::mem::take(data);
+                }
+            });
+            server.handshake(Stage::HelloSent);
+            while hello.lock().expect("nobody panics").is_empty() {
+                server.next(SECOND).expect("a ClientHello");
+            }
+            let mut hello = hello.lock().expect("nobody panics").clone();
+            edit(&mut hello);
+            let body = (hello.len() - 4) as u32;
+            hello[1..4].copy_from_slice(&body.to_be_bytes()[1..]);
+            let bad = server.packet(Kind::Initial).frame(&Crypto { offset: 0, data: &hello }).pad_to(0).build();
+            let ping = server.packet(Kind::Initial).frame(&Ping).pad_to(0).build();
+            let mut early = ping.clone();
+            early[0] |= 0x20;
+            let filled = server.packet(Kind::Initial).frame(&Ping).build();
+            for _ in 0..20 {
+                server.send(&[&bad[..], &ping, &early, &bad, &filled].concat());
+            }
+            match server.run(5 * SECOND) {
+                Some(Closed::Transport { code: 0x100..0x200, .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        });
+        assert!(matches!(ended, Some(ConnectionError::Transport(_))), "{ended:?}");
+    }
 }
 
 /// RFC 9000, 10.2.1: a frame that is an error, behind a ClientHello that is none and in front of more. What the connection would have

@@ -1,12 +1,19 @@
 //! Attacks with streams and datagrams: on what they may hold, how many there may be, and in which state they are.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use weald_quic::codec::{Datagram, EncodeFrame, Frame, MaxStreamData, ResetStream, StopSending, Stream, StreamDataBlocked};
-use weald_quic::{ApplicationCode, Direction, Side, StreamId, TransportConfig, VarInt};
-use weald_tests::attacker::{Application, Attacker, Kind, Setup, Stage, client_under_attack, under_attack};
-use weald_tests::hand::{parameter, varint};
-use weald_tests::world::server_config;
+use weald_crypto::simulation;
+use weald_quic::codec::{
+    ApplicationCloseFrame, Datagram, EncodeFrame, Frame, MaxStreamData, ResetStream, StopSending, Stream, StreamDataBlocked,
+};
+use weald_quic::{
+    ApplicationCode, ConnectionError, Direction, Endpoint, ReadError, ReadToEndError, SendDatagramError, Side, StreamId, TransportConfig,
+    VarInt,
+};
+use weald_tests::attacker::{Application, Attacker, Closed, Kind, Setup, Stage, client_under_attack, under_attack};
+use weald_tests::hand::{parameter, parameters, varint};
+use weald_tests::world::{client_address, client_config, link, server_config, simulate_untraced};
 
 const SECOND: Duration = Duration::from_secs(1);
 const FLOW_CONTROL_ERROR: u64 = 0x03;
@@ -86,6 +93,90 @@ fn a_stop_while_a_read_or_a_write_is_parked() {
         assert_eq!(writing.join().expect("it does not panic"), weald_quic::WriteError::Stopped(VarInt::from_u32(7)));
         attacker.expect_alive();
     });
+}
+
+/// The same at a client, whose server also resets what it reads.
+#[test]
+fn a_stop_while_a_client_reads_or_writes() {
+    for resets in [false, true] {
+        let at = SocketAddr::from(([10, 0, 0, 2], 443));
+        simulate_untraced(1, link(), move || {
+            let mut server = Attacker::server(1, at);
+            let attacking = weald_runtime::spawn(move || {
+                server.handshake(Stage::Confirmed);
+                settle(&mut server);
+                let [reads, writes] = [0, 1].map(bi);
+                if resets {
+                    let reset = ResetStream { id: reads, code: code(8), final_size: 5 };
+                    send(&mut server, &[&stream(reads, 0, b"begin", false), &StopSending { id: reads, code: code(7) }, &reset]);
+                } else {
+                    send(&mut server, &[&StopSending { id: reads, code: code(7) }, &stream(reads, 0, b"beginend", true)]);
+                }
+                send(&mut server, &[&StopSending { id: writes, code: code(7) }]);
+                settle(&mut server);
+                server.expect_alive();
+            });
+            let endpoint = Endpoint::client(client_address(1)).expect("a client");
+            let config = client_config(1, TransportConfig::default());
+            let connection = endpoint.connect_with(config, at, simulation::SERVER_NAME).expect("a connection");
+            let (mut out, mut input) = connection.open_bi().expect("a stream");
+            out.write_all(b"question").expect("there is room");
+            let (mut blocked, _unread) = connection.open_bi().expect("a stream");
+            let reading = weald_runtime::spawn(move || input.read_to_end(100));
+            let writing = weald_runtime::spawn(move || blocked.write_all(&vec![0; 20_000_000]).expect_err("nobody reads it"));
+            match reading.join().expect("it does not panic") {
+                Ok(bytes) => assert!(!resets && bytes == b"beginend"),
+                Err(ReadToEndError::Read(ReadError::Reset(told))) => assert!(resets && told == VarInt::from_u32(8)),
+                Err(error) => panic!("{error}"),
+            }
+            assert_eq!(writing.join().expect("it does not panic"), weald_quic::WriteError::Stopped(VarInt::from_u32(7)));
+            assert_eq!(out.stopped(), Ok(Some(VarInt::from_u32(7))));
+            attacking.join().expect("the attack succeeds");
+            assert_eq!(connection.close_reason(), None);
+        });
+    }
+}
+
+/// Codes of applications at the border of what there is (unbound, CVE-2026-55991): the largest goes either way, and a larger one is none.
+#[test]
+fn the_largest_codes_of_applications() {
+    assert!(VarInt::from_u64(1 << 62).is_err() && VarInt::from_u64(u64::MAX).is_err());
+    let largest = || ApplicationCode::from(VarInt::MAX);
+    under_attack("the largest codes to a server", 12, Setup::new(12).application(Application::Idle), |arena| {
+        let mut attacker = confirmed(arena.client(1));
+        send(&mut attacker, &[&stream(bi(0), 0, b"begin", false), &stream(bi(1), 0, b"begin", false)]);
+        settle(&mut attacker);
+        let server = arena.connections().remove(0);
+        let (mut out, mut input) = server.accept_bi().expect("a stream");
+        let (mut other, mut stopped) = server.accept_bi().expect("a stream");
+        let reset = ResetStream { id: bi(0), code: largest(), final_size: 5 };
+        send(&mut attacker, &[&reset, &StopSending { id: bi(0), code: largest() }]);
+        settle(&mut attacker);
+        assert_eq!(input.read_to_end(100), Err(ReadToEndError::Read(ReadError::Reset(VarInt::MAX))));
+        assert_eq!(out.stopped(), Ok(Some(VarInt::MAX)));
+        // And from it.
+        other.reset(VarInt::MAX).expect("it is open");
+        stopped.stop(VarInt::MAX).expect("it is open");
+        let (mut resets, mut stops) = (0, 0);
+        while let Some(seen) = attacker.next(SECOND / 20) {
+            for frame in seen.frames() {
+                match frame {
+                    Frame::ResetStream(frame) if frame.id == bi(1) && frame.code == largest() => resets += 1,
+                    Frame::StopSending(frame) if frame.id == bi(1) && frame.code == largest() => stops += 1,
+                    _ => {}
+                }
+            }
+        }
+        assert!(resets > 0 && stops > 0, "{resets}, {stops}");
+        server.close(VarInt::MAX, b"");
+        assert_eq!(attacker.run(SECOND), Some(Closed::Application(VarInt::MAX.as_u64())));
+    });
+    let ended = client_under_attack("the largest code to a client", 13, move |mut server| {
+        server.handshake(Stage::Confirmed);
+        send(&mut server, &[&ApplicationCloseFrame { code: largest(), reason: b"" }]);
+        settle(&mut server);
+    });
+    assert!(matches!(&ended, Some(ConnectionError::ApplicationClosed(close)) if close.code == largest()), "{ended:?}");
 }
 
 /// A peer that permits one byte, of each stream or of all, and reads no more (unbound, CVE-2026-55991): what is written for it on a
@@ -179,6 +270,39 @@ fn the_sum_of_streams_above_the_connections_limit() {
     }
 }
 
+/// A stream above its own limit, the connection's not being reached, at either end: by data, by its end, and by a reset.
+#[test]
+fn a_stream_above_its_own_limit() {
+    fn attempt(attacker: &mut Attacker, id: StreamId, way: usize, end: u64) {
+        match way {
+            0 => send(attacker, &[&stream(id, end - 1, b"x", false)]),
+            1 => send(attacker, &[&stream(id, end, b"", true)]),
+            _ => send(attacker, &[&ResetStream { id, code: code(0), final_size: end }]),
+        }
+    }
+    const LIMIT: u64 = 20_000;
+    for way in 0..3 {
+        let transport = TransportConfig::default().stream_window(LIMIT as u32).connection_window(1_000_000);
+        under_attack("a stream above its limit", 15, of(transport).application(Application::Idle), |arena| {
+            let mut attacker = confirmed(arena.client(1));
+            attempt(&mut attacker, uni(0), way, LIMIT);
+            attempt(&mut attacker, bi(0), way, LIMIT);
+            attacker.expect_alive();
+            attempt(&mut attacker, uni(1), way, LIMIT + 1);
+            attacker.expect_close(FLOW_CONTROL_ERROR);
+            arena.memory_below(100_000);
+        });
+        // A client takes 1.25 MB of a stream and ten of all together by default.
+        let ended = client_under_attack("a stream above a client's limit", 16, move |mut server| {
+            server.handshake(Stage::Confirmed);
+            let stream = id(Side::Server, Direction::Uni, 0);
+            attempt(&mut server, stream, way, 1_250_001);
+            server.expect_close(FLOW_CONTROL_ERROR);
+        });
+        assert!(ended.is_some());
+    }
+}
+
 /// The application keeps every piece it reads, of single bytes in packets of full length, by stream and by datagram at once (OpenSSL,
 /// CVE-2026-54873): what it pins is bounded by the windows.
 #[test]
@@ -193,7 +317,7 @@ fn small_pieces_that_the_application_keeps() {
             let mut input = server.accept_uni().expect("a stream");
             let mut kept = Vec::new();
             let mut read = 0;
-            for offset in 1..5_000 {
+            for offset in 1..20_000 {
                 let datagram = Datagram { data: b"y", has_length: true };
                 if datagrams {
                     send(&mut attacker, &[&stream(uni(0), offset, b"x", false), &datagram]);
@@ -274,7 +398,7 @@ fn a_flood_of_streams() {
             let mut attacker = confirmed(arena.client(1));
             let (mut next, mut permitted) = (0, 100);
             // A server that permits no more would let it go on for ever.
-            for _ in 0..200 {
+            for _ in 0..1_000 {
                 for _ in 0..50.min(permitted - next) {
                     if resets {
                         let reset = ResetStream { id: bi(next), code: code(0), final_size: 1 };
@@ -293,7 +417,7 @@ fn a_flood_of_streams() {
                 }
                 assert_eq!(attacker.closed(), None);
             }
-            assert!(next >= 5_000);
+            assert!(next >= 25_000);
             arena.memory_below(150_000);
             arena.heap_below(4_000_000);
         });
@@ -311,7 +435,7 @@ fn a_flood_of_datagrams() {
             |arena| {
                 let mut attacker = confirmed(arena.client(1));
                 let data = vec![7; len];
-                for round in 0..2_000 {
+                for round in 0..10_000 {
                     let mut packet = attacker.packet(Kind::OneRtt);
                     for _ in 0..(1_000 / (len + 4)).max(1) {
                         packet = packet.frame(&Datagram { data: &data, has_length: true });
@@ -328,7 +452,9 @@ fn a_flood_of_datagrams() {
         );
     }
     // Two bytes of length from 64 on.
-    for (permitted, len, refused) in [(None, 0, true), (None, 1_000, true), (Some(100), 98, true), (Some(100), 97, false)] {
+    for (permitted, len, refused) in
+        [(None, 0, true), (None, 1_000, true), (Some(0), 0, true), (Some(100), 98, true), (Some(100), 97, false)]
+    {
         let transport = match permitted {
             Some(bytes) => TransportConfig::default().datagrams(true).datagram_receive_buffer(bytes),
             None => TransportConfig::default(),
@@ -342,6 +468,28 @@ fn a_flood_of_datagrams() {
             } else {
                 attacker.expect_alive();
             }
+        });
+    }
+    // Nor is one sent that the peer does not permit.
+    for (limit, len, result) in [
+        (None, 0, Err(SendDatagramError::Unsupported)),
+        (Some(0), 0, Err(SendDatagramError::Unsupported)),
+        (Some(1), 0, Err(SendDatagramError::Unsupported)),
+        (Some(10), 9, Err(SendDatagramError::TooLarge { max: 8 })),
+        (Some(10), 8, Ok(())),
+    ] {
+        under_attack("a peer that permits few datagrams", 14, Setup::new(14).application(Application::Idle), |arena| {
+            let mut attacker = confirmed(arena.client(1).parameters(move |ids| {
+                let mut out = parameters(&ids.source);
+                if let Some(limit) = limit {
+                    parameter(&mut out, 0x20, &[limit]);
+                }
+                out
+            }));
+            settle(&mut attacker);
+            let server = arena.connections().remove(0);
+            assert_eq!(server.send_datagram(vec![7; len]), result, "{limit:?}");
+            attacker.expect_alive();
         });
     }
     let ended = client_under_attack("a datagram that was not permitted", 10, |mut server| {

@@ -26,7 +26,7 @@ const KINDS: &[Kind] = &[
     kind(
         "frame types: unknown ones, and known ones in every width",
         &[
-            "parsing::frame_types_of_every_width_at_a_server", "parsing::frame_types_of_every_width_in_initial_packets",
+            "parsing::frame_types_of_every_width_at_a_server", "parsing::frame_types_of_every_width_in_the_handshake",
             "parsing::frame_types_of_every_width_at_a_client",
         ],
         &["frame-type-unknown", "frame-type-width"],
@@ -45,10 +45,10 @@ const KINDS: &[Kind] = &[
     kind(
         "first packets again after a Retry or a refusal, and forged in front of a good one",
         &[
-            "a_handshake_with_a_retry_bears_the_loss_of_any_datagram", "flipped_bits_are_dropped",
-            "the_application_decides_about_each_client",
+            "admission::the_same_first_packet_again_after_a_retry", "flipped_bits_are_dropped",
+            "a_handshake_with_a_retry_bears_the_loss_of_any_datagram", "the_application_decides_about_each_client",
         ],
-        &["forged-first-packet", "undersized-initial"],
+        &["forged-first-packet", "forged-first-of-those-that-wait", "undersized-initial"],
     ),
     kind(
         "first destination ids of 0 to 255 bytes",
@@ -68,7 +68,7 @@ const KINDS: &[Kind] = &[
     kind(
         "packets that end inside a frame type or a token",
         &[
-            "parsing::packets_that_end_inside_a_frame_type", "parsing::initial_packets_with_tokens_of_any_length",
+            "parsing::packets_that_end_inside_a_frame_type", "parsing::packets_that_end_inside_a_frame_type_at_a_client", "parsing::initial_packets_with_tokens_of_any_length",
             "parsing::initial_packets_that_end_inside_the_token",
         ],
         &["frame-type-truncated"],
@@ -84,14 +84,17 @@ const KINDS: &[Kind] = &[
     kind(
         "failures of TLS in the middle of a datagram, duplicate Initial packets",
         &[
-            "parsing::duplicate_initial_packets", "parsing::tls_failures_inside_a_datagram",
+            "parsing::duplicate_initial_packets", "parsing::tls_failures_inside_a_datagram", "parsing::tls_failures_inside_a_datagram_at_a_client",
             "parsing::errors_between_a_client_hello_and_more", "h3spec::tls_messages",
         ],
         &["tls-failure-ends"],
     ),
     kind(
         "Version Negotiation and Retry that come late, or to a server",
-        &["forgeries::late_first_answers_to_a_client", "forgeries::first_answers_to_a_server"],
+        &[
+            "forgeries::late_first_answers_to_a_client", "forgeries::first_answers_to_a_server",
+            "forgeries::version_negotiation_before_anything_was_heard",
+        ],
         &["first-answer-only"],
     ),
     kind(
@@ -111,20 +114,21 @@ const KINDS: &[Kind] = &[
     ),
     kind(
         "STOP_SENDING while a read or a write is parked; streams stopped in masses",
-        &["streams::a_stop_while_a_read_or_a_write_is_parked"],
+        &["streams::a_stop_while_a_read_or_a_write_is_parked", "streams::a_stop_while_a_client_reads_or_writes"],
         &["stopped-streams-are-reset", "stopped-streams-wait"],
     ),
     kind(
         "periods at the borders of what is possible: probes without end, ACK delays of 2^62, the ends of the clock",
         &[
-            "connections::probes_for_a_day", "forgeries::delays_of_no_time_and_of_all_time", "probes_without_end", "round_trips_of_no_time_and_of_all_time",
+            "connections::probes_for_a_day", "forgeries::delays_of_no_time_and_of_all_time",
+            "connections::the_clock_just_after_boot_and_near_its_end", "probes_without_end", "round_trips_of_no_time_and_of_all_time",
             "the_ends_of_the_clock",
         ],
         &["probe-back-off"],
     ),
     kind(
-        "a peer with a window of one byte that never reads",
-        &["streams::a_peer_with_a_window_of_one_byte"],
+        "a peer with a window of one byte that never reads; the largest codes",
+        &["streams::a_peer_with_a_window_of_one_byte", "streams::the_largest_codes_of_applications"],
         &["send-buffer-sum"],
     ),
     kind(
@@ -168,7 +172,7 @@ const KINDS: &[Kind] = &[
     ),
     kind(
         "packets of one connection from everywhere",
-        &["admission::packets_from_thousands_of_ports_are_dropped"],
+        &["admission::packets_from_all_ports_are_dropped"],
         &["connection-address"],
     ),
     kind(
@@ -209,7 +213,7 @@ const KINDS: &[Kind] = &[
     ),
     kind(
         "streams each within its limit, their sum above",
-        &["streams::the_sum_of_streams_above_the_connections_limit", "h3spec::limits"],
+        &["streams::the_sum_of_streams_above_the_connections_limit", "streams::a_stream_above_its_own_limit", "h3spec::limits"],
         &["flow-control-connection", "flow-control-stream"],
     ),
     kind(
@@ -223,8 +227,8 @@ const KINDS: &[Kind] = &[
         &["stream-limit", "stream-count-in-frames"],
     ),
     kind(
-        "floods of streams, of empty frames",
-        &["streams::a_flood_of_streams", "streams::empty_frames_without_end"],
+        "floods of streams, of empty frames, of empty datagrams",
+        &["streams::a_flood_of_streams", "streams::empty_frames_without_end", "admission::datagrams_of_no_bytes"],
         &[],
     ),
     kind(
@@ -262,7 +266,7 @@ const KINDS: &[Kind] = &[
     ),
     kind(
         "packet numbers that make each ACK long",
-        &["acks::every_second_packet_number"],
+        &["acks::every_second_packet_number", "acks::acknowledgements_of_many_ranges"],
         &["ack-ranges-bound"],
     ),
     kind(
@@ -307,12 +311,18 @@ const KINDS: &[Kind] = &[
     ),
     kind(
         "tokens: made up, expired, of others, used before, from the future",
-        &["admission::nobody_gets_more_than_three_times_what_it_sent", "a_token_of_an_earlier_connection_saves_the_retry"],
+        &[
+            "tokens::retry_tokens_of_others_and_of_another_time", "tokens::tokens_of_addresses_that_prove_nothing",
+            "admission::nobody_gets_more_than_three_times_what_it_sent", "a_token_of_an_earlier_connection_saves_the_retry",
+        ],
         &["token-address", "token-expiry", "token-from-the-future", "token-register-overflow", "token-used-once", "retry-token-place"],
     ),
     kind(
         "three times what a client sent and no more",
-        &["three_times_what_a_client_sent_and_no_more", "admission::nobody_gets_more_than_three_times_what_it_sent"],
+        &[
+            "three_times_what_a_client_sent_and_no_more", "admission::nobody_gets_more_than_three_times_what_it_sent",
+            "admission::another_address_gets_nothing",
+        ],
         &["amplification-3x"],
     ),
     kind(
@@ -330,7 +340,10 @@ const KINDS: &[Kind] = &[
     ),
     kind(
         "stateless resets: forged, predicted, of neighbours",
-        &["admission::a_datagram_that_ends_in_zeros_resets_nothing", "ids::guessed_ids_lead_nowhere"],
+        &[
+            "admission::a_datagram_that_ends_in_zeros_resets_nothing", "observers::reset_tokens_that_are_guessed_from_visible_ids",
+            "ids::guessed_ids_lead_nowhere", "ids::ids_of_a_previous_boot",
+        ],
         &["zero-reset-token", "reset-token-secret", "reset-of-neighbours"],
     ),
     kind(
@@ -344,8 +357,8 @@ const KINDS: &[Kind] = &[
         &["dont-fragment"],
     ),
     kind(
-        "a preferred address that is not the server's",
-        &["connections::a_preferred_address_that_is_not_the_servers"],
+        "a preferred address that is not the server's; copies that come before the original, from elsewhere",
+        &["connections::a_preferred_address_that_is_not_the_servers", "observers::copies_from_another_port_that_come_first"],
         &[],
     ),
     kind(
