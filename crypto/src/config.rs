@@ -228,7 +228,8 @@ impl ServerConfig {
     }
 
     /// Puts `certificates` in the place of all chains that the server has: handshakes that start from now on are shown them,
-    /// through every clone of this configuration. Connections that exist go on, and so does what else was configured.
+    /// through every clone of this configuration. Connections that exist go on, and so does what else was configured. Clients that come
+    /// back with a ticket resume, and see no chain at all, for as long as their tickets are good.
     ///
     /// ```
     /// # use weald_crypto::{Certificates, ConfigError, PrivateKey, ServerCertificates, ServerConfig};

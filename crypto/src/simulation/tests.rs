@@ -1,7 +1,9 @@
 //! The same seed gives the same bytes; another seed, or another session, gives others.
 
-use crate::simulation::{SERVER_NAME, roots, server_credentials};
-use crate::{CipherSuite, ClientConfig, Level, NamedGroup, ServerConfig, Session, Terms, Version};
+use std::time::Duration;
+
+use crate::simulation::{Clock, SERVER_NAME, roots, server_credentials};
+use crate::{CipherSuite, ClientConfig, EarlyData, Level, NamedGroup, ServerConfig, Session, Terms, Version};
 
 /// Both ends' configurations under a seed.
 fn configs(seed: u64, suite: CipherSuite) -> (ClientConfig, ServerConfig) {
@@ -59,4 +61,36 @@ fn sessions_do_not_share_a_generator() {
     let (mut a, mut b) = (new(&client), new(&client));
     let second = hello(&mut b);
     assert_eq!(in_order, [hello(&mut a), second]);
+}
+
+/// Tickets and early data follow from the seed, too, and with them the keys of 0-RTT packets.
+#[test]
+fn early_data_in_a_simulation() {
+    let connect = |client: &ClientConfig, server: &ServerConfig| {
+        let mut client = Session::client(client, Version::V1, SERVER_NAME, vec![1, 2, 3]).unwrap();
+        client.offer_early_data();
+        let mut server = Session::server(server, Version::V1, vec![4, 5, 6], Terms::default());
+        let hello = client.advance(&[]).unwrap();
+        let answer = server.advance(&hello.output).unwrap();
+        let finished = client.advance(&answer.output).unwrap();
+        let done = server.advance(&finished.output).unwrap();
+        client.advance(&done.output).unwrap();
+        let [at_client, at_server] = [hello.early_keys, answer.early_keys].map(|keys| keys.map(|keys| keys.header.mask(&[7; 16])));
+        assert_eq!(at_client, at_server);
+        (finished.outcome.unwrap().early_data, at_client, hello.output)
+    };
+    let connections = [1, 1, 2].map(|seed| {
+        let clock = Clock::new();
+        let (chain, key) = server_credentials();
+        let client = ClientConfig::builder().alpn(["h3"]).roots(roots()).simulation(seed).clock(clock.clone()).build().unwrap();
+        let server = ServerConfig::builder().alpn(["h3"]).certificate(chain, key).early_data(true).simulation(seed).clock(clock.clone());
+        let server = server.build().unwrap();
+        let first = connect(&client, &server);
+        assert_eq!(first.0, EarlyData::NotOffered);
+        clock.advance(Duration::from_secs(3600));
+        let second = connect(&client, &server);
+        assert_eq!(second.0, EarlyData::Accepted);
+        second
+    });
+    assert!(connections[0] == connections[1] && connections[1] != connections[2]);
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustls::server::StoresServerSessions;
+
 use super::*;
 use crate::clock::Clock;
 use crate::{Remembered, Tickets};
@@ -289,9 +291,8 @@ fn a_lost_register_rejects_early_data_and_resumes() {
 
     let after = Tickets::from_secret([7; 32]);
     let replayed = |tickets: &Tickets| {
-        let step = Session::server(&server(tickets), Version::V1, Vec::new(), Terms::default());
-        let mut step = step;
-        step.advance(&[(Level::Initial, hello.clone())]).unwrap().early_data
+        let mut session = Session::server(&server(tickets), Version::V1, Vec::new(), Terms::default());
+        session.advance(&[(Level::Initial, hello.clone())]).unwrap().early_data
     };
     assert_eq!(replayed(&after), Some(false));
     assert_eq!((after.stats().early_data_elsewhere, after.stats().unopened), (1, 0));
@@ -337,6 +338,56 @@ fn another_application_protocol() {
     assert_eq!(tickets.stats().strikes, 2);
 }
 
+/// What a server keeps that answers for early data under whatever protocol it now speaks.
+#[derive(Debug, Default)]
+struct Faithless(Mutex<Vec<(Vec<u8>, Vec<u8>)>>);
+
+impl StoresServerSessions for Faithless {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.0.lock().unwrap().push((key, value));
+        true
+    }
+
+    fn get(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The protocol's name, of one byte, stands in front of what was added (nothing, with its length), a time and an age.
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let (known, mut value) = self.0.lock().unwrap().pop()?;
+        let at = value.len() - 2 - 8 - 4 - 1;
+        assert_eq!((&known[..], value[at]), (key, b'a'));
+        value[at] = b'b';
+        Some(value)
+    }
+
+    fn can_cache(&self) -> bool {
+        true
+    }
+}
+
+/// RFC 8446, 4.2.10: a client does not let its early data be taken for something else.
+#[test]
+fn a_server_that_accepts_early_data_under_another_protocol() {
+    let (chain, key) = credentials(|_| ());
+    let storage = Arc::new(Faithless::default());
+    let server = |alpn| {
+        let server = ServerConfig::builder().alpn([alpn]).certificate(chain.clone(), key.clone()).early_data(true);
+        let mut server = server.build().unwrap();
+        server.tickets = None;
+        Arc::get_mut(&mut server.tls).unwrap().session_storage = storage.clone();
+        server
+    };
+    let client = ClientConfig::builder().alpn(["a", "b"]).roots(chain.clone()).build().unwrap();
+    let (mut first, mut at_server) = sessions(&client, &server("a"));
+    run(&mut first, &mut at_server, unchanged).unwrap();
+    let (mut second, mut at_server) = sessions(&client, &server("b"));
+    second.offer_early_data();
+    let (side, error) = run(&mut second, &mut at_server, unchanged).err().unwrap();
+    assert_eq!((side, error.alert), (Side::Client, ILLEGAL_PARAMETER), "{error}");
+    assert!(error.message.contains("application protocol"), "{error}");
+}
+
 /// RFC 9001, 4.6.2: HelloRetryRequest always rejects early data, and a client knows it from that message on.
 #[test]
 fn hello_retry_request_rejects_early_data() {
@@ -379,7 +430,7 @@ fn parameters_that_have_changed() {
     assert_eq!(finished.peer_transport_parameters.as_deref(), Some(&b"new parameters"[..]));
 }
 
-/// A server that resumes nothing, and one that says it took what it cannot have read.
+/// A server that cannot open the ticket.
 #[test]
 fn a_server_without_the_key() {
     let world = world(Tickets::new());

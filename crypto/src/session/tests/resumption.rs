@@ -176,7 +176,7 @@ fn renewal_ends_at_the_server() {
 }
 
 #[test]
-fn forged_tickets_make_a_full_handshake() {
+fn forged_tickets_lead_to_a_full_handshake() {
     let world = world(Tickets::new(), |server| server);
     let mut refused = 0;
     // Each place of the ticket is changed once, over as many connections; a changed ticket changes the binder's input too, which
