@@ -378,6 +378,37 @@ const KINDS: &[Kind] = &[
         &[],
     ),
     kind(
+        "tickets that clients show: forged, late, renewed without end, of other versions, names or wants, by the hundred",
+        &[
+            "forged_tickets_lead_to_a_full_handshake", "a_ticket_has_its_time", "renewal_ends_at_the_server", "a_ticket_of_another_version",
+            "a_ticket_of_another_name", "a_ticket_gets_around_no_certificate", "few_tickets_are_opened_for_one_client_hello",
+        ],
+        &["ticket-tag", "ticket-expiry", "ticket-renewal", "ticket-version", "ticket-client-policy", "ticket-offers"],
+    ),
+    kind(
+        "tickets that servers give: for no time or for ever, in any number; shown to others than who gave them",
+        &[
+            "lifetimes_that_a_server_may_not_set", "a_store_has_its_bounds", "a_ticket_of_another_name", "a_ticket_of_another_version",
+            "configurations_share_a_store_and_no_session",
+        ],
+        &[
+            "ticket-lifetime", "session-store-servers", "session-store-tickets", "ticket-server-name", "ticket-version-client",
+            "ticket-configuration",
+        ],
+    ),
+    kind(
+        "early data: replayed at once and later, spoilt, under worse terms or another protocol; used tickets without end, or forgotten",
+        &[
+            "replays_are_rejected", "a_copy_is_of_no_use_at_any_time", "early_data_that_comes_late", "a_failed_handshake_leaves_the_ticket",
+            "terms_must_be_kept", "another_application_protocol", "a_server_that_accepts_early_data_under_another_protocol",
+            "a_full_register_rejects_early_data_and_resumes", "a_lost_register_rejects_early_data_and_resumes",
+        ],
+        &[
+            "early-data-once", "early-data-generation", "early-data-issuer", "early-data-clock", "early-data-register", "early-data-restore",
+            "early-data-terms", "early-data-protocol",
+        ],
+    ),
+    kind(
         "bursts",
         &["nothing_leaves_in_bursts"],
         &["pacer-burst"],
