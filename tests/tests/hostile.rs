@@ -131,7 +131,7 @@ fn an_unknown_version_is_negotiated() {
         let connections = server.open_connections();
         let mut client = HandPeer::new(1, client_address(1), server_address(), parameters);
         let genuine = client.first_flight();
-        for version in [0x0a1a_2a3a_u32, 0xff00_001d, 0x6b33_43cf, 2, u32::MAX] {
+        for version in [0x0a1a_2a3a_u32, 0xff00_001d, 0x709a_50c4, 2, u32::MAX] {
             let mut datagram = genuine.clone();
             datagram[1..5].copy_from_slice(&version.to_be_bytes());
             client.send(&datagram[..FULL - 1]);
