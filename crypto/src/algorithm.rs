@@ -131,6 +131,11 @@ impl NamedGroup {
         }
     }
 
+    /// The group with this number in IANA's registry, if it is known here.
+    pub(crate) fn from_number(number: u16) -> Option<Self> {
+        Self::from_tls(rustls::NamedGroup::from(number))
+    }
+
     pub(crate) fn from_tls(group: rustls::NamedGroup) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.tls() == group)
     }

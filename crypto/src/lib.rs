@@ -48,6 +48,7 @@
 
 mod algorithm;
 mod client_auth;
+mod client_hello;
 #[cfg(any(test, feature = "simulation"))]
 mod clock;
 mod config;
@@ -76,6 +77,7 @@ mod token;
 
 pub use algorithm::{CipherSuite, NamedGroup};
 pub use client_auth::ClientAuth;
+pub use client_hello::ClientHello;
 pub use config::{ClientConfig, ClientConfigBuilder, ServerConfig, ServerConfigBuilder};
 pub use credentials::{Certificates, PrivateKey};
 pub use error::{ConfigError, OpenError, TlsError};
