@@ -191,6 +191,12 @@ impl Session {
         self.complete && matches!(self.state, State::Running(_)) && matches!(&self.loan, Some(Loan::Client(client)) if client.arrived == 0)
     }
 
+    /// Has keys derived for `version` from now on: the handshake goes on in another version than it began in (RFC 9369, 4.1). Of no
+    /// effect on keys that are out already.
+    pub fn switch_version(&mut self, version: Version) {
+        self.version = version;
+    }
+
     /// Which end this is.
     pub const fn side(&self) -> Side {
         self.side

@@ -20,8 +20,8 @@ use std::time::Duration;
 use crate::chunk::Pool;
 use crate::config::{ConnectionLimits, TransportConfig};
 use crate::connection::tests::pair::Pair;
-use crate::endpoint::WallTime;
 use crate::endpoint::token::{Lifetimes, TokenBody, TokenVerdict};
+use crate::endpoint::{Incoming, WallTime};
 use crate::error::ConnectionError;
 use crate::handle::EndpointKeys;
 use crate::id::ConnectionId;
@@ -30,7 +30,7 @@ use crate::side::Side;
 use crate::streams::reassembly::{Reassembly, Slack};
 use crate::wire::frame::{Crypto, Datagram, EncodeFrame, Frame, FrameIter, Stream};
 use crate::wire::header::{MASK_LEN, Packet, Packets};
-use crate::wire::{PacketType, TransportParameters, Writer};
+use crate::wire::{PacketType, TransportParameters, Version, Writer};
 
 /// A datagram; its first bytes choose the length of our ids and the mask.
 pub fn packet_header(input: &[u8]) {
@@ -143,20 +143,22 @@ pub fn address_token(input: &[u8]) {
     let lifetimes = Lifetimes { retry: Duration::from_secs(15), address: Duration::from_secs(3600) };
     let (now, remote) = (WallTime::from_unix(1_800_000_000), SocketAddr::from(([192, 0, 2, 1], 443)));
     let mut tokens = EndpointKeys::new(&[1; 32], 0, 0).tokens();
-    let mut open = |token: &[u8]| tokens.open(now, lifetimes, remote, ConnectionId::EMPTY, token);
+    let Some(destination) = ConnectionId::new(&[2; 8]) else { return };
+    let Some(client) = Incoming::new(remote, Version::V1, destination, ConnectionId::EMPTY, 1200) else { return };
+    let mut open = |token: &[u8]| tokens.open(now, lifetimes, &client, token);
     assert_eq!(open(input), TokenVerdict::Nothing);
     let Some(([at, change], rest)) = input.split_first_chunk() else { return };
-    let body = TokenBody::Retry { original: ConnectionId::EMPTY, retry_source: ConnectionId::EMPTY };
+    let body = TokenBody::Retry { original: ConnectionId::EMPTY, retry_source: destination };
     let mut tokens = EndpointKeys::new(&[1; 32], 0, 0).tokens();
-    let mut token = tokens.seal(now, [7; 12], remote, body);
-    let verdict = tokens.open(now, lifetimes, remote, ConnectionId::EMPTY, &token);
+    let mut token = tokens.seal(now, [7; 12], remote, Version::V1, body);
+    let verdict = tokens.open(now, lifetimes, &client, &token);
     assert!(matches!(verdict, TokenVerdict::Retry { .. }), "{verdict:?}");
     let genuine = token.clone();
     let at = usize::from(*at) % token.len();
     token[at] ^= change;
     token.extend_from_slice(&rest[..rest.len().min(2)]);
     if token != genuine {
-        let verdict = tokens.open(now, lifetimes, remote, ConnectionId::EMPTY, &token);
+        let verdict = tokens.open(now, lifetimes, &client, &token);
         assert_eq!(verdict, TokenVerdict::Nothing);
     }
 }

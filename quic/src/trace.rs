@@ -20,7 +20,7 @@ use crate::id::ConnectionId;
 use crate::path::Path;
 use crate::side::Side;
 use crate::time::Instant;
-use crate::wire::{PacketNumber, PacketType};
+use crate::wire::{PacketNumber, PacketType, Version};
 
 /// Takes the events of one connection, in their order.
 ///
@@ -134,6 +134,9 @@ pub enum TraceEvent<'a> {
     Timeout(TraceTimer),
     /// A server asked for proof of our address, and we begin anew (RFC 9000 section 17.2.5).
     Retry,
+    /// From now on the connection goes by this version: the server has agreed to it, or does not speak the one before and we begin
+    /// anew (RFC 9368 section 2).
+    VersionChanged(Version),
     /// From now on packets are sealed with new keys (RFC 9001 section 6).
     KeysUpdated {
         /// Updates so far, this one included.

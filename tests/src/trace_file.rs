@@ -175,6 +175,7 @@ impl Trace for Watch {
                 What::Other("path", format!("window {window}, in flight {bytes_in_flight}, RTT {:.3} ms", rtt.as_secs_f64() * 1e3))
             }
             TraceEvent::Timeout(timer) => What::Other("timeout", timer.to_string()),
+            TraceEvent::VersionChanged(version) => What::Other("goes by", version.to_string()),
             TraceEvent::Retry => What::Other("receives", "Retry".to_owned()),
             TraceEvent::KeysUpdated { updates } => What::Other("keys", format!("update {updates}")),
             TraceEvent::State(state) => What::Other("state", state.to_string()),

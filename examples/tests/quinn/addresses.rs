@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use weald_quic::{MemoryTokenStore, RetryPolicy, TokenStore};
+use weald_quic::{MemoryTokenStore, RetryPolicy, TokenStore, Version};
 
 use crate::sides::{Identity, NAME, quinn_meets_weald, quinn_serves, weald_meets_quinn, weald_serves};
 
@@ -70,13 +70,13 @@ struct Counting {
 }
 
 impl TokenStore for Counting {
-    fn put(&self, server_name: &str, token: Vec<u8>) {
-        self.store.put(server_name, token);
+    fn put(&self, server_name: &str, version: Version, token: Vec<u8>) {
+        self.store.put(server_name, version, token);
         self.put.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn take(&self, server_name: &str) -> Option<Vec<u8>> {
-        self.store.take(server_name)
+    fn take(&self, server_name: &str, version: Version) -> Option<Vec<u8>> {
+        self.store.take(server_name, version)
     }
 }
 

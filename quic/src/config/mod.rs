@@ -12,6 +12,7 @@ mod limits;
 mod presets;
 mod server;
 mod transport;
+mod versions;
 
 pub use self::client::ClientConfig;
 pub use self::connection_limits::ConnectionLimits;

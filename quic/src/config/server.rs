@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{RetryPolicy, ServerLimits, TransportConfig};
+use super::{RetryPolicy, ServerLimits, TransportConfig, versions};
+use crate::wire::Version;
 
 /// How connections from clients are accepted.
 #[derive(Clone)]
@@ -11,6 +12,7 @@ pub struct ServerConfig {
     pub(crate) crypto: weald_crypto::ServerConfig,
     pub(crate) limits: ServerLimits,
     pub(crate) retry: RetryPolicy,
+    pub(crate) versions: Arc<[Version]>,
     #[cfg(feature = "driver")]
     pub(crate) screening: bool,
 }
@@ -23,6 +25,7 @@ impl ServerConfig {
             crypto,
             limits: ServerLimits::default(),
             retry: RetryPolicy::default(),
+            versions: versions::checked([Version::V2, Version::V1]),
             #[cfg(feature = "driver")]
             screening: false,
         }
@@ -46,6 +49,20 @@ impl ServerConfig {
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
+        self
+    }
+
+    /// The versions of QUIC to speak, the preferred first. Default 2, then 1: it is the client who decides then, since a connection
+    /// goes on in another version than the client began it in only if both prefer that one (RFC 9368 2.3). Clients that begin in
+    /// a version which is not among these are told so (RFC 9368 2.1).
+    ///
+    /// All servers behind one address must speak the same (RFC 9368 5).
+    ///
+    /// # Panics
+    /// If there is none, or one that is not in [`Version::SUPPORTED`].
+    #[must_use]
+    pub fn versions(mut self, versions: impl IntoIterator<Item = Version>) -> Self {
+        self.versions = versions::checked(versions);
         self
     }
 

@@ -165,6 +165,14 @@ impl Connection {
             tokens.for_each(|token| owners.on_lost(token));
         });
     }
+
+    /// What a space has sent is forgotten, and not sent again.
+    pub(super) fn forget_sent(&mut self, space: SpaceId) {
+        let path = &mut self.path;
+        if let Some(own) = self.spaces.get_mut(space) {
+            own.on_restart(|packet, _| path.on_packet_forgotten(packet));
+        }
+    }
 }
 
 fn count_lost(stats: &mut Counters, packet: &SentPacket) {

@@ -161,6 +161,12 @@ impl CryptoReceive {
         Some(bytes)
     }
 
+    /// What [`CryptoReceive::read`] would give.
+    pub(crate) fn peek(&self) -> &[u8] {
+        let ready = self.filled.first().filter(|first| first.start == self.read);
+        ready.map_or(&[], |ready| &self.window[self.spent..][..(ready.end - ready.start) as usize])
+    }
+
     /// Whether [`CryptoReceive::read`] has something to give.
     pub(crate) fn is_readable(&self) -> bool {
         self.filled.first().is_some_and(|first| first.start == self.read)

@@ -70,7 +70,8 @@ impl Connection {
             }
             Frame::Crypto(crypto) => {
                 let window = self.config.limits.crypto_buffer;
-                self.handshake.on_crypto(super::level(opened.space), crypto.offset, crypto.data, window)
+                self.handshake.on_crypto(super::level(opened.space), crypto.offset, crypto.data, window)?;
+                if opened.space == SpaceId::Initial { self.on_first_crypto() } else { Ok(()) }
             }
             Frame::HandshakeDone => {
                 self.handshake.on_handshake_done()?;
@@ -108,7 +109,7 @@ impl Connection {
             // We never send a challenge. RFC 9000 19.18 lets an unexpected response be an error; it does no harm.
             Frame::PathResponse(_) => Ok(()),
             Frame::NewToken(frame) => {
-                self.next_token.on_frame(&frame);
+                self.next_token.on_frame(&frame, self.version);
                 Ok(())
             }
             Frame::Close(close) => {

@@ -1,9 +1,12 @@
 //! What a connection remembers of its first packets until the handshake is confirmed.
 //!
-//! Owns the ids by which both ends introduced themselves (RFC 9000 7.2, 7.3, 17.2.5), the token of a Retry, and packets that
+//! Owns the ids by which both ends introduced themselves (RFC 9000 7.2, 7.3, 17.2.5), the token of a Retry, how the
+//! version comes about, and packets that
 //! came before their keys. Dropped as a whole when the handshake is confirmed: long headers are then refused by their missing
 //! keys.
 
+use super::negotiation::Negotiation;
+use super::parameters::SeenIds;
 use super::undecryptable::Undecryptable;
 use crate::id::ConnectionId;
 
@@ -21,13 +24,15 @@ pub(crate) struct Early {
     pub(crate) heard: bool,
     /// The endpoint still routes the original id here.
     pub(crate) routed: bool,
+    /// How the version comes about.
+    pub(crate) negotiation: Negotiation,
     /// Packets that wait for their keys.
     pub(crate) undecryptable: Undecryptable,
 }
 
 impl Early {
     /// A client's, whose first packets go to `original`.
-    pub(crate) fn client(original: ConnectionId) -> Self {
+    pub(crate) fn client(original: ConnectionId, negotiation: Negotiation) -> Self {
         Self {
             original,
             retry_source: None,
@@ -35,13 +40,14 @@ impl Early {
             peer_source: None,
             heard: false,
             routed: false,
+            negotiation,
             undecryptable: Undecryptable::default(),
         }
     }
 
     /// A server's, for a client that sent its first packet to `original` and calls itself `source`.
-    pub(crate) fn server(original: ConnectionId, source: ConnectionId) -> Self {
-        Self { peer_source: Some(source), routed: true, ..Self::client(original) }
+    pub(crate) fn server(original: ConnectionId, source: ConnectionId, negotiation: Negotiation) -> Self {
+        Self { peer_source: Some(source), routed: true, ..Self::client(original, negotiation) }
     }
 
     /// Whether a long header names the peer as it introduced itself (RFC 9000 7.2: the id never changes after the first packet).
@@ -49,8 +55,18 @@ impl Early {
         self.peer_source.is_none_or(|peer| peer == source)
     }
 
+    /// The id that the keys of Initial packets follow from (RFC 9001 5.2).
+    pub(crate) fn initial_id(&self) -> ConnectionId {
+        self.retry_source.unwrap_or(self.original)
+    }
+
+    /// The ids that the handshake went by.
+    pub(crate) fn seen_ids(&self) -> SeenIds {
+        SeenIds { original: self.original, retry_source: self.retry_source, peer_source: self.peer_source }
+    }
+
     /// Bytes held outside of the value itself.
     pub(crate) fn memory(&self) -> usize {
-        self.token.capacity() + self.undecryptable.memory()
+        self.token.capacity() + self.negotiation.memory() + self.undecryptable.memory()
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! Owns CRYPTO and HANDSHAKE_DONE. A step of TLS is a job: the session moves out with its input, and comes back with its
 //! output, so that a flood of handshakes never stalls established streams. Does not own keys or transport parameters:
-//! what a step yields goes to `lifecycle`.
+//! what a step yields goes to `lifecycle`, and what a server's session is made with comes from `negotiation`.
 //!
 //! Invariants: at most one job of a connection is out, and a result that nobody waits for any more is dropped. What comes
-//! in meanwhile stays in the window of its level, so that a slow job bounds what a peer can make us hold. What the
-//! exchange needs goes with it: a confirmed connection holds the outcome alone.
+//! in meanwhile stays in the window of its level, so that a slow job bounds what a peer can make us hold. A
+//! server's TLS begins with a whole ClientHello, so that an unfinished one costs no job. What the exchange needs goes with it: a confirmed connection holds the outcome alone.
 
-use weald_crypto::{Level, Outcome, Session, Step, TlsError};
+use weald_crypto::{ClientHello, Level, Outcome, Session, Step, TlsError, Version};
 
 use crate::connection::crypto_stream::{CryptoReceive, CryptoSend};
 use crate::containment::{Panicked, contain};
@@ -82,6 +82,8 @@ struct Exchange {
 }
 
 enum Tls {
+    /// Not begun: a server reads the ClientHello first.
+    Awaited,
     /// Here; `fresh` if a client has yet to produce its first flight.
     In { session: Box<Session>, fresh: bool },
     /// With a job.
@@ -99,8 +101,17 @@ enum Done {
 }
 
 impl Handshake {
-    pub(crate) fn new(side: Side, session: Session) -> Self {
-        let tls = Tls::In { session: Box::new(session), fresh: side.is_client() };
+    /// A client's, which has yet to produce its first flight.
+    pub(crate) fn client(session: Session) -> Self {
+        Self::new(Side::Client, Tls::In { session: Box::new(session), fresh: true })
+    }
+
+    /// A server's, which waits for [`Handshake::client_hello`].
+    pub(crate) fn server() -> Self {
+        Self::new(Side::Server, Tls::Awaited)
+    }
+
+    fn new(side: Side, tls: Tls) -> Self {
         let exchange = Exchange { tls, send: Default::default(), receive: Default::default() };
         Self {
             side,
@@ -110,6 +121,32 @@ impl Handshake {
             exchange: Some(Box::new(exchange)),
             outcome: None,
             tickets: None,
+        }
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        self.side
+    }
+
+    /// At a server: the client's first message, once it is there as a whole and until TLS begins. `limit` is the longest that is let in.
+    pub(crate) fn client_hello(&self, limit: usize) -> Result<Option<&[u8]>, TransportError> {
+        let Some(exchange) = self.exchange.as_ref().filter(|exchange| matches!(exchange.tls, Tls::Awaited)) else { return Ok(None) };
+        let bytes = exchange.receive[0].peek();
+        let length = ClientHello::message_len(bytes, limit).map_err(crypto_error)?;
+        Ok(length.and_then(|length| bytes.get(..length)))
+    }
+
+    /// At a server: TLS begins.
+    pub(crate) fn begin(&mut self, session: Session) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.tls = Tls::In { session: Box::new(session), fresh: false };
+        }
+    }
+
+    /// At a client: the handshake goes on in another version than it began in.
+    pub(crate) fn switch_version(&mut self, version: Version) {
+        if let Some(Exchange { tls: Tls::In { session, .. }, .. }) = self.exchange.as_deref_mut() {
+            session.switch_version(version);
         }
     }
 
@@ -177,11 +214,7 @@ impl Handshake {
             return Ok(None);
         };
         exchange.tls = done.session.map_or(Tls::Gone, |session| Tls::In { session, fresh: false });
-        let mut step = done.result.map_err(|error| {
-            let mut failure = TransportErrorCode::crypto(error.alert).because(error.message);
-            failure.frame = Some(FRAME_TYPE_CRYPTO);
-            failure
-        })?;
+        let mut step = done.result.map_err(crypto_error)?;
         for (level, bytes) in step.output.drain(..) {
             exchange.send[index(level)].push(&bytes);
         }
@@ -282,7 +315,7 @@ impl Handshake {
 
 impl Exchange {
     fn has_input(&self) -> bool {
-        self.receive.iter().any(CryptoReceive::is_readable)
+        !matches!(self.tls, Tls::Awaited) && self.receive.iter().any(CryptoReceive::is_readable)
     }
 
     /// When TLS is gone, nobody reads what its peer still says.
@@ -320,6 +353,13 @@ fn index(level: Level) -> usize {
         // 0-RTT packets carry no CRYPTO frames (RFC 9000 12.5).
         Level::ZeroRtt | Level::OneRtt => 2,
     }
+}
+
+/// What TLS refuses.
+pub(super) fn crypto_error(error: TlsError) -> TransportError {
+    let mut failure = TransportErrorCode::crypto(error.alert).because(error.message);
+    failure.frame = Some(FRAME_TYPE_CRYPTO);
+    failure
 }
 
 fn unexpected(reason: &'static str) -> TransportError {

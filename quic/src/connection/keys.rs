@@ -10,12 +10,12 @@ use weald_crypto::{DirectionKeys, HeaderKey, Keys, Level, OneRttSecrets, OpenErr
 
 use crate::error::{TransportError, TransportErrorCode};
 use crate::time::Instant;
-use crate::wire::PacketNumber;
+use crate::wire::{PacketNumber, Version};
 
 /// All keys of one connection.
 #[derive(Default)]
 pub(crate) struct KeyRing {
-    initial: Option<Box<Keys>>,
+    initial: Option<Box<Initial>>,
     handshake: Option<Box<Keys>>,
     one_rtt: Option<Box<OneRtt>>,
     /// Packets that did not authenticate, over all keys (RFC 9001 6.6).
@@ -24,6 +24,15 @@ pub(crate) struct KeyRing {
     /// Stand for what the cipher withstands: packets sealed, and packets forged.
     #[cfg(test)]
     pub(crate) limits: Option<(u64, u64)>,
+}
+
+/// The keys of Initial packets, which anyone can derive.
+struct Initial {
+    /// The version of what is sent.
+    version: Version,
+    keys: Keys,
+    /// What opens packets of another version, while the peer may send some (RFC 9369 4.1).
+    other: Option<(Version, DirectionKeys)>,
 }
 
 struct OneRtt {
@@ -57,6 +66,8 @@ struct Previous {
 #[derive(Clone, Copy)]
 pub(crate) struct Sealed<'a> {
     pub(crate) number: PacketNumber,
+    /// The version in its header; short ones have none.
+    pub(crate) version: Option<Version>,
     /// The key phase bit, false in long headers.
     pub(crate) phase: bool,
     /// All before the payload.
@@ -92,8 +103,26 @@ pub(crate) struct SealKeys<'a> {
 }
 
 impl KeyRing {
-    pub(crate) fn install_initial(&mut self, keys: Keys) {
-        self.initial = Some(Box::new(keys));
+    pub(crate) fn install_initial(&mut self, version: Version, keys: Keys) {
+        self.initial = Some(Box::new(Initial { version, keys, other: None }));
+    }
+
+    /// As [`KeyRing::install_initial`], and packets of the version before can still be opened.
+    pub(crate) fn switch_initial(&mut self, version: Version, keys: Keys) {
+        let other = self.initial.take().map(|before| (before.version, before.keys.remote));
+        self.initial = Some(Box::new(Initial { version, keys, other }));
+    }
+
+    /// Packets of another version can be opened, too.
+    pub(crate) fn add_initial(&mut self, version: Version, keys: DirectionKeys) {
+        if let Some(initial) = &mut self.initial {
+            initial.other = Some((version, keys));
+        }
+    }
+
+    /// Whether Initial packets of a version can be opened.
+    pub(crate) fn opens_initial(&self, version: Version) -> bool {
+        self.initial.as_ref().is_some_and(|initial| initial.remote(Some(version)).is_some())
     }
 
     pub(crate) fn install_handshake(&mut self, keys: Keys) {
@@ -134,8 +163,9 @@ impl KeyRing {
 
     /// Bytes held outside of the value itself.
     pub(crate) fn memory(&self) -> usize {
-        let long = [&self.initial, &self.handshake].into_iter().flatten();
-        long.map(|keys| size_of::<Keys>() + keys.memory()).sum::<usize>() + self.one_rtt.as_ref().map_or(0, |keys| keys.memory())
+        self.initial.as_ref().map_or(0, |keys| keys.memory())
+            + self.handshake.as_ref().map_or(0, |keys| size_of::<Keys>() + keys.memory())
+            + self.one_rtt.as_ref().map_or(0, |keys| keys.memory())
     }
 
     /// Whether the Handshake keys were there and are gone for good.
@@ -155,10 +185,10 @@ impl KeyRing {
         }
     }
 
-    /// What removes the header protection of packets from the peer.
-    pub(crate) fn remote_header(&self, level: Level) -> Option<&HeaderKey> {
+    /// What removes the header protection of packets from the peer, with this version in their header.
+    pub(crate) fn remote_header(&self, level: Level, version: Option<Version>) -> Option<&HeaderKey> {
         match level {
-            Level::Initial => self.initial.as_ref().map(|keys| &keys.remote.header),
+            Level::Initial => self.initial.as_ref()?.remote(version).map(|keys| &keys.header),
             Level::Handshake => self.handshake.as_ref().map(|keys| &keys.remote.header),
             Level::OneRtt => self.one_rtt.as_ref().map(|keys| &keys.remote_header),
             Level::ZeroRtt => None,
@@ -169,9 +199,11 @@ impl KeyRing {
     pub(crate) fn open(&mut self, now: Instant, level: Level, sealed: Sealed<'_>, out: &mut [u8]) -> Result<Opened, OpenFailure> {
         let (result, cipher_limit) = match level {
             Level::Initial | Level::Handshake => {
-                let keys = if level == Level::Initial { &self.initial } else { &self.handshake };
-                let Some(keys) = keys else { return Err(OpenFailure::Forged) };
-                let key = &keys.remote.packet;
+                let keys = match level {
+                    Level::Initial => self.initial.as_ref().and_then(|keys| keys.remote(sealed.version)),
+                    _ => self.handshake.as_ref().map(|keys| &keys.remote),
+                };
+                let Some(DirectionKeys { packet: key, .. }) = keys else { return Err(OpenFailure::Forged) };
                 let opened = sealed.open(key, out);
                 (opened.map(|len| Opened { len, old_keys: false, phase_began: false }), key.integrity_limit())
             }
@@ -204,7 +236,7 @@ impl KeyRing {
     /// The keys for the next packet of `level`.
     pub(crate) fn local(&self, level: Level) -> Option<SealKeys<'_>> {
         match level {
-            Level::Initial => self.initial.as_deref().map(SealKeys::long),
+            Level::Initial => self.initial.as_ref().map(|initial| SealKeys::long(&initial.keys)),
             Level::Handshake => self.handshake.as_deref().map(SealKeys::long),
             Level::OneRtt => {
                 self.one_rtt.as_ref().map(|keys| SealKeys { packet: &keys.local, header: &keys.local_header, phase: keys.phase })
@@ -304,6 +336,21 @@ impl Sealed<'_> {
 impl<'a> SealKeys<'a> {
     fn long(keys: &'a Keys) -> Self {
         Self { packet: &keys.local.packet, header: &keys.local.header, phase: false }
+    }
+}
+
+impl Initial {
+    /// What opens packets with this version in their header.
+    fn remote(&self, version: Option<Version>) -> Option<&DirectionKeys> {
+        if version == Some(self.version) {
+            return Some(&self.keys.remote);
+        }
+        self.other.as_ref().filter(|(other, _)| version == Some(*other)).map(|(_, keys)| keys)
+    }
+
+    fn memory(&self) -> usize {
+        let other = self.other.as_ref().map_or(0, |(_, keys)| keys.packet.memory() + keys.header.memory());
+        size_of::<Self>() + self.keys.memory() + other
     }
 }
 

@@ -8,7 +8,7 @@ use super::close::Reason;
 use super::early::Early;
 use super::handshake::CryptoDone;
 use super::memory::QUIET;
-use super::parameters::{self, Peer, SeenIds};
+use super::parameters::{self, Peer};
 use super::timers::Timer;
 use super::{Connection, Event, Scratch, level, new_path};
 use crate::config::MIN_UDP_PAYLOAD;
@@ -18,8 +18,8 @@ use crate::recovery::SpaceId;
 use crate::recovery::loss::LossTimer;
 use crate::time::Instant;
 use crate::trace::{TraceEvent, TraceState, TraceTimer};
-use crate::wire::PacketType;
-use crate::wire::header::{ProtectedPacket, Retry, VersionNegotiation};
+use crate::wire::header::{ProtectedPacket, Retry};
+use crate::wire::{PacketType, TransportParameters};
 
 /// A Retry with a longer token is dropped: every Initial packet carries the token, and must leave room for CRYPTO frames in a
 /// datagram of 1200 bytes. Servers' tokens have 30 to 200 bytes.
@@ -93,8 +93,9 @@ impl Connection {
     // The handshake.
 
     fn on_step(&mut self, now: Instant, step: Step, scratch: &mut Scratch) -> Result<(), TransportError> {
-        if let Some(bytes) = step.peer_transport_parameters {
-            self.on_peer_parameters(&bytes)?;
+        // A server has read them before its first step.
+        if let Some(bytes) = step.peer_transport_parameters.filter(|_| self.side.is_client()) {
+            self.on_server_parameters(&bytes)?;
         }
         let mut levels = [None; 2];
         for ((level, keys), installed) in step.keys.into_iter().zip(&mut levels) {
@@ -121,19 +122,18 @@ impl Connection {
         Ok(())
     }
 
-    fn on_peer_parameters(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
+    fn on_server_parameters(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
         let Some(early) = &self.early else {
             return Err(TransportErrorCode::INTERNAL_ERROR.because("transport parameters after the handshake"));
         };
-        let seen = SeenIds { original: early.original, retry_source: early.retry_source, peer_source: early.peer_source };
-        let parameters = parameters::decode(bytes, self.side, &seen)?;
-        // RFC 9368 4: the choice that counts is the one that the handshake authenticates.
-        if parameters.version_information.as_ref().is_some_and(|versions| versions.chosen != self.version) {
-            let reason = "the peer has chosen another version than that of its packets";
-            return Err(TransportErrorCode::VERSION_NEGOTIATION_ERROR.because(reason));
-        }
-        self.peer = Peer::new(&parameters);
-        self.streams.set_peer_limits(&parameters::peer_limits(&parameters));
+        let parameters = parameters::decode(bytes, self.side, &early.seen_ids())?;
+        self.check_version(parameters.version_information.as_ref())?;
+        self.on_peer_parameters(&parameters)
+    }
+
+    pub(super) fn on_peer_parameters(&mut self, parameters: &TransportParameters) -> Result<(), TransportError> {
+        self.peer = Peer::new(parameters);
+        self.streams.set_peer_limits(&parameters::peer_limits(parameters));
         // Peers that chose an empty id are reached by address, and get no ids for migration either.
         if !self.remote_ids.current().is_empty() {
             self.local_ids.on_peer_parameters(parameters.active_connection_id_limit);
@@ -167,7 +167,7 @@ impl Connection {
             self.discard_space(SpaceId::Handshake);
             self.events.push_back(Event::Confirmed);
             self.trace.tell(now, || TraceEvent::State(TraceState::Confirmed));
-            self.next_token.on_confirmed();
+            self.next_token.on_confirmed(self.version);
         }
     }
 
@@ -254,7 +254,7 @@ impl Connection {
         Ok(())
     }
 
-    // Retry and version negotiation, at a client.
+    // Retry, at a client.
 
     /// Says whether the packet is an answer to our first. RFC 9000 17.2.5.2
     pub(super) fn on_retry(&mut self, now: Instant, retry: &Retry<'_>) -> bool {
@@ -279,7 +279,7 @@ impl Connection {
         self.remote_ids.replace_first(retry.scid);
         // RFC 9001 5.2: the keys follow from the id that the server chose.
         let keys = weald_crypto::initial_keys(self.version.protection(), &retry.scid, weald_crypto::Side::Client);
-        self.keys.install_initial(keys);
+        self.keys.install_initial(self.version, keys);
         self.restart_space(SpaceId::Initial);
         self.probes = [0; 3];
         // RFC 9002 6.3: congestion control and loss recovery start anew.
@@ -288,23 +288,9 @@ impl Connection {
         true
     }
 
-    /// Says whether the packet is an answer to our first. RFC 9000 6.2
-    pub(super) fn on_version_negotiation(&mut self, now: Instant, negotiation: &VersionNegotiation<'_>) -> bool {
-        let is_welcome = |early: &Early| {
-            negotiation.dcid == self.local_ids.handshake_id().as_slice()
-                && negotiation.scid == early.original.as_slice()
-                && negotiation.versions().all(|version| version != self.version)
-        };
-        let is_answer = self.expects_first_answer() && self.early.as_deref().is_some_and(is_welcome);
-        if is_answer {
-            self.end(now, ConnectionError::VersionMismatch);
-        }
-        is_answer
-    }
-
     /// Whether we are a client that has heard nothing yet: after any authentic packet, or one Retry, what could start the
     /// handshake anew is a forgery.
-    fn expects_first_answer(&self) -> bool {
+    pub(super) fn expects_first_answer(&self) -> bool {
         let is_first = |early: &Early| !early.heard && early.retry_source.is_none();
         self.side.is_client() && self.close.is_open() && self.early.as_deref().is_some_and(is_first)
     }
@@ -350,7 +336,7 @@ impl Connection {
     }
 
     /// The connection is over at once, without a word to the peer.
-    fn end(&mut self, now: Instant, error: ConnectionError) {
+    pub(super) fn end(&mut self, now: Instant, error: ConnectionError) {
         if self.close.is_open() {
             self.trace.tell(now, || TraceEvent::State(TraceState::Ended(&error)));
             self.events.push_back(Event::Closed(error));

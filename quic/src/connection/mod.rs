@@ -3,12 +3,13 @@
 //!
 //! The parts own their frames and know neither each other nor this module: `handshake`, `keys`, `ids`, `spaces`, `early`,
 //! `close`, `path_response` here, and `crate::streams` and `crate::path`. What a part needs for the handshake alone it
-//! drops itself when that is confirmed. Five files apply what they cause:
+//! drops itself when that is confirmed. Six files apply what they cause:
 //!
 //! - `receive`: datagram to opened packets
 //! - `dispatch`: each frame of a packet to the part that owns it
 //! - `acknowledge`: tokens of acknowledged and lost packets back to the parts
 //! - `transmit`: the ordered list of parts that fill a datagram
+//! - `negotiation`: the version, from what both ends say of theirs
 //! - `lifecycle`: handshake progress, timers, the end
 //!
 //! The methods are of four kinds. *Inputs* (`receive`, `on_timeout`, `on_crypto_done`, `on_panic`) change the state, *outputs*
@@ -26,6 +27,7 @@ mod ids;
 mod keys;
 mod lifecycle;
 mod memory;
+mod negotiation;
 mod packet_writer;
 mod parameters;
 mod path_response;
@@ -47,7 +49,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use weald_crypto::{Level, Outcome, Session, Terms};
+use weald_crypto::{Level, Outcome, Session};
 
 pub use self::datagrams::{DatagramEvent, SendDatagramError, WhenFull};
 pub use self::handshake::{CryptoDone, CryptoJob};
@@ -60,6 +62,7 @@ use self::early::Early;
 use self::handshake::Handshake;
 use self::ids::{LocalIds, RemoteIds};
 use self::keys::KeyRing;
+use self::negotiation::{Attempt, Negotiation, Opening};
 use self::parameters::{Peer, ServerIds};
 use self::path_response::PathResponses;
 use self::spaces::Spaces;
@@ -83,7 +86,7 @@ use crate::stats::{ConnectionStats, Counters};
 use crate::streams::{StreamEvent, Streams};
 use crate::time::Instant;
 use crate::trace::{TraceStart, Tracer};
-use crate::wire::{PacketType, Version, VersionInformation};
+use crate::wire::{PacketType, Version};
 
 /// What came with a received datagram.
 #[derive(Clone, Copy, Debug)]
@@ -192,20 +195,21 @@ impl Connection {
         mut lent: Lent,
     ) -> Result<Self, ConnectError> {
         let (local_ids, _) = LocalIds::new(lent.issuer).ok_or(ConnectError::Full)?;
-        let version = Version::V1;
-        let versions = VersionInformation::only(version);
-        let parameters = parameters::client(&config.transport, local_ids.handshake_id(), versions, &mut lent.noise);
+        let version = negotiation::first(&config.versions);
+        let attempt = Attempt { crypto: config.crypto.clone(), server_name: server_name.into() };
+        let negotiation = Negotiation::client(Arc::clone(&config.versions), version, attempt);
+        let declared = negotiation.information(version);
+        let parameters = parameters::client(&config.transport, local_ids.handshake_id(), declared, &mut lent.noise);
         let session = Session::client(&config.crypto, version.protection(), server_name, parameters)?;
         // RFC 9000 8.1.3
-        let token = token_store::usable(config.token_store.as_ref().and_then(|store| store.take(server_name)));
+        let token = token_store::usable(config.token_store.as_ref().and_then(|store| store.take(server_name, version)));
         let address_token = !token.is_empty();
-        let early = Early { token, ..Early::client(original) };
+        let early = Early { token, ..Early::client(original, negotiation) };
         let mut connection = Self::new(
             now,
-            Side::Client,
             version,
             &config.transport,
-            session,
+            Handshake::client(session),
             local_ids,
             RemoteIds::new(original, config.transport.limits.connection_ids),
             (remote, None),
@@ -221,7 +225,7 @@ impl Connection {
     }
 
     /// A server's connection for a client. `None` if the issuer is used up.
-    pub(crate) fn server(now: Instant, config: &ServerConfig, incoming: &Incoming, local: Option<IpAddr>, mut lent: Lent) -> Option<Self> {
+    pub(crate) fn server(now: Instant, config: &ServerConfig, incoming: &Incoming, local: Option<IpAddr>, lent: Lent) -> Option<Self> {
         let (local_ids, token) = LocalIds::new(lent.issuer)?;
         // RFC 9000 7.3: after a Retry the client's first packet went to another id than this one.
         let (first, retry_source) = match incoming.validation {
@@ -229,19 +233,17 @@ impl Connection {
             Validation::None | Validation::Address(_) => (incoming.original, None),
         };
         let ids = ServerIds { source: local_ids.handshake_id(), original: first, retry_source };
-        let versions = VersionInformation { chosen: incoming.version, available: Version::SUPPORTED.to_vec() };
-        let parameters = parameters::server(&config.transport, ids, token, versions, &mut lent.noise);
-        let session = Session::server(&config.crypto, incoming.version.protection(), parameters, Terms::default());
+        let opening = Opening { crypto: config.crypto.clone(), ids, reset_token: token };
+        let negotiation = Negotiation::server(Arc::clone(&config.versions), incoming.version, opening);
         let mut connection = Self::new(
             now,
-            Side::Server,
             incoming.version,
             &config.transport,
-            session,
+            Handshake::server(),
             local_ids,
             RemoteIds::new(incoming.source, config.transport.limits.connection_ids),
             (incoming.remote, local),
-            Early::server(incoming.original, incoming.source),
+            Early::server(incoming.original, incoming.source, negotiation),
             (lent.pool, lent.noise, lent.secrets),
         );
         connection.start_trace(now, first);
@@ -257,28 +259,28 @@ impl Connection {
     #[expect(clippy::too_many_arguments, reason = "the two constructors above are its only callers")]
     fn new(
         now: Instant,
-        side: Side,
         version: Version,
         config: &Arc<TransportConfig>,
-        session: Session,
+        handshake: Handshake,
         local_ids: LocalIds,
         remote_ids: RemoteIds,
         (remote, local): (SocketAddr, Option<IpAddr>),
         early: Early,
         (pool, mut noise, mut secrets): (Pool, Noise, Secrets),
     ) -> Self {
+        let side = handshake.side();
         let path = new_path(now, config, remote, local, side.is_client());
         let mut keys = KeyRing::default();
         let crypto_side = match side {
             Side::Client => weald_crypto::Side::Client,
             Side::Server => weald_crypto::Side::Server,
         };
-        keys.install_initial(weald_crypto::initial_keys(version.protection(), &early.original, crypto_side));
+        keys.install_initial(version, weald_crypto::initial_keys(version.protection(), &early.original, crypto_side));
         let mut connection = Self {
             side,
             version,
             config: Arc::clone(config),
-            handshake: Handshake::new(side, session),
+            handshake,
             keys,
             local_ids,
             remote_ids,
@@ -359,7 +361,7 @@ impl Connection {
         self.side
     }
 
-    /// The QUIC version.
+    /// The QUIC version. It may change until the handshake is complete (RFC 9368 2.3).
     pub fn version(&self) -> Version {
         self.version
     }
@@ -411,9 +413,10 @@ impl Connection {
         self.local_ids.handshake_id()
     }
 
-    /// At a server: the client is to have this token for its next connection (RFC 9000 8.1.3).
-    pub(crate) fn give_token(&mut self, token: Vec<u8>) {
-        self.next_token = NextToken::give(token);
+    /// At a server: the client is to have one of these tokens for its next connection (RFC 9000 8.1.3), by the version that is agreed
+    /// on.
+    pub(crate) fn give_token(&mut self, tokens: Vec<(Version, Vec<u8>)>) {
+        self.next_token = NextToken::give(tokens);
     }
 
     /// Whether a packet of the peer authenticated.

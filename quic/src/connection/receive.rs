@@ -127,8 +127,14 @@ impl Connection {
             // No 0-RTT keys are ever made.
             PacketType::ZeroRtt => return Fate::Dropped(DropReason::NoKeys),
         };
-        if packet.version.is_some_and(|version| version != self.version) {
-            return Fate::Dropped(DropReason::OtherVersion);
+        // RFC 9369 4.1: what is not of the version that the connection goes by has no effect, but for Initial packets while that is
+        // being agreed on.
+        let other_version = packet.version.filter(|version| *version != self.version);
+        if let Some(version) = other_version {
+            let is_open = level == Level::Initial && (self.keys.opens_initial(version) || self.expects_version(version));
+            if !is_open {
+                return Fate::Dropped(DropReason::OtherVersion);
+            }
         }
         if packet.packet_type.is_long() && !self.is_from_peer(packet) {
             return Fate::Dropped(DropReason::OtherPeer);
@@ -148,7 +154,12 @@ impl Connection {
         }
         let result = match self.unseal(now, arrived, (level, space), packet, &mut scratch.header) {
             Ok(None) => return Fate::Dropped(DropReason::NotAuthentic),
-            Ok(Some(opened)) => self.on_opened(now, packet, &opened, meta, scratch),
+            Ok(Some(opened)) => {
+                if let Some(version) = other_version.filter(|_| self.side.is_client()) {
+                    self.on_other_version(now, version);
+                }
+                self.on_opened(now, packet, &opened, meta, scratch)
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = result {
@@ -176,7 +187,7 @@ impl Connection {
         packet: &ProtectedPacket<'_>,
         header: &mut Vec<u8>,
     ) -> Result<Option<Opened>, TransportError> {
-        let (Some(sample), Some(key)) = (packet.sample(), self.keys.remote_header(level)) else { return Ok(None) };
+        let (Some(sample), Some(key)) = (packet.sample(), self.keys.remote_header(level, packet.version)) else { return Ok(None) };
         let Some(plain) = packet.unprotect(key.mask(sample), header) else { return Ok(None) };
         let Some(Space { received, .. }) = self.spaces.get(space) else { return Ok(None) };
         let Some(number) = plain.packet_number.expand(received.largest()) else { return Ok(None) };
@@ -184,7 +195,7 @@ impl Connection {
         let payload = packet.ciphertext(&plain);
         let mut chunk = self.pool.take(payload.len());
         let phase = plain.key_phase() && level == Level::OneRtt;
-        let opened = match self.keys.open(now, level, Sealed { number, phase, header, payload }, &mut chunk) {
+        let opened = match self.keys.open(now, level, Sealed { number, version: packet.version, phase, header, payload }, &mut chunk) {
             Ok(opened) => opened,
             Err(OpenFailure::Forged) => return Ok(None),
             Err(OpenFailure::Fatal(error)) => return Err(error),

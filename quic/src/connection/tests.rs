@@ -32,6 +32,7 @@ mod settings;
 mod tracing;
 #[cfg(test)]
 mod transfer;
+mod versions;
 
 use std::time::Duration;
 

@@ -11,8 +11,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::token::Token;
-use crate::wire::FrameWriter;
 use crate::wire::frame::NewToken;
+use crate::wire::{FrameWriter, Version};
 
 /// Tokens of one connection that a client keeps: a server that sends more has changed its mind, or means harm.
 const KEPT: u8 = 4;
@@ -25,18 +25,20 @@ const MAX_TOKEN: usize = 512;
 ///
 /// A server that sees a token again knows that it is the same client (RFC 9000 8.1.3), so each is used once.
 pub trait TokenStore: Send + Sync {
-    /// Keeps a token of the server of this name; as many as there is room for. Called on the worker that the connection
-    /// lives on: it must not block.
-    fn put(&self, server_name: &str, token: Vec<u8>);
+    /// Keeps a token of the server of this name, from a connection of this version; as many as there is room for. Called on the
+    /// worker that the connection lives on: it must not block.
+    fn put(&self, server_name: &str, version: Version, token: Vec<u8>);
 
-    /// Takes out the best token for the server of this name: the one that came last.
-    fn take(&self, server_name: &str) -> Option<Vec<u8>>;
+    /// Takes out the best token for the server of this name: the one that came last. It is good for a connection of the version
+    /// that it came from, and for no other (RFC 9369 5).
+    fn take(&self, server_name: &str, version: Version) -> Option<Vec<u8>>;
 }
 
-/// A server's name and its tokens.
-type Server = (Box<str>, Vec<Vec<u8>>);
+/// A server's name, a version, and the tokens of both.
+type Server = (Box<str>, Version, Vec<Vec<u8>>);
 
-/// Keeps tokens for as long as the process lives: two of each of the 16 servers that gave some last.
+/// Keeps tokens for as long as the process lives: two of each of the 16 servers that gave some last, where a
+/// server that speaks two versions counts twice.
 #[derive(Default)]
 pub struct MemoryTokenStore {
     /// By server, the one that gave a token last at the end; its tokens in the order in which they came.
@@ -59,10 +61,10 @@ impl MemoryTokenStore {
 }
 
 impl TokenStore for MemoryTokenStore {
-    fn put(&self, server_name: &str, token: Vec<u8>) {
+    fn put(&self, server_name: &str, version: Version, token: Vec<u8>) {
         self.with(|servers| {
-            let known = servers.iter().position(|(name, _)| **name == *server_name).and_then(|at| servers.remove(at));
-            let (name, mut tokens) = known.unwrap_or_else(|| (server_name.into(), Vec::new()));
+            let known = position(servers, server_name, version).and_then(|at| servers.remove(at));
+            let (name, version, mut tokens) = known.unwrap_or_else(|| (server_name.into(), version, Vec::new()));
             if tokens.len() == Self::TOKENS {
                 tokens.remove(0);
             }
@@ -70,20 +72,24 @@ impl TokenStore for MemoryTokenStore {
             if servers.len() == Self::SERVERS {
                 servers.pop_front();
             }
-            servers.push_back((name, tokens));
+            servers.push_back((name, version, tokens));
         });
     }
 
-    fn take(&self, server_name: &str) -> Option<Vec<u8>> {
+    fn take(&self, server_name: &str, version: Version) -> Option<Vec<u8>> {
         self.with(|servers| {
-            let at = servers.iter().position(|(name, _)| **name == *server_name)?;
-            let token = servers[at].1.pop();
-            if servers[at].1.is_empty() {
+            let at = position(servers, server_name, version)?;
+            let token = servers[at].2.pop();
+            if servers[at].2.is_empty() {
                 servers.remove(at);
             }
             token
         })
     }
+}
+
+fn position(servers: &VecDeque<Server>, server_name: &str, version: Version) -> Option<usize> {
+    servers.iter().position(|(name, of, _)| **name == *server_name && *of == version)
 }
 
 impl fmt::Debug for MemoryTokenStore {
@@ -97,16 +103,16 @@ impl fmt::Debug for MemoryTokenStore {
 pub(crate) struct NextToken(Option<Box<Role>>);
 
 enum Role {
-    /// At a server: the token, and whether it is to be sent now.
-    Gives { token: Vec<u8>, owed: bool },
+    /// At a server: the token, and whether it is to be sent now. Before the version is final, one for each that it may be.
+    Gives { tokens: Vec<(Version, Vec<u8>)>, owed: bool },
     /// At a client: where its tokens go, and how many more are kept.
     Keeps { store: Arc<dyn TokenStore>, server_name: Box<str>, left: u8 },
 }
 
 impl NextToken {
-    /// At a server: `token` is sent once the handshake is confirmed.
-    pub(crate) fn give(token: Vec<u8>) -> NextToken {
-        NextToken(Some(Box::new(Role::Gives { token, owed: false })))
+    /// At a server: of `tokens`, the one for the version that is agreed on is sent once the handshake is confirmed.
+    pub(crate) fn give(tokens: Vec<(Version, Vec<u8>)>) -> NextToken {
+        NextToken(Some(Box::new(Role::Gives { tokens, owed: false })))
     }
 
     /// At a client: tokens of the server go into the store.
@@ -115,15 +121,19 @@ impl NextToken {
     }
 
     /// The handshake is confirmed: the client is at its address.
-    pub(crate) fn on_confirmed(&mut self) {
+    pub(crate) fn on_confirmed(&mut self, version: Version) {
+        if let Some(Role::Gives { tokens, .. }) = self.0.as_deref_mut() {
+            // RFC 9369 5: it is one of the version that was agreed on.
+            tokens.retain(|(of, _)| *of == version);
+        }
         self.set_owed();
     }
 
-    pub(crate) fn on_frame(&mut self, frame: &NewToken<'_>) {
+    pub(crate) fn on_frame(&mut self, frame: &NewToken<'_>, version: Version) {
         if let Some(Role::Keeps { store, server_name, left }) = self.0.as_deref_mut()
             && frame.token.len() <= MAX_TOKEN
         {
-            store.put(server_name, frame.token.to_vec());
+            store.put(server_name, version, frame.token.to_vec());
             *left -= 1;
             if *left == 0 {
                 self.0 = None;
@@ -136,7 +146,8 @@ impl NextToken {
     }
 
     pub(crate) fn write_frames(&mut self, out: &mut FrameWriter<'_>) {
-        if let Some(Role::Gives { token, owed: owed @ true }) = self.0.as_deref_mut()
+        if let Some(Role::Gives { tokens, owed: owed @ true }) = self.0.as_deref_mut()
+            && let Some((_, token)) = tokens.first()
             && out.frame(&NewToken { token }, Token::AddressProof)
         {
             *owed = false;
@@ -155,7 +166,7 @@ impl NextToken {
     pub(crate) fn memory(&self) -> usize {
         let contents = match self.0.as_deref() {
             None => return 0,
-            Some(Role::Gives { token, .. }) => token.capacity(),
+            Some(Role::Gives { tokens, .. }) => tokens.iter().map(|(_, token)| size_of::<(Version, Vec<u8>)>() + token.capacity()).sum(),
             Some(Role::Keeps { server_name, .. }) => server_name.len(),
         };
         size_of::<Role>() + contents
@@ -181,23 +192,27 @@ mod tests {
     fn a_store_holds_the_last_tokens_of_the_last_servers() {
         let store = MemoryTokenStore::new();
         for round in 0..10_000u32 {
-            store.put(&format!("host-{}", round % 100), round.to_be_bytes().to_vec());
+            store.put(&format!("host-{}", round % 100), Version::V1, round.to_be_bytes().to_vec());
         }
         // Only the last sixteen have any, and of each round one.
         let mut kept = 0;
         for host in 0..100u32 {
             let name = format!("host-{host}");
-            let last = store.take(&name);
+            let last = store.take(&name, Version::V1);
             assert_eq!(last, (host >= 84).then(|| (9900 + host).to_be_bytes().to_vec()));
             kept += usize::from(last.is_some());
             // A server that was forgotten and comes again begins anew.
-            assert_eq!(store.take(&name), None);
+            assert_eq!(store.take(&name, Version::V1), None);
         }
         assert_eq!(kept, 16);
         for number in 0..5 {
-            store.put("one", vec![number]);
+            store.put("one", Version::V1, vec![number]);
         }
-        assert_eq!([store.take("one"), store.take("one"), store.take("one")], [Some(vec![4]), Some(vec![3]), None]);
+        // RFC 9369 5: of another version it would prove nothing.
+        store.put("one", Version::V2, vec![5]);
+        let take = || store.take("one", Version::V1);
+        assert_eq!([take(), take(), take()], [Some(vec![4]), Some(vec![3]), None]);
+        assert_eq!(store.take("one", Version::V2), Some(vec![5]));
         assert_eq!(store.with(|servers| servers.len()), 0);
     }
 
@@ -207,17 +222,17 @@ mod tests {
         #[derive(Default)]
         struct Counts(Mutex<Vec<usize>>);
         impl TokenStore for Counts {
-            fn put(&self, _: &str, token: Vec<u8>) {
+            fn put(&self, _: &str, _: Version, token: Vec<u8>) {
                 self.0.lock().unwrap().push(token.len());
             }
-            fn take(&self, _: &str) -> Option<Vec<u8>> {
+            fn take(&self, _: &str, _: Version) -> Option<Vec<u8>> {
                 None
             }
         }
         let store = Arc::new(Counts::default());
         let mut next = NextToken::keep(Arc::clone(&store) as Arc<dyn TokenStore>, "localhost");
         for len in 0..100_000 {
-            next.on_frame(&NewToken { token: &vec![1; 510 + len % 5] });
+            next.on_frame(&NewToken { token: &vec![1; 510 + len % 5] }, Version::V1);
         }
         assert_eq!(*store.0.lock().unwrap(), [510, 511, 512, 510]);
         assert_eq!(next.memory(), 0);

@@ -17,7 +17,7 @@ use crate::error::ConnectionError;
 use crate::side::Side;
 use crate::stats::ConnectionStats;
 use crate::stream_id::{Direction, StreamId};
-use crate::wire::VarInt;
+use crate::wire::{VarInt, Version};
 
 /// A QUIC connection.
 ///
@@ -32,6 +32,8 @@ pub struct Connection(ConnectionRef);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HandshakeInfo {
+    /// The version of QUIC.
+    pub version: Version,
     /// The application protocol.
     pub alpn: Option<Vec<u8>>,
     /// The key exchange.
@@ -166,6 +168,7 @@ impl Connection {
         let duration = state.handshake_time;
         match state.protocol.outcome() {
             Some(outcome) => HandshakeInfo {
+                version: state.protocol.version(),
                 alpn: outcome.alpn.clone(),
                 group: outcome.group,
                 cipher_suite: outcome.suite,

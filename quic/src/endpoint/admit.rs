@@ -98,7 +98,7 @@ impl Endpoint {
         let ServerLimits { retry_token_lifetime: retry, token_lifetime: address, .. } = server.limits;
         let lifetimes = Lifetimes { retry, address };
         let time = self.clock.read(now);
-        incoming.validation = match self.tokens.open(time, lifetimes, incoming.remote, incoming.original, token) {
+        incoming.validation = match self.tokens.open(time, lifetimes, &incoming, token) {
             TokenVerdict::Nothing => Validation::None,
             TokenVerdict::Retry { original: first, used: token } => Validation::Retry { first, token },
             TokenVerdict::Address(token) => Validation::Address(token),
@@ -143,7 +143,10 @@ impl Endpoint {
         match accepted {
             Ok(mut connection) => {
                 if !server.limits.token_lifetime.is_zero() {
-                    connection.give_token(self.seal_token(now, &incoming, TokenBody::Address));
+                    let agreed = [connection.version()];
+                    let versions = if connection.is_version_open() { &server.versions[..] } else { &agreed };
+                    let token = |version| (version, self.seal_token(now, &Incoming { version, ..incoming }, TokenBody::Address));
+                    connection.give_token(versions.iter().copied().map(token).collect());
                 }
                 self.initials.insert(incoming.remote, incoming.original, handle);
                 Ok((handle, connection))
@@ -171,7 +174,7 @@ impl Endpoint {
 
     fn seal_token(&mut self, now: Instant, incoming: &Incoming, body: TokenBody) -> Vec<u8> {
         let [nonce @ .., _, _, _, _] = self.unpredictable();
-        self.tokens.seal(self.clock.read(now), nonce, incoming.remote, body)
+        self.tokens.seal(self.clock.read(now), nonce, incoming.remote, incoming.version, body)
     }
 
     fn close(&mut self, now: Instant, incoming: &Incoming, code: TransportErrorCode) -> Option<Vec<u8>> {

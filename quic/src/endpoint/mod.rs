@@ -42,8 +42,8 @@ use crate::id::{ConnectionId, ResetToken};
 use crate::random::{Noise, Secrets};
 use crate::stats::EndpointStats;
 use crate::time::Instant;
+use crate::wire::PacketType;
 use crate::wire::header::{Packet, Packets};
-use crate::wire::{PacketType, Version};
 
 /// Answers to strangers in a row, and how long it takes until one more is allowed: resets and version negotiation must
 /// not become anyone's work load.
@@ -187,23 +187,19 @@ impl Endpoint {
                 if let Some(routed) = self.route_by_id(&packet.dcid) {
                     return routed;
                 }
-                let Some(version) = packet.version.filter(|_| packet.packet_type == PacketType::Initial && self.server.is_some()) else {
+                let (Some(version), Some(server)) = (packet.version.filter(|_| packet.packet_type == PacketType::Initial), &self.server)
+                else {
                     return Routed::Dropped;
                 };
+                if !server.versions.contains(&version) {
+                    return self.negotiate_version(now, &packet.dcid, &packet.scid, datagram.len());
+                }
                 Incoming::new(meta.remote, version, packet.dcid, packet.scid, datagram.len())
                     .map_or(Routed::Dropped, |incoming| self.validate(now, incoming, packet.token))
             }
             Packet::Retry(packet) => self.route_by_id(&packet.dcid).unwrap_or(Routed::Dropped),
             Packet::VersionNegotiation(packet) => self.route_by_id(packet.dcid).unwrap_or(Routed::Dropped),
-            Packet::Unsupported(packet) => {
-                // RFC 9000 6.1, 5.2.2: only full datagrams are answered, so that the answer is smaller.
-                let is_full = datagram.len() >= MIN_UDP_PAYLOAD.into();
-                if !is_full || self.server.is_none() || !self.answers.take(now) {
-                    return Routed::Dropped;
-                }
-                self.stats.version_negotiations += 1;
-                Routed::Answer(version::negotiation(packet.dcid, packet.scid, Version::SUPPORTED, self.noise.u64() as u32))
-            }
+            Packet::Unsupported(packet) => self.negotiate_version(now, packet.dcid, packet.scid, datagram.len()),
         }
     }
 
@@ -307,6 +303,16 @@ impl Endpoint {
 
     fn find_reset(&self, datagram: &[u8], meta: DatagramMeta) -> Option<ConnectionHandle> {
         self.peer_tokens.find(meta.remote, datagram).filter(|handle| self.slots.is_live(*handle))
+    }
+
+    /// RFC 9000 6.1, 5.2.2: only full datagrams are answered, so that the answer is smaller.
+    fn negotiate_version(&mut self, now: Instant, destination: &[u8], source: &[u8], received: usize) -> Routed {
+        let Some(server) = self.server.as_ref().filter(|_| received >= MIN_UDP_PAYLOAD.into()) else { return Routed::Dropped };
+        if !self.answers.take(now) {
+            return Routed::Dropped;
+        }
+        self.stats.version_negotiations += 1;
+        Routed::Answer(version::negotiation(destination, source, &server.versions, self.noise.u64() as u32))
     }
 
     /// RFC 9000 10.3

@@ -6,7 +6,7 @@
 //! A token is one octet with the low bits of its period, by which the key is found, and then, sealed:
 //!
 //! ```text
-//! kind: 1    issued: 8, in seconds of Unix time    address: 1 + 4 or 16
+//! kind: 1    issued: 8, in seconds of Unix time    version: 4    address: 1 + 4 or 16
 //! from a Retry only:    port: 2    the client's first destination id: 1 + 0..20    the Retry's source id: 1 + 0..20
 //! ```
 //!
@@ -20,10 +20,11 @@ use std::time::Duration;
 
 use weald_crypto::TokenKey;
 
+use super::accept::Incoming;
 use super::route::KeyedHash;
 use crate::id::ConnectionId;
 use crate::time::Instant;
-use crate::wire::{Reader, Truncated};
+use crate::wire::{Reader, Truncated, Version};
 
 /// Keys are good for tokens of one day: below 2^32 tokens, and none need be good for longer.
 const PERIOD: u64 = 24 * 60 * 60;
@@ -116,14 +117,15 @@ impl Tokens {
         Self { secret, keys: [None, None], registers }
     }
 
-    /// A token for the client at `remote`. `nonce` is unpredictable.
-    pub(crate) fn seal(&mut self, now: WallTime, nonce: [u8; 12], remote: SocketAddr, body: TokenBody) -> Vec<u8> {
+    /// A token for the client at `remote`, from a connection of `version`. `nonce` is unpredictable.
+    pub(crate) fn seal(&mut self, now: WallTime, nonce: [u8; 12], remote: SocketAddr, version: Version, body: TokenBody) -> Vec<u8> {
         let mut plain = Vec::with_capacity(80);
         plain.push(match body {
             TokenBody::Retry { .. } => KIND_RETRY,
             TokenBody::Address => KIND_ADDRESS,
         });
         plain.extend_from_slice(&now.0.to_be_bytes());
+        plain.extend_from_slice(&version.as_u32().to_be_bytes());
         match remote.ip().to_canonical() {
             IpAddr::V4(ip) => put(&mut plain, &ip.octets()),
             IpAddr::V6(ip) => put(&mut plain, &ip.octets()),
@@ -138,15 +140,8 @@ impl Tokens {
         [&[period as u8], &sealed[..]].concat()
     }
 
-    /// What `token` proves of a client at `remote` whose first packet goes to `destination`.
-    pub(crate) fn open(
-        &mut self,
-        now: WallTime,
-        lifetimes: Lifetimes,
-        remote: SocketAddr,
-        destination: ConnectionId,
-        token: &[u8],
-    ) -> TokenVerdict {
+    /// What `token` proves of a client.
+    pub(crate) fn open(&mut self, now: WallTime, lifetimes: Lifetimes, client: &Incoming, token: &[u8]) -> TokenVerdict {
         let Some((period, sealed)) = token.split_first() else { return TokenVerdict::Nothing };
         // No token is older than a period; who shares the secret may be ahead of us by a little.
         let days = [now.0 / PERIOD, (now.0 / PERIOD).wrapping_sub(1), now.0.saturating_add(CLOCK_SKEW) / PERIOD];
@@ -163,12 +158,14 @@ impl Tokens {
         };
         let age = now.0.saturating_sub(said.issued.0);
         let is_good = kind_is_known
-            && said.ip == remote.ip().to_canonical()
+            && said.ip == client.remote.ip().to_canonical()
+            // RFC 9369 5, and 4.1 for one of a Retry.
+            && said.version == client.version
             && age <= lifetime.as_secs()
             && said.issued.0 <= now.0.saturating_add(CLOCK_SKEW)
             && !self.registers.is_used(used);
         match said.retry {
-            Some((port, original, retry_source)) if is_good && port == remote.port() && retry_source == destination => {
+            Some((port, original, retry_source)) if is_good && port == client.remote.port() && retry_source == client.original => {
                 TokenVerdict::Retry { original, used }
             }
             Some(_) => TokenVerdict::InvalidRetry,
@@ -197,6 +194,7 @@ impl Tokens {
 struct Said {
     kind: u8,
     issued: WallTime,
+    version: Version,
     ip: IpAddr,
     /// Port and ids.
     retry: Option<(u16, ConnectionId, ConnectionId)>,
@@ -207,6 +205,7 @@ impl Said {
         let mut reader = Reader::new(plain);
         let kind = reader.u8()?;
         let issued = WallTime(u64::from_be_bytes(reader.array()?));
+        let version = Version::from_u32(reader.u32()?);
         let ip = match reader.u8()? {
             4 => IpAddr::from(reader.array::<4>()?),
             16 => IpAddr::from(reader.array::<16>()?),
@@ -220,7 +219,7 @@ impl Said {
             KIND_RETRY => Some((reader.u16()?, id(&mut reader)?, id(&mut reader)?)),
             _ => None,
         };
-        Ok(Said { kind, issued, ip, retry })
+        Ok(Said { kind, issued, version, ip, retry })
     }
 }
 
@@ -328,13 +327,17 @@ mod tests {
     }
 
     fn open(tokens: &mut Tokens, seconds: i64, remote: &str, token: &[u8]) -> TokenVerdict {
-        tokens.open(WallTime(NOW.0.saturating_add_signed(seconds)), LIFETIMES, at(remote), id(2, 16), token)
+        tokens.open(WallTime(NOW.0.saturating_add_signed(seconds)), LIFETIMES, &client(remote, id(2, 16)), token)
+    }
+
+    fn client(remote: &str, destination: ConnectionId) -> Incoming {
+        Incoming::new(at(remote), Version::V1, destination, id(5, 8), 1200).unwrap()
     }
 
     #[test]
     fn a_retry_is_good_for_its_address_port_and_id_for_fifteen_seconds() {
         let mut tokens = tokens();
-        let token = tokens.seal(NOW, nonce(1), at("192.0.2.1:7"), retry());
+        let token = tokens.seal(NOW, nonce(1), at("192.0.2.1:7"), Version::V1, retry());
         assert!(token.len() <= 128, "{}", token.len());
         let mut open = |seconds, remote| open(&mut tokens, seconds, remote, &token);
         for seconds in [0, 15, -5] {
@@ -346,14 +349,14 @@ mod tests {
         {
             assert_eq!(open(seconds, remote), TokenVerdict::InvalidRetry, "{seconds} {remote}");
         }
-        let elsewhere = tokens.open(NOW, LIFETIMES, at("192.0.2.1:7"), id(3, 16), &token);
+        let elsewhere = tokens.open(NOW, LIFETIMES, &client("192.0.2.1:7", id(3, 16)), &token);
         assert_eq!(elsewhere, TokenVerdict::InvalidRetry);
     }
 
     #[test]
     fn a_token_of_new_token_is_good_for_its_address_on_any_port_for_a_day() {
         let mut tokens = tokens();
-        let token = tokens.seal(NOW, nonce(1), at("[2001:db8::1]:7"), TokenBody::Address);
+        let token = tokens.seal(NOW, nonce(1), at("[2001:db8::1]:7"), Version::V1, TokenBody::Address);
         let mut open = |seconds, remote| open(&mut tokens, seconds, remote, &token);
         for (seconds, remote) in [(0, "[2001:db8::1]:7"), (PERIOD as i64, "[2001:db8::1]:9")] {
             assert!(matches!(open(seconds, remote), TokenVerdict::Address(_)));
@@ -369,15 +372,15 @@ mod tests {
         let mut ours = tokens();
         for day in 0..600 {
             let now = WallTime(NOW.0 + day * PERIOD);
-            let token = ours.seal(now, nonce(day), at("192.0.2.1:7"), TokenBody::Address);
-            let mut later = |days: u64| ours.open(WallTime(now.0 + days * PERIOD), LIFETIMES, at("192.0.2.1:7"), id(2, 8), &token);
+            let token = ours.seal(now, nonce(day), at("192.0.2.1:7"), Version::V1, TokenBody::Address);
+            let mut later = |days: u64| ours.open(WallTime(now.0 + days * PERIOD), LIFETIMES, &client("192.0.2.1:7", id(2, 8)), &token);
             assert!(matches!(later(0), TokenVerdict::Address(_)));
             assert!(matches!(later(1), TokenVerdict::Address(_)));
             // The octet in front repeats after 256 days, the key does not.
             assert!([2, 255, 256, 257].into_iter().all(|days| later(days) == TokenVerdict::Nothing));
         }
         let mut others = Tokens::new([8; 32], UsedTokens::new(KeyedHash::new([1; 16])));
-        let theirs = others.seal(NOW, nonce(1), at("192.0.2.1:7"), retry());
+        let theirs = others.seal(NOW, nonce(1), at("192.0.2.1:7"), Version::V1, retry());
         assert_eq!(open(&mut ours, 0, "192.0.2.1:7", &theirs), TokenVerdict::Nothing);
     }
 
@@ -387,7 +390,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(5);
         for number in 0..10_000 {
             let body = if number % 2 == 0 { retry() } else { TokenBody::Address };
-            let mut token = tokens.seal(NOW, nonce(number), at("192.0.2.1:7"), body);
+            let mut token = tokens.seal(NOW, nonce(number), at("192.0.2.1:7"), Version::V1, body);
             match rng.u32(0..4) {
                 0 => token.truncate(rng.usize(0..token.len())),
                 1 => token.extend_from_slice(&[0; 3]),
@@ -401,12 +404,30 @@ mod tests {
         }
     }
 
+    /// RFC 9369 4.1, 5.
+    #[test]
+    fn a_token_is_good_for_the_version_that_it_came_from() {
+        let mut tokens = tokens();
+        let versions = [Version::V1, Version::V2];
+        for (number, body) in [(1, retry()), (2, TokenBody::Address)] {
+            for from in versions {
+                let token = tokens.seal(NOW, nonce(number), at("192.0.2.1:7"), from, body);
+                for shown_in in versions {
+                    let client = Incoming { version: shown_in, ..client("192.0.2.1:7", id(2, 16)) };
+                    let verdict = tokens.open(NOW, LIFETIMES, &client, &token);
+                    let is_good = matches!(verdict, TokenVerdict::Retry { .. } | TokenVerdict::Address(_));
+                    assert_eq!(is_good, from == shown_in, "{verdict:?} of {from} in {shown_in}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_token_is_used_once_whoever_is_asked() {
         let mut first = tokens();
         let mut second = Tokens::new([9; 32], first.registers.clone());
         for (number, body) in [(1, retry()), (2, TokenBody::Address)] {
-            let token = first.seal(NOW, nonce(number), at("192.0.2.1:7"), body);
+            let token = first.seal(NOW, nonce(number), at("192.0.2.1:7"), Version::V1, body);
             let verdict = open(&mut second, 0, "192.0.2.1:7", &token);
             let (TokenVerdict::Retry { used, .. } | TokenVerdict::Address(used)) = verdict else { panic!("{verdict:?}") };
             // It may be shown as often as the client sends it again, until there is a connection.

@@ -45,7 +45,7 @@ fn id(fill: u8) -> ConnectionId {
 fn send_first_answers(attacker: &mut Attacker, original: ConnectionId) {
     let (to, from) = (attacker.destination_id(), attacker.source_id());
     for source in [original, from, to] {
-        for versions in [&[0x0a1a_2a3a][..], &[0x6b33_43cf, 5], &[5; 200]] {
+        for versions in [&[0x0a1a_2a3a][..], &[0x709a_50c4, 5], &[5; 200]] {
             attacker.send(&version_negotiation(&to, &source, versions));
         }
     }

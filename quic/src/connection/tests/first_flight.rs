@@ -376,11 +376,11 @@ fn a_token_of_an_earlier_connection_stands_in_for_a_retry_once() {
     #[derive(Default)]
     struct Replays(Mutex<Vec<Vec<u8>>>);
     impl TokenStore for Replays {
-        fn put(&self, name: &str, token: Vec<u8>) {
+        fn put(&self, name: &str, _: Version, token: Vec<u8>) {
             assert_eq!(name, SERVER_NAME);
             self.0.lock().unwrap().push(token);
         }
-        fn take(&self, _: &str) -> Option<Vec<u8>> {
+        fn take(&self, _: &str, _: Version) -> Option<Vec<u8>> {
             self.0.lock().unwrap().first().cloned()
         }
     }
@@ -429,7 +429,7 @@ fn a_client_uses_each_token_once_and_a_server_may_give_none() {
         pair.run(SECOND, |_| false);
         reconnect(&mut pair, &config);
         assert_eq!(pair.server.endpoint.stats().validated, tokens);
-        let kept = [store.take(SERVER_NAME), store.take(SERVER_NAME)].into_iter().flatten().count();
+        let kept = [store.take(SERVER_NAME, Version::V1), store.take(SERVER_NAME, Version::V1)].into_iter().flatten().count();
         assert_eq!(kept as u64, tokens, "one a connection, and the first is used");
     }
 }

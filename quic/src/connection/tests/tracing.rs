@@ -50,6 +50,7 @@ impl Trace for Watch {
             TraceEvent::Metrics(metrics) => ("metrics", metrics.congestion_window.to_string()),
             TraceEvent::Timeout(timer) => (if let TraceTimer::Probe(_) = timer { "probe" } else { "timeout" }, timer.to_string()),
             TraceEvent::Retry => ("retry", String::new()),
+            TraceEvent::VersionChanged(version) => ("version changed", version.to_string()),
             TraceEvent::KeysUpdated { updates } => ("keys", updates.to_string()),
             TraceEvent::State(state) => ("state", state.to_string()),
         };

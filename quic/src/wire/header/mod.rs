@@ -11,8 +11,8 @@ mod encode;
 mod tests;
 
 #[cfg(any(test, feature = "simulation"))]
-pub use self::decode::HeaderError;
-pub use decode::{Packet, Packets, ProtectedPacket, Retry, UnsupportedVersion, VersionNegotiation};
+pub use self::decode::{HeaderError, UnsupportedVersion};
+pub use decode::{Packet, Packets, ProtectedPacket, Retry, VersionNegotiation};
 pub use encode::{EncodedHeader, LongHeader, LongType, RetryToSend, ShortHeader, VersionNegotiationToSend};
 
 use crate::wire::Version;
