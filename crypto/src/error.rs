@@ -19,11 +19,14 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// A handshake failed. The connection is to be closed with CRYPTO_ERROR, 0x100 + `alert` (RFC 9001, 4.8).
+/// A handshake failed, or what was said after it. The connection is to be closed with CRYPTO_ERROR, 0x100 + `alert` (RFC 9001, 4.8), or
+/// with PROTOCOL_VIOLATION where `protocol_violation` says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsError {
     /// The TLS alert that tells the peer why (RFC 8446, 6).
     pub alert: u8,
+    /// Whether TLS permits what happened and QUIC does not, which then has a code of its own for it.
+    pub protocol_violation: bool,
     /// What happened, for a log or a user of this end. It may say more than a peer should learn.
     pub message: String,
 }
@@ -38,7 +41,11 @@ impl std::error::Error for TlsError {}
 
 impl TlsError {
     pub(crate) fn new(alert: AlertDescription, message: impl Into<String>) -> Self {
-        Self { alert: alert.into(), message: message.into() }
+        Self { alert: alert.into(), protocol_violation: false, message: message.into() }
+    }
+
+    pub(crate) fn protocol_violation(message: impl Into<String>) -> Self {
+        Self { protocol_violation: true, ..Self::new(AlertDescription::IllegalParameter, message) }
     }
 
     /// `alert` is what rustls wanted to tell the peer, if it came that far. `server_name` is the host that a client meant

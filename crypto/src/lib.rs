@@ -37,6 +37,8 @@
 //! | with any application protocol | with the application protocol that it was made with |
 //! | whatever the limits are now | if the [`Terms`] are kept |
 //!
+//! A client that resumes sends its key share in the group that the server chose last; which others it offers does not change.
+//!
 //! Early data (0-RTT) is taken by servers that are told to ([`ServerConfigBuilder::early_data`]) from clients that are told to
 //! ([`Session::offer_early_data`]). It is rejected and the session resumes where the right column is not met, when the register of used
 //! tickets is full, and after a HelloRetryRequest; [`Tickets::stats`] counts why.

@@ -349,6 +349,11 @@ impl Session {
             return Err(TlsError::new(AlertDescription::MissingExtension, message));
         }
         let message_type = message.first().copied();
+        if self.complete && message_type == Some(new_ticket::NEW_SESSION_TICKET) && new_ticket::misstates_early_data(message) {
+            // RFC 9001, 4.6.1
+            let message = "a ticket that limits early data by another size than QUIC's own";
+            return Err(TlsError::protocol_violation(message));
+        }
         match &mut self.loan {
             Some(Loan::Server(server)) if message_type == Some(CLIENT_HELLO) => {
                 server.offers_early_data = extensions::offers_early_data(message);

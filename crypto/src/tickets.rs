@@ -85,8 +85,8 @@ impl Tickets {
     ///
     /// The file is looked at again when a ticket is made or opened, at most once a second, so that keys are exchanged while servers
     /// run: write the new key below the old one everywhere, then move it to the front everywhere, and after the tickets' lifetime take
-    /// the old one out. Exchange the file by renaming. One that cannot be read, or that says something else, changes nothing, and a
-    /// warning says so once.
+    /// the old one out. Exchange the file by renaming, on a disk that answers at once: a handshake waits for it. One that cannot be read,
+    /// or that says something else, changes nothing, and a warning says so once.
     ///
     /// # Errors
     ///

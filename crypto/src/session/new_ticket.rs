@@ -1,4 +1,4 @@
-//! The message NewSessionTicket (RFC 8446, 4.6.1): its lifetime, read by a client, and its ticket, exchanged by a server.
+//! The message NewSessionTicket (RFC 8446, 4.6.1): what a client reads of it, and its ticket, exchanged by a server.
 
 use super::extensions::vector;
 use crate::tickets::Issued;
@@ -14,6 +14,27 @@ const AGE_ADD_LEN: usize = 4;
 /// How long the ticket of a whole message is good for, in seconds. What is malformed is rustls's to refuse.
 pub(super) fn lifetime(message: &[u8]) -> Option<u32> {
     message.get(HEADER_LEN..)?.first_chunk().map(|lifetime| u32::from_be_bytes(*lifetime))
+}
+
+/// Whether the ticket of a whole message says that it allows early data, and says it in another way than QUIC's (RFC 9001, 4.6.1). What
+/// is malformed is rustls's to refuse.
+pub(super) fn misstates_early_data(message: &[u8]) -> bool {
+    const EARLY_DATA: [u8; 2] = [0, 42];
+    let extensions = || {
+        let mut rest = message.get(HEADER_LEN + LIFETIME_LEN + AGE_ADD_LEN..)?;
+        vector(&mut rest, 1)?;
+        vector(&mut rest, 2)?;
+        vector(&mut rest, 2)
+    };
+    let mut extensions = extensions().unwrap_or_default();
+    while let Some((number, rest)) = extensions.split_first_chunk() {
+        extensions = rest;
+        let Some(content) = vector(&mut extensions, 2) else { return false };
+        if *number == EARLY_DATA && content != u32::MAX.to_be_bytes() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Puts what was issued in the places of the numbers that stand for it in `messages`. `None` if these are not what was expected.

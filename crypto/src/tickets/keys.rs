@@ -238,6 +238,48 @@ mod tests {
         assert!(one[20..].iter().zip(&two[20..]).filter(|(one, two)| one == two).count() < 10);
     }
 
+    /// Counts what is warned of.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<AtomicU64>);
+
+    impl tracing::Subscriber for Warnings {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() == tracing::Level::WARN
+        }
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    /// Once for each time that it turns bad, and not every second.
+    #[test]
+    fn a_bad_file_is_warned_of_once() {
+        let path = std::env::temp_dir().join(format!("weald-crypto-{}-bad-keys", std::process::id()));
+        std::fs::write(&path, "1f".repeat(32)).unwrap();
+        let keys = TicketKeys::watch(&path).unwrap();
+        let warnings = Warnings::default();
+        tracing::subscriber::with_default(warnings.clone(), || {
+            for (times, (content, expected)) in [("", 1), (&"1f".repeat(32)[..], 1), ("bad", 2)].into_iter().enumerate() {
+                std::fs::write(&path, content).unwrap();
+                for second in 0..10 {
+                    keys.seal(NOW + 10 * times as u64 + second, [1; 12], b"", b"");
+                }
+                assert_eq!(warnings.0.load(Ordering::Relaxed), expected, "{content:?}");
+            }
+        });
+        std::fs::remove_file(&path).unwrap();
+    }
+
     #[test]
     fn a_file_is_followed_and_a_bad_one_is_not() {
         let path = std::env::temp_dir().join(format!("weald-crypto-{}-ticket-keys", std::process::id()));

@@ -40,8 +40,9 @@ impl CryptoJob {
     /// Runs the step.
     pub fn run(mut self) -> CryptoDone {
         let advanced = contain("a step of TLS", || self.session.advance(&self.input));
-        let result = advanced
-            .unwrap_or_else(|Panicked| Err(TlsError { alert: INTERNAL_ERROR, message: "a defect of this implementation".to_owned() }));
+        let result = advanced.unwrap_or_else(|Panicked| {
+            Err(TlsError { alert: INTERNAL_ERROR, protocol_violation: false, message: "a defect of this implementation".to_owned() })
+        });
         CryptoDone { session: Some(self.session), result }
     }
 }
@@ -55,7 +56,7 @@ pub struct CryptoDone {
 impl CryptoDone {
     /// What is given back for a job that nobody will run: its handshake fails.
     pub fn lost() -> Self {
-        let error = TlsError { alert: INTERNAL_ERROR, message: "a step of the handshake was lost".to_owned() };
+        let error = TlsError { alert: INTERNAL_ERROR, protocol_violation: false, message: "a step of the handshake was lost".to_owned() };
         Self { session: None, result: Err(error) }
     }
 }
@@ -357,7 +358,9 @@ fn index(level: Level) -> usize {
 
 /// What TLS refuses.
 pub(super) fn crypto_error(error: TlsError) -> TransportError {
-    let mut failure = TransportErrorCode::crypto(error.alert).because(error.message);
+    // RFC 9001 4.8, 4.6.1
+    let code = if error.protocol_violation { TransportErrorCode::PROTOCOL_VIOLATION } else { TransportErrorCode::crypto(error.alert) };
+    let mut failure = code.because(error.message);
     failure.frame = Some(FRAME_TYPE_CRYPTO);
     failure
 }
@@ -419,6 +422,14 @@ impl TicketSkipper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_have_the_code_that_quic_gives_them() {
+        // RFC 9001 4.8, 4.6.1
+        let error = |protocol_violation| TlsError { alert: 47, protocol_violation, message: String::new() };
+        assert_eq!(crypto_error(error(false)).code, TransportErrorCode::crypto(47));
+        assert_eq!(crypto_error(error(true)).code, TransportErrorCode::PROTOCOL_VIOLATION);
+    }
 
     #[test]
     fn tickets_are_skipped_in_pieces_and_key_update_refused() {

@@ -388,11 +388,11 @@ const KINDS: &[Kind] = &[
     kind(
         "tickets that servers give: for no time or for ever, in any number; shown to others than who gave them",
         &[
-            "lifetimes_that_a_server_may_not_set", "a_store_has_its_bounds", "a_ticket_of_another_name", "a_ticket_of_another_version",
+            "lifetimes_that_a_server_may_not_set", "tickets_that_limit_early_data_by_a_size", "a_store_has_its_bounds", "a_ticket_of_another_name", "a_ticket_of_another_version",
             "configurations_share_a_store_and_no_session",
         ],
         &[
-            "ticket-lifetime", "session-store-servers", "session-store-tickets", "ticket-server-name", "ticket-version-client",
+            "ticket-lifetime", "ticket-early-data-size", "session-store-servers", "session-store-tickets", "ticket-server-name", "ticket-version-client",
             "ticket-configuration",
         ],
     ),

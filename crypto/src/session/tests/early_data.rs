@@ -153,8 +153,37 @@ fn early_data_that_is_no_longer_taken() {
     let hello = second.advance(&[]).unwrap().output.remove(0).1;
     assert_eq!(finish(&mut second, &mut at_server, hello), EarlyData::Rejected);
     assert_eq!((tickets.stats().resumed, tickets.stats().strikes), (1, 0));
+
+    // Nor with one that knows no tickets at all.
+    let (mut third, mut at_server) = sessions(&client, &server(true));
+    run(&mut third, &mut at_server, unchanged).unwrap();
+    let forgetful = ServerConfig::builder().alpn(["hq-interop"]).certificate(chain.clone(), key.clone()).without_tickets().build().unwrap();
+    let (mut fourth, mut at_server) = sessions(&client, &forgetful);
+    fourth.offer_early_data();
+    let hello = fourth.advance(&[]).unwrap().output.remove(0).1;
+    assert_eq!(finish(&mut fourth, &mut at_server, hello), EarlyData::Rejected);
     let without = ServerConfig::builder().alpn(["hq-interop"]).certificate(chain, key).without_tickets().early_data(true).build();
     assert!(matches!(without, Err(ConfigError::EarlyDataWithoutTickets)));
+}
+
+/// RFC 9001, 4.6.1: a ticket allows early data by the one size, or not at all.
+#[test]
+fn tickets_that_limit_early_data_by_a_size() {
+    for size in [0, 1, 0x4000, u32::MAX - 1] {
+        let world = world(Tickets::new());
+        let (mut client, mut server) = (world.client(), world.server());
+        let (side, error) = run(&mut client, &mut server, |_, mut flight| {
+            for (_, bytes) in flight.iter_mut().filter(|(level, _)| *level == Level::OneRtt) {
+                let at = bytes.len() - 8;
+                assert_eq!(bytes[at..], [0, 42, 0, 4, 0xff, 0xff, 0xff, 0xff]);
+                bytes[at + 4..].copy_from_slice(&u32::to_be_bytes(size));
+            }
+            flight
+        })
+        .err()
+        .unwrap();
+        assert!(side == Side::Client && error.protocol_violation, "{size}: {error}");
+    }
 }
 
 /// RFC 9000, 7.4.1, and RFC 8446, 4.2.10.
