@@ -19,8 +19,8 @@ use crate::keys::Secret;
 use crate::resumption::{Arriving, ClientLoan, Loan, ServerLoan, lend};
 use crate::secrets_tap::{Tapped, collect};
 use crate::{
-    CipherSuite, ClientConfig, ConfigError, DirectionKeys, Exporter, Keys, Level, NamedGroup, OneRttSecrets, ServerConfig, Side, Terms,
-    TlsError, Version,
+    CipherSuite, ClientConfig, ClientHello, ConfigError, DirectionKeys, Exporter, Keys, Level, NamedGroup, OneRttSecrets, ServerConfig,
+    Side, Terms, TlsError, Version,
 };
 
 pub use step::{EarlyData, Outcome, Remembered, Step};
@@ -354,10 +354,11 @@ impl Session {
             let message = "a ticket that limits early data by another size than QUIC's own";
             return Err(TlsError::protocol_violation(message));
         }
+        let hello = (self.side == Side::Server && message_type == Some(CLIENT_HELLO)).then(|| ClientHello::parse(message));
+        // What cannot be read TLS does not take either.
+        let offers_early_data = hello.is_some_and(|hello| hello.is_ok_and(|hello| hello.offers_early_data()));
         match &mut self.loan {
-            Some(Loan::Server(server)) if message_type == Some(CLIENT_HELLO) => {
-                server.offers_early_data = extensions::offers_early_data(message);
-            }
+            Some(Loan::Server(server)) => server.offers_early_data = offers_early_data,
             Some(Loan::Client(client)) if message_type == Some(new_ticket::NEW_SESSION_TICKET) && self.complete => {
                 client.arriving = arriving(connection, message);
             }
@@ -367,7 +368,7 @@ impl Session {
             .map_err(|error| TlsError::from_rustls(&error, connection.alert(), self.server_name.as_deref()))?;
         self.drain(connection, step)?;
         match (self.side, message_type) {
-            (Side::Server, Some(CLIENT_HELLO)) => self.on_client_hello(connection, message, step),
+            (Side::Server, Some(CLIENT_HELLO)) => self.on_client_hello(connection, offers_early_data, step),
             (Side::Client, Some(SERVER_HELLO)) => {
                 // RFC 9001, 4.6.2: a HelloRetryRequest, which is a ServerHello that changes no keys, rejects early data.
                 if self.early_data_is_open && self.read_level == Level::Initial {
@@ -391,7 +392,7 @@ impl Session {
     }
 
     /// A server has answered a ClientHello.
-    fn on_client_hello(&mut self, connection: &Connection, message: &[u8], step: &mut Step) -> Result<(), TlsError> {
+    fn on_client_hello(&mut self, connection: &Connection, offers_early_data: bool, step: &mut Step) -> Result<(), TlsError> {
         self.tell_parameters(connection, step);
         let resumed = is_resumed(connection);
         let accepts = connection.zero_rtt_keys().is_some();
@@ -408,7 +409,7 @@ impl Session {
             } else {
                 server.restore();
             }
-            if server.offers_early_data {
+            if offers_early_data {
                 server.tickets.on_early_data(accepts);
             }
         }
@@ -416,7 +417,7 @@ impl Session {
             step.early_keys = Some(self.early_keys(connection)?);
         }
         self.tapped.client_early = None;
-        if extensions::offers_early_data(message) {
+        if offers_early_data {
             self.on_early_data(accepts, step);
         }
         Ok(())

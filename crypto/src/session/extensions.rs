@@ -1,4 +1,4 @@
-//! Which extensions a handshake message has, as far as rustls does not ask or does not say.
+//! Which extensions a handshake message has, as far as rustls does not ask.
 //!
 //! Drafts of QUIC had another number for the extension of the transport parameters, and rustls takes parameters under either, whatever the
 //! version. Version 1 has one (RFC 9001, 8.2).
@@ -6,9 +6,6 @@
 /// The extension quic_transport_parameters, and the number that it had in drafts.
 const TRANSPORT_PARAMETERS: u16 = 0x39;
 const TRANSPORT_PARAMETERS_OF_DRAFTS: u16 = 0xffa5;
-
-/// The extension early_data (RFC 8446, 4.2.10).
-const EARLY_DATA: u16 = 42;
 
 /// Whether a message that carries transport parameters has those of a draft alone. What is malformed is rustls's to refuse.
 pub(super) fn has_draft_parameters_alone(message: &[u8]) -> bool {
@@ -18,11 +15,6 @@ pub(super) fn has_draft_parameters_alone(message: &[u8]) -> bool {
         has_final |= number == TRANSPORT_PARAMETERS;
     }
     has_draft && !has_final
-}
-
-/// Whether a ClientHello offers early data.
-pub(super) fn offers_early_data(message: &[u8]) -> bool {
-    numbers(message).any(|number| number == EARLY_DATA)
 }
 
 /// The numbers of a message's extensions, up to where it is malformed.
@@ -88,13 +80,6 @@ mod tests {
         let mut finished = message(&[0xffa5]);
         finished[0] = 20;
         assert!(!has_draft_parameters_alone(&finished));
-    }
-
-    #[test]
-    fn early_data_is_found_among_others() {
-        for (numbers, offers) in [(&[42][..], true), (&[16, 42, 0x39], true), (&[16, 0x39], false), (&[], false)] {
-            assert_eq!(offers_early_data(&message(numbers)), offers, "{numbers:?}");
-        }
     }
 
     #[test]

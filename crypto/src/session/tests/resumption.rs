@@ -259,6 +259,29 @@ fn a_ticket_of_another_version() {
     }
 }
 
+/// RFC 9369, 5: after compatible version negotiation a ticket belongs to the version that was negotiated.
+#[test]
+fn a_ticket_of_a_negotiated_version() {
+    let world = world(Tickets::new(), |server| server);
+    let hello = |version| {
+        let mut client = Session::client(&world.client, version, HOST, b"client parameters".to_vec()).unwrap();
+        let hello = client.advance(&[]).unwrap().output;
+        (client, hello)
+    };
+    let (mut client, first) = hello(Version::V1);
+    let mut server = Session::server(&world.server, Version::V2, b"server parameters".to_vec(), Terms::default());
+    let answer = server.advance(&first).unwrap();
+    client.switch_version(Version::V2);
+    let finished = client.advance(&answer.output).unwrap();
+    client.advance(&server.advance(&finished.output).unwrap().output).unwrap();
+    assert_eq!(world.sessions.len(), 1);
+    assert!(offered(&hello(Version::V1).1[0].1).is_none());
+    let (_, again) = hello(Version::V2);
+    assert!(offered(&again[0].1).is_some());
+    let mut server = Session::server(&world.server, Version::V2, b"server parameters".to_vec(), Terms::default());
+    assert!(server.advance(&again).unwrap().output[1].1.len() < 400, "it resumes");
+}
+
 /// RFC 6066, 3: a session is resumed under the name that it was made under.
 #[test]
 fn a_ticket_of_another_name() {
