@@ -18,6 +18,7 @@ use crate::stream_id::{Direction, StreamId};
 use crate::streams::ReadError;
 use crate::time::Instant;
 
+use super::bounds::Extent;
 use super::script::Script;
 
 /// One end's application.
@@ -28,6 +29,8 @@ pub(super) struct Application {
     pub(super) streams: BTreeMap<StreamId, Progress>,
     /// How many streams it has opened, by direction.
     pub(super) opened: [u64; 2],
+    /// Bytes of the datagrams that were taken, each with its place in a queue.
+    datagrams_sent: usize,
     /// Read, and not given back.
     chunks: Vec<(StreamId, Chunk)>,
     datagrams: VecDeque<Chunk>,
@@ -70,6 +73,7 @@ impl Application {
             peer_is_honest,
             streams: BTreeMap::new(),
             opened: [0; 2],
+            datagrams_sent: 0,
             chunks: Vec::new(),
             datagrams: VecDeque::new(),
             job: None,
@@ -124,8 +128,10 @@ impl Application {
             13 => connection.set_priority(id, i32::from(amount) - 128),
             14 => {
                 let when_full = if choice & 1 == 0 { WhenFull::Block } else { WhenFull::DropOldest };
-                // What is said of it shows in what arrives.
-                let _ = connection.send_datagram(Bytes::from(vec![amount; usize::from(amount) * 6]), when_full);
+                let len = usize::from(amount) * 6;
+                if connection.send_datagram(Bytes::from(vec![amount; len]), when_full).is_ok() {
+                    self.datagrams_sent += 64 + len;
+                }
             }
             15 => self.datagrams.extend(connection.read_datagram()),
             16 => {
@@ -198,6 +204,16 @@ impl Application {
             all &= is_whole || there.reset || here.stopped;
         }
         all
+    }
+
+    /// What it has asked of its connection, and the largest congestion `window` so far.
+    pub(super) fn extent(&self, window: u64) -> Extent {
+        Extent {
+            own_streams: self.opened.iter().sum::<u64>() as usize,
+            written: self.streams.values().map(|progress| progress.written).sum::<u64>() as usize,
+            datagrams: self.datagrams_sent,
+            window,
+        }
     }
 
     /// Bytes that were read and not given back.

@@ -9,6 +9,10 @@ use crate::connection::Connection;
 pub(super) struct Extent {
     /// Streams that the application here has opened.
     pub(super) own_streams: usize,
+    /// Bytes that it has written to streams.
+    pub(super) written: usize,
+    /// Bytes of the datagrams that it has sent.
+    pub(super) datagrams: usize,
     /// The largest congestion window so far.
     pub(super) window: u64,
 }
@@ -50,8 +54,9 @@ pub(super) fn check(connection: &Connection, config: &TransportConfig, extent: E
 
     // What the peer and the application hold of buffers, as the connection counts it.
     let received = 2 * config.connection_window as usize;
-    let written = config.send_buffer as usize + sending * RESERVED;
-    let datagrams = 2 * config.datagram_receive_buffer as usize + (config.datagram_send_buffer as usize).max(PACKET + DATAGRAM);
+    let written = extent.written.min(config.send_buffer as usize + sending * RESERVED);
+    let to_send = extent.datagrams.min((config.datagram_send_buffer as usize).max(PACKET + DATAGRAM));
+    let datagrams = 2 * config.datagram_receive_buffer as usize + to_send;
     let crypto = 3 * (GROWTH * config.limits.crypto_buffer as usize + CRYPTO_PIECES * PIECE) + 2 * FLIGHT * GROWTH;
     let undecryptable = usize::from(limits.undecryptable_packets) * (1638 + 256);
     let early = if connection.is_confirmed() { 0 } else { crypto + undecryptable + CONSTANT };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::application::Application;
-use super::bounds::{self, Extent};
+use super::bounds;
 use super::script::Script;
 use super::{END, check_end, small};
 use crate::connection::tests::pair::{Network, Pair};
@@ -25,7 +25,8 @@ pub fn calls(input: &[u8]) {
     let network = Network { loss: percent(0), reorder: percent(2), duplicate: percent(4), corrupt: percent(6), ..Network::CLEAN };
     let mut pair = Pair::with(script.u8().into(), network, small(), small(), 0);
     let mut applications = [Application::new(Side::Client, true), Application::new(Side::Server, true)];
-    let mut extents = [Extent::default(); 2];
+    // The largest congestion windows so far.
+    let mut windows = [0; 2];
     (pair.client.deaf, pair.server.deaf) = (true, true);
     pair.server.lets_one_in = true;
     for _ in 0..CALLS {
@@ -42,7 +43,7 @@ pub fn calls(input: &[u8]) {
             let (node, application) = if verb & 4 == 0 { (&mut pair.client, client) } else { (&mut pair.server, server) };
             application.call(node, now, &mut script);
         }
-        check(&mut pair, &mut applications, &mut extents);
+        check(&mut pair, &mut applications, &mut windows);
     }
     pair.network = Network::CLEAN;
     let now = pair.now;
@@ -58,20 +59,19 @@ pub fn calls(input: &[u8]) {
     let closed = (&pair.client.closed, &pair.server.closed);
     assert!(arrived, "something does not arrive: {:?} {:?} {closed:?}", client.streams, server.streams);
     pair.run(END, |pair| pair.client.dropped && pair.server.dropped);
-    check(&mut pair, &mut applications, &mut extents);
+    check(&mut pair, &mut applications, &mut windows);
     check_end(&pair);
 }
 
-fn check(pair: &mut Pair, applications: &mut [Application; 2], extents: &mut [Extent; 2]) {
+fn check(pair: &mut Pair, applications: &mut [Application; 2], windows: &mut [u64; 2]) {
     pair.flush();
     let may_close = applications.iter().any(|application| application.closes);
-    for (application, extent) in applications.iter_mut().zip(extents) {
+    for (application, window) in applications.iter_mut().zip(windows) {
         let node = if application.side().is_client() { &mut pair.client } else { &mut pair.server };
         application.work(node);
         if let Some((_, connection)) = &node.connection {
-            extent.window = extent.window.max(connection.stats().congestion_window);
-            extent.own_streams = application.opened.iter().sum::<u64>() as usize;
-            bounds::check(connection, &small(), *extent);
+            *window = connection.stats().congestion_window.max(*window);
+            bounds::check(connection, &small(), application.extent(*window));
         }
         match &node.closed {
             // Who is gone resets what still comes.

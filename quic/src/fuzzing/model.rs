@@ -22,8 +22,14 @@ pub(super) struct Model {
     connection_window: u64,
     max_streams: [u64; 2],
     max_datagram: usize,
+    crypto_buffer: u64,
     streams: BTreeMap<StreamId, Sent>,
+    /// Bytes of CRYPTO frames, of which no more can have been read.
+    crypto: u64,
 }
+
+/// What an honest server says in CRYPTO frames after the handshake, at most.
+const TICKETS: u64 = 2048;
 
 #[derive(Debug, Default)]
 struct Sent {
@@ -44,7 +50,9 @@ impl Model {
             connection_window: config.connection_window.into(),
             max_streams: [config.max_streams_bi.into(), config.max_streams_uni.into()],
             max_datagram: config.datagram_receive_buffer as usize,
+            crypto_buffer: config.limits.crypto_buffer.into(),
             streams: BTreeMap::new(),
+            crypto: TICKETS,
         }
     }
 
@@ -66,6 +74,12 @@ impl Model {
                 Ok(Frame::MaxStreamData(max)) => self.check_sending(max.id, receiver),
                 Ok(Frame::StopSending(stop)) => self.check_sending(stop.id, receiver),
                 Ok(Frame::Crypto(_)) if self.sender == Side::Client => Some("CRYPTO of a client in 1-RTT".to_owned()),
+                Ok(Frame::Crypto(crypto)) => {
+                    self.crypto += crypto.data.len() as u64;
+                    let end = crypto.offset + crypto.data.len() as u64;
+                    // RFC 9000 7.5
+                    (!crypto.data.is_empty() && end > self.crypto + self.crypto_buffer).then(|| format!("CRYPTO up to {end}"))
+                }
                 Ok(Frame::Datagram(datagram)) if datagram.data.len() > self.max_datagram => Some("a long datagram".to_owned()),
                 // The peer ends the connection: nothing is asked of its receiver any more.
                 Ok(Frame::Close(_) | Frame::ApplicationClose(_)) => return None,

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::application::{Application, pattern};
-use super::bounds::{self, Extent};
+use super::bounds;
 use super::model::Model;
 use super::script::Script;
 use super::{END, check_end, small};
@@ -51,7 +51,8 @@ struct World {
     config: TransportConfig,
     application: Application,
     model: Model,
-    extent: Extent,
+    /// The victim's largest congestion window so far.
+    window: u64,
     late: Vec<(SpaceId, Vec<u8>, Vec<u8>)>,
     /// The highest sequence number of a connection id so far.
     issued: u32,
@@ -94,7 +95,7 @@ impl World {
             offender,
             application: Application::new(!offender, false),
             model: Model::new(offender, &config),
-            extent: Extent::default(),
+            window: 0,
             late: Vec::new(),
             // As many as the victim takes.
             issued: u32::from(config.limits.connection_ids) - 1,
@@ -294,9 +295,8 @@ impl World {
         self.pair.flush();
         let victim = if to_server { &self.pair.server } else { &self.pair.client };
         if let Some((_, connection)) = &victim.connection {
-            self.extent.window = self.extent.window.max(connection.stats().congestion_window);
-            self.extent.own_streams = self.application.opened.iter().sum::<u64>() as usize;
-            bounds::check(connection, &self.config, self.extent);
+            self.window = self.window.max(connection.stats().congestion_window);
+            bounds::check(connection, &self.config, self.application.extent(self.window));
         }
         super::check(&self.pair);
         // RFC 9000 8.1
