@@ -25,7 +25,7 @@ test:
 loom BOUND="2":
     tests/loom.sh {{BOUND}}
 
-# Fuzz every decoder and whole connections for SECONDS each (needs a nightly compiler)
+# Fuzz every decoder, the codec against another one, and whole connections for SECONDS each (needs a nightly compiler)
 fuzz SECONDS="60":
     tests/fuzz/run.sh {{SECONDS}}
 

@@ -1,17 +1,22 @@
 //! For the fuzz targets: each function takes what a stranger sent, or a script, and panics if a decoder or a connection breaks a promise.
 //!
-//! Here are the decoders, and what the targets of whole connections share: `offender` and `calls`. The world that those run in is that of
+//! Here are the decoders, what is held against another codec (`differential`), and what the targets of whole connections share: `offender`
+//! and `calls`. The world that those run in is that of
 //! the unit tests. What must hold whatever the script: nothing panics, sending comes to an end, time goes on, memory keeps within `bounds`,
 //! no connection calls itself defective, and each is over when its idle timeout has passed.
 
 mod application;
 mod bounds;
 mod calls;
+mod differential;
 mod model;
 mod offender;
 mod script;
 
 pub use self::calls::calls;
+pub use self::differential::{
+    FramesRead, PacketRead, read_frames, read_packet, read_varint, rewrite_transport_parameters, same_transport_parameters,
+};
 pub use self::offender::connection;
 
 use std::net::SocketAddr;
@@ -69,7 +74,7 @@ pub fn frames(input: &[u8]) {
     };
     let packet = [PacketType::Initial, PacketType::ZeroRtt, PacketType::Handshake, PacketType::OneRtt];
     let packet = packet[usize::from(choice >> 1 & 0b11)];
-    let sender = if choice & 1 == 0 { Side::Client } else { Side::Server };
+    let sender = sender(choice & 1 != 0);
     let mut iter = FrameIter::new(payload, packet, sender);
     while let Some(frame) = iter.next() {
         let Ok(frame) = frame else {
@@ -94,7 +99,7 @@ pub fn transport_parameters(input: &[u8]) {
     let Some((choice, bytes)) = input.split_first() else {
         return;
     };
-    let sender = if choice & 1 == 0 { Side::Client } else { Side::Server };
+    let sender = sender(choice & 1 != 0);
     let Ok(parameters) = TransportParameters::decode(bytes, sender) else {
         return;
     };
@@ -161,6 +166,10 @@ pub fn address_token(input: &[u8]) {
         let verdict = tokens.open(now, lifetimes, &client, &token);
         assert_eq!(verdict, TokenVerdict::Nothing);
     }
+}
+
+fn sender(is_server: bool) -> Side {
+    if is_server { Side::Server } else { Side::Client }
 }
 
 /// Idle timeouts, probes and closes are over by then.
