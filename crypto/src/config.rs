@@ -23,9 +23,12 @@ use crate::clock::Clock;
 use crate::resolver::{Resolver, ServerCertificates};
 use crate::resumption::{ClientStore, ServerStore};
 use crate::secrets_tap::Tap;
+use crate::session_store::Key;
 #[cfg(feature = "simulation")]
 use crate::simulation;
-use crate::{Certificates, CipherSuite, ConfigError, KeyLog, NamedGroup, PrivateKey, SessionStore, Tickets, provider};
+use crate::{
+    Certificates, CipherSuite, ClientHello, ConfigError, KeyLog, NamedGroup, PrivateKey, SessionStore, Tickets, Version, provider,
+};
 
 #[cfg(test)]
 mod tests;
@@ -46,6 +49,12 @@ impl ClientConfig {
     /// A configuration with nothing set.
     pub fn builder() -> ClientConfigBuilder {
         ClientConfigBuilder::default()
+    }
+
+    /// Whether a session with the server of this name is remembered that connections of this version resume; it may have expired.
+    pub fn remembers(&self, version: Version, server_name: &str) -> bool {
+        let has = |(store, configuration): &(SessionStore, u64)| store.has(&Key::new(*configuration, version, server_name));
+        self.sessions.as_ref().is_some_and(has)
     }
 }
 
@@ -213,6 +222,8 @@ impl ClientConfigBuilder {
 #[derive(Clone)]
 pub struct ServerConfig {
     pub(crate) tls: Arc<rustls::ServerConfig>,
+    /// The same with each of its groups alone, the preferred first.
+    pub(crate) by_group: Arc<[(NamedGroup, Arc<rustls::ServerConfig>)]>,
     pub(crate) tickets: Option<Tickets>,
     /// A digest of what is wanted of clients' certificates, which tickets are bound to.
     pub(crate) client_policy: Arc<[u8]>,
@@ -250,6 +261,14 @@ impl ServerConfig {
     /// [`ConfigError`], as [`ServerConfigBuilder::build`] has it for certificates and keys. The server keeps what it has then.
     pub fn reload(&self, certificates: ServerCertificates) -> Result<(), ConfigError> {
         self.certificates.reload(certificates, self.tls.crypto_provider())
+    }
+
+    /// The configuration to answer a client with: of the groups that it has sent its half of a key exchange for, the most preferred
+    /// one here is taken. TLS by itself would take the client's first, even where that costs a round trip.
+    pub(crate) fn for_client(&self, hello: &ClientHello<'_>) -> Arc<rustls::ServerConfig> {
+        let is_at_hand = |group| hello.groups().any(|offered| offered == group) && hello.key_shares().any(|shared| shared == group);
+        let chosen = self.by_group.iter().find(|(group, _)| is_at_hand(*group));
+        chosen.map_or_else(|| self.tls.clone(), |(_, tls)| tls.clone())
     }
 }
 
@@ -333,7 +352,9 @@ impl ServerConfigBuilder {
         self
     }
 
-    /// The key exchange groups to accept. [`NamedGroup::ALL`] by default. Among those, the client's order decides.
+    /// The key exchange groups to accept, the most preferred first. [`NamedGroup::ALL`] by default. Of those that a client has sent its
+    /// half of a key exchange for, the first one here is taken; if there is none, the first of the client's, for a round trip more
+    /// (HelloRetryRequest).
     #[must_use]
     pub fn groups(mut self, groups: impl IntoIterator<Item = NamedGroup>) -> Self {
         self.common.groups = groups.into_iter().collect();
@@ -401,19 +422,30 @@ impl ServerConfigBuilder {
             }
             None => WebPkiClientVerifier::no_client_auth(),
         };
-        let mut tls = rustls::ServerConfig::builder_with_details(provider, time)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(tls_refused)?
-            .with_client_cert_verifier(clients)
-            .with_cert_resolver(certificates.clone());
-        tls.alpn_protocols = alpn;
-        tls.key_log = key_log;
-        tls.session_storage = Arc::new(ServerStore);
-        tls.send_tls13_tickets = tickets.as_ref().map_or(0, Tickets::per_connection);
-        // RFC 9001, 4.6.1: the only other value that QUIC has.
-        tls.max_early_data_size = if self.early_data { u32::MAX } else { 0 };
+        let configured = |provider: Arc<CryptoProvider>| -> Result<Arc<rustls::ServerConfig>, ConfigError> {
+            let mut tls = rustls::ServerConfig::builder_with_details(provider, time.clone())
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .map_err(tls_refused)?
+                .with_client_cert_verifier(clients.clone())
+                .with_cert_resolver(certificates.clone());
+            tls.alpn_protocols.clone_from(&alpn);
+            tls.key_log = key_log.clone();
+            tls.session_storage = Arc::new(ServerStore);
+            tls.send_tls13_tickets = tickets.as_ref().map_or(0, Tickets::per_connection);
+            // RFC 9001, 4.6.1: the only other value that QUIC has.
+            tls.max_early_data_size = if self.early_data { u32::MAX } else { 0 };
+            Ok(Arc::new(tls))
+        };
+        let mut by_group = Vec::new();
+        for key_exchange in &provider.kx_groups {
+            let alone = CryptoProvider { kx_groups: vec![*key_exchange], ..CryptoProvider::clone(&provider) };
+            if let Some(group) = NamedGroup::from_tls(key_exchange.name()) {
+                by_group.push((group, configured(Arc::new(alone))?));
+            }
+        }
         Ok(ServerConfig {
-            tls: Arc::new(tls),
+            tls: configured(provider)?,
+            by_group: by_group.into(),
             tickets,
             client_policy,
             certificates,

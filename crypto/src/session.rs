@@ -228,7 +228,7 @@ impl Session {
         let mut step = Step::default();
         let state = mem::replace(&mut self.state, State::Failed(internal("a handshake step panicked")));
         let is_first = !matches!(state, State::Running(_));
-        let result = self.start(state).and_then(|mut connection| {
+        let result = self.start(state, input).and_then(|mut connection| {
             if is_first && self.side == Side::Client {
                 self.offer(&connection, &mut step)?;
             }
@@ -257,7 +257,7 @@ impl Session {
         }
     }
 
-    fn start(&mut self, state: State) -> Result<Box<Connection>, TlsError> {
+    fn start(&mut self, state: State, input: &[(Level, Vec<u8>)]) -> Result<Box<Connection>, TlsError> {
         let version = match self.version {
             Version::V1 => rustls::quic::Version::V1,
             Version::V2 => rustls::quic::Version::V2,
@@ -270,7 +270,10 @@ impl Session {
                 self.run(|| ClientConnection::new(tls, version, server_name, transport_parameters).map(Connection::from))
             }
             State::Server { config, transport_parameters } => {
-                ServerConnection::new(config.tls, version, transport_parameters).map(Connection::from)
+                // What does not parse TLS will refuse; what is not whole yet it will choose for.
+                let hello = input.first().and_then(|(_, bytes)| ClientHello::parse(bytes).ok());
+                let tls = hello.map_or_else(|| config.tls.clone(), |hello| config.for_client(&hello));
+                ServerConnection::new(tls, version, transport_parameters).map(Connection::from)
             }
         };
         match connection {

@@ -125,6 +125,11 @@ impl SessionStore {
         }
     }
 
+    /// Whether there is a session, be it one that has expired since.
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.lock().by_key.contains_key(key)
+    }
+
     /// Takes out the newest session that is good at `now`, in seconds since 1970.
     pub(crate) fn take(&self, key: &Key, now: u64) -> Option<Remembered> {
         let mut servers = self.lock();

@@ -1,13 +1,15 @@
-//! What happened on a connection, in words and in JSON: Retry, tokens, key updates, datagrams, and how it ended.
+//! What happened on a connection, in words and in JSON: its version, Retry, tokens, key updates, datagrams, and how it ended.
 
 use std::fmt;
 
 use serde::Serialize;
-use weald_quic::{Connection, ConnectionError};
+use weald_quic::{Connection, ConnectionError, Version};
 
 /// What happened on one connection so far.
 #[derive(Serialize)]
 pub(crate) struct Account {
+    /// "v1" or "v2".
+    quic_version: String,
     /// The server asked the client with a Retry to show that it owns its address.
     retried: bool,
     /// The client brought a token of an earlier connection, which saves it the Retry.
@@ -47,6 +49,7 @@ impl Account {
     pub(crate) fn of(connection: &Connection) -> Self {
         let stats = connection.stats();
         Self {
+            quic_version: connection.handshake().version.to_string(),
             retried: stats.retried,
             address_token: stats.address_token,
             key_updates: stats.key_updates,
@@ -79,7 +82,9 @@ impl End {
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counted = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
+        let is_usual = self.quic_version == Version::V1.to_string();
         let parts = [
+            (!is_usual).then(|| format!("QUIC {}", self.quic_version)),
             self.retried.then(|| "Retry".to_owned()),
             self.address_token.then(|| "address token".to_owned()),
             counted(self.key_updates, "key update"),

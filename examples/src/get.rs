@@ -18,14 +18,14 @@ use serde::Serialize;
 use url::Url;
 use weald_crypto::Certificates;
 use weald_http3::Client;
-use weald_quic::{ClientConfig, Connection, ConnectionError, TransportConfig, VarInt};
+use weald_quic::{ClientConfig, Connection, ConnectionError, TransportConfig, VarInt, Version};
 use weald_runtime::time::Instant;
 
 use self::{
     origin::{Origin, origins},
     sink::{Sink, file_name},
 };
-use crate::{account::Account, echo, hq, report, tls};
+use crate::{account::Account, echo, hq, report, tls, versions::version};
 
 /// Fetch URLs over HTTP/3, or over HTTP/0.9 where the server chooses hq-interop.
 ///
@@ -70,6 +70,10 @@ pub(crate) struct Arguments {
     /// Private key of --cert in PEM (PKCS#8, SEC1 or PKCS#1).
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Versions of QUIC to speak, the preferred first: 1, 2, or both with a comma between. Connections begin in version 1 if it is among
+    /// them, and go on in version 2 if both ends prefer it, or if the server speaks nothing else.
+    #[arg(long, value_name = "VERSION", value_delimiter = ',', default_value = "1,2", value_parser = version)]
+    quic_version: Vec<Version>,
     /// Fetch everything so many times over, each time over a new connection. Tokens that a server gives are kept for the next time, so that
     /// it need not ask again for the client's address with a Retry.
     #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -141,7 +145,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         None => vec![weald_http3::ALPN, hq::ALPN],
     };
     let transport = TransportConfig::default().datagrams(arguments.datagrams.is_some());
-    let config = ClientConfig::new(tls::client(trust, identity, &alpn)?).transport(transport);
+    let versions = arguments.quic_version.iter().copied();
+    let config = ClientConfig::new(tls::client(trust, identity, &alpn)?).transport(transport).versions(versions);
     let (report, failures) = weald_runtime::run(|| fetch_all(&arguments, &config, origins));
     if arguments.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&report)?).context("cannot write to standard output")?;

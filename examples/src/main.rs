@@ -12,6 +12,7 @@ mod report;
 mod serve;
 mod stress;
 mod tls;
+mod versions;
 
 use std::process::ExitCode;
 

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 use weald_crypto::{Certificates, CryptoPool};
 use weald_http3::{Config, RecvBody, server::Responder};
-use weald_quic::{Connection, Endpoint, EndpointConfig, RetryPolicy, SendStream, ServerConfig, ServerLimits, TransportConfig};
+use weald_quic::{Connection, Endpoint, EndpointConfig, RetryPolicy, SendStream, ServerConfig, ServerLimits, TransportConfig, Version};
 use weald_runtime::unblock;
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     echo,
     files::{Files, Found},
     hq, tls,
+    versions::version,
 };
 
 /// Serve the files of a directory over HTTP/3, and over HTTP/0.9 to clients that choose hq-interop.
@@ -55,6 +56,10 @@ pub(crate) struct Arguments {
     /// When clients have to show by a Retry that they own their address, which costs them a round trip.
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     retry: Retry,
+    /// Versions of QUIC to speak, the preferred first: 1, 2, or both with a comma between. A client goes on in another version than it
+    /// began in if both ends prefer that one.
+    #[arg(long, value_name = "VERSIONS", value_delimiter = ',', default_value = "2,1", value_parser = version)]
+    quic_versions: Vec<Version>,
     /// Refuse clients while there are so many connections; without it memory is the limit.
     #[arg(long, value_name = "COUNT")]
     max_connections: Option<usize>,
@@ -143,6 +148,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let config = ServerConfig::new(tls::server(identity, client_roots, &protocols)?)
         .transport(TransportConfig::default().datagrams(arguments.datagrams).key_update_interval(arguments.key_update_interval))
         .limits(ServerLimits::default().max_connections(arguments.max_connections))
+        .versions(arguments.quic_versions.iter().copied())
         .retry(arguments.retry.into());
 
     weald_runtime::run(move || {

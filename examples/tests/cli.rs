@@ -304,6 +304,28 @@ fn a_retry_is_followed_and_a_token_saves_the_next() {
     assert_eq!(happened(&server.closed()), (false, false));
 }
 
+/// RFC 9368: both prefer the same other version, one has it alone, or none is common.
+#[test]
+fn versions_are_agreed_on_and_said() {
+    let root = folder_with_a_file(1000);
+    let mut server = Server::start_with(root.path(), &[]);
+    for (versions, agreed) in [("1", "v1"), ("1,2", "v1"), ("2,1", "v2"), ("2", "v2")] {
+        let report = get(&["--insecure", "--quic-version", versions, &server.url("/file")]);
+        assert_eq!(report["connections"][0]["quic_version"], agreed, "{report}");
+        assert_eq!(server.closed()["quic_version"], agreed);
+    }
+    let told = weald(&["get", "--insecure", "--quic-version", "2", &server.url("/file")]);
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(told.status.success() && said.contains(", QUIC v2"), "{said}");
+
+    let server = Server::start_with(root.path(), &["--quic-versions", "2"]);
+    assert_eq!(get(&["--insecure", &server.url("/file")])["connections"][0]["quic_version"], "v2");
+    let refused = weald(&["get", "--insecure", "--quic-version", "1", &server.url("/file")]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("speaks no version of QUIC"), "{refused:?}");
+    let unknown = weald(&["get", "--insecure", "--quic-version", "3", &server.url("/file")]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("RFC 9369"), "{unknown:?}");
+}
+
 #[test]
 fn keys_are_updated_when_a_body_has_begun() {
     let root = folder_with_a_file(3_000_000);

@@ -22,11 +22,16 @@ from aioquic.h3.connection import FrameType, H3Connection, encode_frame
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, DatagramFrameReceived, ProtocolNegotiated, StreamReset
+from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.tls import Epoch
 
 H3 = "h3"
 HQ = "hq-interop"
 ECHO = "datagram-echo"
+V1 = QuicProtocolVersion.VERSION_1
+V2 = QuicProtocolVersion.VERSION_2
+# As weald says them.
+NAMES = {V1: "v1", V2: "v2"}
 SIZE = 10_000_000
 DATAGRAMS = 20
 # Far more than a case needs on a busy machine: one that takes longer hangs.
@@ -171,8 +176,8 @@ class Client(Peer):
 
 
 @contextlib.asynccontextmanager
-async def aioquic_server(alpn, retry=False):
-    configuration = QuicConfiguration(is_client=False, alpn_protocols=[alpn], max_datagram_frame_size=65536)
+async def aioquic_server(alpn, retry=False, **options):
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=[alpn], max_datagram_frame_size=65536, **options)
     configuration.load_cert_chain(work / "cert.pem", work / "key.pem")
     server = await serve("127.0.0.1", 0, configuration=configuration, create_protocol=Server, retry=retry)
     try:
@@ -182,8 +187,8 @@ async def aioquic_server(alpn, retry=False):
 
 
 @contextlib.asynccontextmanager
-async def aioquic_client(server, alpn, token=b"", token_handler=None, wait_connected=True):
-    configuration = QuicConfiguration(is_client=True, alpn_protocols=[alpn], max_datagram_frame_size=65536, token=token)
+async def aioquic_client(server, alpn, token=b"", token_handler=None, wait_connected=True, **options):
+    configuration = QuicConfiguration(is_client=True, alpn_protocols=[alpn], max_datagram_frame_size=65536, token=token, **options)
     configuration.load_verify_locations(str(work / "cert.pem"))
     async with connect(
         "localhost",
@@ -385,6 +390,21 @@ async def refusal_by_weald(code, alpn, *options):
         check("how it ended for aioquic", (await client.ended).error_code, code)
 
 
+async def version_at_weald_server(first, offered, agreed, *options):
+    async with WealdServer(*options) as server:
+        async with aioquic_client(server, H3, original_version=first, supported_versions=offered) as client:
+            await client.get()
+            check("aioquic's version", client._quic._version, agreed)
+        check("weald's version", (await server.closed())["quic_version"], NAMES[agreed])
+
+
+async def version_at_weald_client(offered, spoken, agreed):
+    async with aioquic_server(H3, supported_versions=spoken) as port:
+        [connection] = saved_whole(await weald_get(port, "/file", "--quic-version", offered, "--output", work / "out"))
+        check("weald's version", connection["quic_version"], NAMES[agreed])
+        check("aioquic's version", Server.latest._quic._version, agreed)
+
+
 CASES = [
     ("transfer, h3", "server", lambda: transfer_from_weald(H3)),
     ("transfer, h3", "client", lambda: transfer_from_aioquic(H3)),
@@ -404,6 +424,15 @@ CASES = [
     ("code of a close by aioquic", "client", close_by_aioquic_server),
     ("code of a close by weald", "server", close_by_weald_server),
     ("code of a close by weald", "client", close_by_weald_client),
+    ("version 2 from the first packet", "server", lambda: version_at_weald_server(V2, [V2], V2)),
+    ("version 2 from the first packet", "client", lambda: version_at_weald_client("2", [V1, V2], V2)),
+    ("version 2 agreed on (RFC 9368)", "server", lambda: version_at_weald_server(V1, [V2, V1], V2)),
+    ("version 2 agreed on (RFC 9368)", "client", lambda: version_at_weald_client("2,1", [V2, V1], V2)),
+    ("version 2 agreed on after Retry", "server", lambda: version_at_weald_server(V1, [V2, V1], V2, "--retry", "always")),
+    ("version 1 kept, 2 offered", "server", lambda: version_at_weald_server(V1, [V1, V2], V1)),
+    ("version 1 kept, 2 offered", "client", lambda: version_at_weald_client("1,2", [V1, V2], V1)),
+    ("version 2 after Version Negotiation", "server", lambda: version_at_weald_server(V1, [V1, V2], V2, "--quic-versions", "2")),
+    ("version 2 after Version Negotiation", "client", lambda: version_at_weald_client("1,2", [V2], V2)),
     # The alert no_application_protocol (RFC 9001 section 4.8), and CONNECTION_REFUSED.
     ("code of a failed handshake", "server", lambda: refusal_by_weald(0x100 + 120, "another")),
     ("code of a refusal", "server", lambda: refusal_by_weald(0x02, H3, "--max-connections", "0")),

@@ -188,6 +188,27 @@ fn the_server_may_ask_for_another_group() {
     assert_eq!(client_flights, 3);
 }
 
+/// The client's half of two exchanges is at hand, and the server's order decides between them.
+#[test]
+fn the_server_prefers_a_group_among_those_at_hand() {
+    let hybrid_first = [NamedGroup::X25519MlKem768, NamedGroup::X25519, NamedGroup::Secp256r1];
+    for (theirs, chosen) in [
+        (&hybrid_first[..], NamedGroup::X25519MlKem768),
+        (&[NamedGroup::X25519, NamedGroup::X25519MlKem768], NamedGroup::X25519),
+        // It would cost a round trip.
+        (&[NamedGroup::Secp256r1, NamedGroup::X25519MlKem768], NamedGroup::X25519MlKem768),
+    ] {
+        let (client, server) = configs(|client| client.groups(hybrid_first), |server| server.groups(theirs.iter().copied()));
+        let (mut client, mut server) = sessions(&client, &server);
+        let outcome = assert_success(&mut client, &mut server, unchanged);
+        assert_eq!(outcome.group, chosen, "{theirs:?}");
+    }
+    // It supports the hybrid group, too, but has not begun that exchange.
+    let (client, server) = configs(|client| client.groups([NamedGroup::X25519, NamedGroup::X25519MlKem768]), |server| server);
+    let (mut client, mut server) = sessions(&client, &server);
+    assert_eq!(assert_success(&mut client, &mut server, unchanged).group, NamedGroup::X25519);
+}
+
 #[test]
 fn messages_may_come_in_any_pieces() {
     for size in [1, 2, 3, 5, 100] {

@@ -45,7 +45,8 @@ impl ClientConfig {
     /// The versions of QUIC to speak, the preferred first. Default version 1, and version 2 with servers that speak nothing else:
     /// they differ in nothing that an application sees, and some networks let only version 1 pass.
     ///
-    /// Connections begin in version 1 if it is among them, whatever is preferred, since every server is most likely to read that. A
+    /// Connections begin in version 1 if it is among them, whatever is preferred, since every server is most likely to read that, unless
+    /// there is a session to resume of another one. A
     /// server that speaks version 2 as well goes on in it, without a round trip more, if both prefer it (RFC 9368 2.3); one that does
     /// not speak the version at all says so, and the connection begins anew with another one of these (RFC 9368 2.1).
     ///

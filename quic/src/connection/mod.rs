@@ -195,7 +195,7 @@ impl Connection {
         mut lent: Lent,
     ) -> Result<Self, ConnectError> {
         let (local_ids, _) = LocalIds::new(lent.issuer).ok_or(ConnectError::Full)?;
-        let version = negotiation::first(&config.versions);
+        let version = negotiation::first(&config.versions, |version| config.crypto.remembers(version.protection(), server_name));
         let attempt = Attempt { crypto: config.crypto.clone(), server_name: server_name.into() };
         let negotiation = Negotiation::client(Arc::clone(&config.versions), version, attempt);
         let declared = negotiation.information(version);

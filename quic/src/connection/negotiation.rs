@@ -113,10 +113,12 @@ impl Negotiation {
     }
 }
 
-/// The version that a client begins with, of those that it speaks: version 1 if it is among them, which every server is most likely
-/// to read (RFC 9368 2.4), since the other one can still be agreed on without another round trip.
-pub(crate) fn first(versions: &[Version]) -> Version {
-    preferred(versions, &[Version::V1]).or(versions.first().copied()).unwrap_or(Version::V1)
+/// The version that a client begins with, of those that it speaks: one of which it has a session to resume, which the server speaks
+/// as long as that is good (RFC 9369 6); else version 1 if it is among them, which every server is most likely to read (RFC 9368
+/// 2.4), since the other one can still be agreed on without another round trip.
+pub(crate) fn first(versions: &[Version], resumes: impl Fn(Version) -> bool) -> Version {
+    let known = versions.iter().copied().find(|version| resumes(*version));
+    known.or(preferred(versions, &[Version::V1])).or(versions.first().copied()).unwrap_or(Version::V1)
 }
 
 /// Of `ours` the first that they speak.
@@ -279,10 +281,13 @@ mod tests {
     }
 
     #[test]
-    fn a_client_begins_with_the_version_that_is_spoken_most() {
+    fn a_client_begins_where_it_resumes_or_with_the_version_that_is_spoken_most() {
         for (versions, begins) in [(&[V1][..], V1), (&[V1, V2], V1), (&[V2, V1], V1), (&[V2], V2)] {
-            assert_eq!(first(versions), begins);
+            assert_eq!(first(versions, |_| false), begins);
         }
+        assert_eq!(first(&[V1, V2], |version| version == V2), V2);
+        assert_eq!(first(&[V1], |version| version == V2), V1);
+        assert_eq!(first(&[V2, V1], |_| true), V2);
     }
 
     /// RFC 9368 2.3: the server chooses, of what the client offers.
@@ -302,5 +307,47 @@ mod tests {
         assert_eq!(agreed(&[V1, V2], client(V2, &[V1, V2])), V1);
         assert_eq!(agreed(&both, client(V2, &[V2, V1])), V2);
         assert_eq!(agreed(&[V2], client(V2, &[V1, V2])), V2);
+    }
+
+    /// RFC 9368 4, 8.
+    #[test]
+    fn what_a_server_says_must_fit_what_the_client_went_by() {
+        let session = |versions: &[Version], chosen: Version, has_reacted: bool| {
+            let roots = weald_crypto::simulation::roots();
+            let crypto = weald_crypto::ClientConfig::builder().alpn([b"test"]).roots(roots).simulation(1).build().unwrap();
+            let attempt = Attempt { crypto, server_name: "localhost".into() };
+            let mut negotiation = Negotiation::client(versions.into(), chosen, attempt);
+            if let Role::Client { reacted, .. } = &mut negotiation.role {
+                *reacted = has_reacted;
+            }
+            negotiation
+        };
+        let says = |chosen, available: &[Version]| client(chosen, available);
+        let (one, two) = ([V1, V2], [V2, V1]);
+        for (ours, chosen, reacted, agreed, theirs, is_good) in [
+            (&one[..], V1, false, V1, None, true),
+            (&one, V1, false, V1, says(V1, &two), true),
+            (&one, V1, false, V1, says(V1, &[]), true),
+            (&one, V1, false, V2, says(V2, &two), true),
+            // Its packets say one thing, its handshake another, or nothing.
+            (&one, V1, false, V1, says(V2, &two), false),
+            (&one, V1, false, V2, says(V1, &two), false),
+            (&one, V1, false, V2, None, false),
+            (&one, V1, false, V3, says(V3, &[V3]), false),
+            // After a Version Negotiation packet it must say what that said.
+            (&one, V2, true, V2, says(V2, &[V2]), true),
+            (&one, V2, true, V2, says(V2, &[V2, V3]), true),
+            (&one, V2, true, V2, says(V2, &two), false),
+            (&two, V2, true, V2, says(V2, &two), true),
+            (&one, V2, true, V2, says(V2, &[]), false),
+            (&one, V2, true, V2, None, false),
+            // A server that knows version 1 alone says nothing.
+            (&two, V1, true, V1, None, true),
+            (&two, V1, true, V1, says(V1, &[V1]), true),
+            (&two, V1, true, V1, says(V1, &two), false),
+        ] {
+            let checked = session(ours, chosen, reacted).check_server(agreed, theirs.as_ref());
+            assert_eq!(checked.is_ok(), is_good, "{ours:?} {chosen} {reacted} {agreed} {theirs:?}: {checked:?}");
+        }
     }
 }

@@ -378,6 +378,20 @@ const KINDS: &[Kind] = &[
         &[],
     ),
     kind(
+        "versions: hidden from a client, shown and not chosen, confirmed by nobody, with the types of another; ClientHellos without end",
+        &[
+            "a_forged_version_negotiation_is_found_out", "only_the_first_version_negotiation_counts",
+            "a_first_flight_in_another_version_than_it_says_is_refused", "a_server_that_is_made_to_seem_of_another_version_is_not_believed",
+            "what_a_server_says_must_fit_what_the_client_went_by", "packets_of_another_version_are_dropped", "types_by_version",
+            "parsing_failures", "a_token_is_good_for_the_version_that_it_came_from", "tokens_belong_to_the_version_that_was_agreed_on",
+            "an_endless_client_hello_is_refused_at_once", "a_client_hello_costs_nothing_before_it_is_whole",
+        ],
+        &[
+            "version-hidden", "version-of-first-flight", "version-negotiation-once", "version-confirmed", "version-information-zero",
+            "token-version", "token-of-agreed-version", "client-hello-length",
+        ],
+    ),
+    kind(
         "tickets that clients show: forged, late, renewed without end, of other versions, names or wants, by the hundred",
         &[
             "forged_tickets_lead_to_a_full_handshake", "a_ticket_has_its_time", "renewal_ends_at_the_server", "a_ticket_of_another_version",

@@ -418,6 +418,7 @@ fn a_server_that_accepts_early_data_under_another_protocol() {
         let server = ServerConfig::builder().alpn([alpn]).certificate(chain.clone(), key.clone()).early_data(true);
         let mut server = server.build().unwrap();
         server.tickets = None;
+        server.by_group = Arc::new([]);
         Arc::get_mut(&mut server.tls).unwrap().session_storage = storage.clone();
         server
     };
