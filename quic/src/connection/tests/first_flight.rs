@@ -358,7 +358,7 @@ fn an_address_that_a_retry_validated_gets_the_whole_answer_at_once() {
 }
 
 /// Closes the client's connection, and connects again when both ends have forgotten it.
-fn reconnect(pair: &mut Pair, config: &ClientConfig) {
+pub(super) fn reconnect(pair: &mut Pair, config: &ClientConfig) {
     let now = pair.now;
     pair.client.connection().close(now, ApplicationCode::from_u32(0), b"");
     assert!(pair.run(5 * SECOND, |pair| pair.client.dropped && pair.server.dropped));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use weald_crypto::simulation;
 
 use super::SECOND;
-use super::first_flight::{first_datagram, ids, negotiation};
+use super::first_flight::{first_datagram, ids, negotiation, reconnect};
 use super::pair::{Network, Pair, client_config, server_config};
 use crate::config::{ClientConfig, RetryPolicy, ServerConfig, TransportConfig};
 use crate::connection::Scratch;
@@ -331,5 +331,15 @@ fn tokens_belong_to_the_version_that_was_agreed_on() {
         pair.run(SECOND, |_| false);
         assert_eq!(store.take(simulation::SERVER_NAME, V1), None);
         assert!(store.take(simulation::SERVER_NAME, V2).is_some());
+    }
+    // What was sealed for either is shown to the server again, in both.
+    for (ours, agreed) in [(&[V1, V2], V1), (&[V2, V1], V2)] {
+        let config = talkative(ours);
+        let mut pair = Pair::configured(1, Network::CLEAN, config.clone(), server(&[V2, V1]));
+        assert!(goes_by(&mut pair, agreed));
+        pair.run(SECOND, |_| false);
+        let again = config.versions([agreed]);
+        reconnect(&mut pair, &again);
+        assert_eq!(pair.server.endpoint.stats().validated, 1, "{agreed}");
     }
 }
