@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use weald_quic::codec::{AckToSend, Frame, Ping, Stream};
 use weald_quic::{PacketNumber, StreamId, VarInt};
-use weald_runtime::sleep;
-use weald_tests::attacker::{AckPolicy, Arena, Attacker, Kind, Setup, Stage, under_attack};
+use weald_runtime::time::Instant;
+use weald_runtime::{sleep, spawn};
+use weald_tests::attacker::{AckPolicy, Application, Arena, Attacker, Kind, Setup, Stage, under_attack};
 
 const PROTOCOL_VIOLATION: u64 = 0x0a;
 const MOMENT: Duration = Duration::from_millis(30);
@@ -40,8 +41,12 @@ fn echoed(client: &mut Attacker, stream: u32) -> BTreeSet<u64> {
 // RFC 9000, 13.1. Seen in quiche, CVE-2025-4820.
 #[test]
 fn packets_that_were_never_sent() {
-    for (seed, first, last) in [(1, 5_000, 5_000), (2, 0, 5_000), (3, (1 << 62) - 1, (1 << 62) - 1)] {
-        under_attack("ACK of the future", seed, Setup::new(seed), |arena| {
+    for (seed, row, first, last) in [
+        (1, "an ACK of the future", 5_000, 5_000),
+        (2, "an ACK of all up to the future", 0, 5_000),
+        (3, "an ACK of the last number that there can be", (1 << 62) - 1, (1 << 62) - 1),
+    ] {
+        under_attack(row, seed, Setup::new(seed), |arena| {
             let mut client = confirmed(arena);
             acknowledge(&mut client, first, last);
             client.expect_close(PROTOCOL_VIOLATION);
@@ -107,8 +112,8 @@ fn acknowledgements_that_nobody_acknowledges() {
 // RFC 9000, 13.2.3: with each second number missing an ACK has as many ranges as packets came, were there no bound.
 #[test]
 fn every_second_packet_number() {
-    for (seed, honest) in [(9, true), (10, false)] {
-        under_attack("every second number", seed, Setup::new(seed), |arena| {
+    for (seed, row, honest) in [(9, "every second number", true), (10, "every second number, and no ACK", false)] {
+        under_attack(row, seed, Setup::new(seed), |arena| {
             let mut client = confirmed(arena);
             client.acks(if honest { AckPolicy::Honest } else { AckPolicy::Never });
             let mut most = 0;
@@ -135,8 +140,8 @@ fn every_second_packet_number() {
 /// again. It takes each packet in once.
 #[test]
 fn acknowledgements_of_many_ranges() {
-    for (seed, again) in [(11, 0), (12, 5_000)] {
-        under_attack("ACKs of many ranges", seed, Setup::new(seed), |arena| {
+    for (seed, row, again) in [(11, "an ACK of many ranges", 0), (12, "ACKs of many ranges without end", 5_000)] {
+        under_attack(row, seed, Setup::new(seed), |arena| {
             let mut client = confirmed(arena);
             client.acks(AckPolicy::Never);
             let id = StreamId::from(VarInt::ZERO);
@@ -166,6 +171,39 @@ fn acknowledgements_of_many_ranges() {
             assert!(arena.opened() > 6_000 + again, "they were taken in");
             let lost = arena.connections()[0].stats().packets_lost;
             assert!(lost < numbers.len() as u64, "{lost} of {}", numbers.len());
+        });
+    }
+}
+
+/// A peer that holds its acknowledgements back and then says all at once: what that lets out does not leave at once (RFC 9002, 7.7).
+#[test]
+fn acknowledgements_held_back() {
+    for (seed, row, patience) in [(13, "ACKs of whole windows", MOMENT), (14, "ACKs after a second", Duration::from_secs(1))] {
+        under_attack(row, seed, Setup::new(seed).application(Application::Idle), |arena| {
+            let mut client = confirmed(arena);
+            client.acks(AckPolicy::Never);
+            let server = arena.connections().remove(0);
+            let mut stream = server.open_uni().expect("a stream");
+            let writing = spawn(move || stream.write_all(&vec![7; 1 << 20]).is_ok());
+            let mut numbers = BTreeSet::new();
+            let mut burst = (Instant::now(), 0);
+            let mut largest = 0;
+            for _ in 0..12 {
+                while let Some(seen) = client.next(patience) {
+                    numbers.extend(seen.packets.iter().filter(|packet| packet.kind == Kind::OneRtt).map(|packet| packet.number));
+                    let now = Instant::now();
+                    burst = if now == burst.0 { (now, burst.1 + seen.datagram.len()) } else { (now, seen.datagram.len()) };
+                    largest = largest.max(burst.1);
+                }
+                let all: Vec<_> = numbers.iter().rev().map(|number| PacketNumber::new(*number).expect("a number")).collect();
+                let ranges = all.chunk_by(|one, next| one.as_u64() == next.as_u64() + 1);
+                let ranges = ranges.map(|range| range[range.len() - 1]..=range[0]);
+                let ack = AckToSend::fit(VarInt::ZERO, ranges, None, 1000).expect("there is room");
+                client.packet(Kind::OneRtt).frame(&ack).send();
+            }
+            assert!(numbers.len() > 60, "{}", numbers.len());
+            assert!((2_400..=25_000).contains(&largest), "{largest} bytes at once");
+            drop(writing);
         });
     }
 }

@@ -132,7 +132,7 @@ fn packets_for_connections_of_several_workers_are_forwarded_once() {
 /// CVE-2026-14456: clients that nobody accepts. They are bounded by the backlog, and those past it are told.
 #[test]
 fn connections_that_the_application_never_accepts_are_bounded() {
-    for screening in [false, true] {
+    for (row, screening) in [("clients that nobody accepts", false), ("clients that nobody looks at", true)] {
         simulate(1, link(), || {
             let limits = ServerLimits::default().backlog(20);
             let config = server_config(1, TransportConfig::default()).limits(limits).screening(screening);
@@ -162,7 +162,7 @@ fn connections_that_the_application_never_accepts_are_bounded() {
             });
             // On each of two workers, and those on their way when it fills.
             let refused = refused.count();
-            assert!((40..=80).contains(&refused), "{refused} of 100 are refused");
+            assert!((40..=80).contains(&refused), "{row}: {refused} of 100 are refused");
             assert!(server.open_connections() <= 60, "{}", server.open_connections());
         });
     }

@@ -30,8 +30,8 @@ fn connected(arena: &weald_tests::attacker::Arena, number: u16) -> Attacker {
 /// PATH_CHALLENGE without end, while nothing is acknowledged that would let answers be forgotten (CVE-2023-49295).
 #[test]
 fn challenges_are_not_queued() {
-    for (seed, policy) in [(1, AckPolicy::Never), (2, AckPolicy::Honest)] {
-        under_attack("PATH_CHALLENGE flood", seed, Setup::new(seed), |arena| {
+    for (seed, row, policy) in [(1, "PATH_CHALLENGE without ACKs", AckPolicy::Never), (2, "PATH_CHALLENGE with ACKs", AckPolicy::Honest)] {
+        under_attack(row, seed, Setup::new(seed), |arena| {
             let mut client = connected(arena, 1);
             client.acks(policy);
             let challenges = |client: &mut Attacker, packet: u64| {
@@ -72,8 +72,12 @@ fn challenges_are_not_queued() {
 /// PING without end is answered by acknowledgements alone, every second one at most.
 #[test]
 fn pings_cost_less_to_answer_than_to_send() {
-    for (policy, padded) in [(AckPolicy::Honest, 0), (AckPolicy::Never, 0), (AckPolicy::Never, 1200)] {
-        under_attack("PING flood", 2, Setup::new(2), |arena| {
+    for (row, policy, padded) in [
+        ("PING with ACKs", AckPolicy::Honest, 0),
+        ("PING without ACKs", AckPolicy::Never, 0),
+        ("PING in full datagrams", AckPolicy::Never, 1200),
+    ] {
+        under_attack(row, 2, Setup::new(2), |arena| {
             let mut client = connected(arena, 1);
             client.acks(policy);
             let (sent, received) = (client.bytes_sent(), client.bytes_received());
@@ -174,8 +178,8 @@ fn a_flood_of_key_updates_by_a_server() {
 /// Idle timeouts far below a round trip: a connection lives for three probe timeouts even so (RFC 9000, 10.1).
 #[test]
 fn an_idle_timeout_of_a_millisecond() {
-    for millis in [1u8, 5] {
-        under_attack("idle timeout of 1 ms", 7, Setup::new(7), |arena| {
+    for (row, millis) in [("an idle timeout of 1 ms", 1_u8), ("an idle timeout of 5 ms", 5)] {
+        under_attack(row, 7, Setup::new(7), |arena| {
             let declared = move |ids: &weald_tests::attacker::Ids| {
                 let mut out = parameters(&ids.source);
                 parameter(&mut out, 0x01, &[millis]);
@@ -200,7 +204,11 @@ fn an_idle_timeout_of_a_millisecond() {
 /// A server that would have its clients send to an address of their own network (RFC 9000, 21.5): nothing is sent there.
 #[test]
 fn a_preferred_address_that_is_not_the_servers() {
-    for (seed, victim) in [(8, Ipv4Addr::LOCALHOST), (9, Ipv4Addr::new(10, 0, 0, 77)), (10, Ipv4Addr::new(192, 168, 1, 1))] {
+    for (seed, row, victim) in [
+        (8, "a preferred address of the loopback", Ipv4Addr::LOCALHOST),
+        (9, "a preferred address beside the client", Ipv4Addr::new(10, 0, 0, 77)),
+        (10, "a preferred address of a private network", Ipv4Addr::new(192, 168, 1, 1)),
+    ] {
         simulate_untraced(seed, link(), move || {
             let at = SocketAddr::from(([10, 0, 0, 2], 443));
             let listening = UdpSocket::bind(SocketAddr::from(([10, 0, 0, 77], 443))).expect("a free address");
@@ -229,10 +237,10 @@ fn a_preferred_address_that_is_not_the_servers() {
             let config = client_config(seed, TransportConfig::default().keep_alive(Some(SECOND / 2)));
             let connection = endpoint.connect_with(config, at, simulation::SERVER_NAME).expect("a connection");
             serving.join().expect("the server is still spoken to");
-            assert_eq!(connection.remote_address(), at);
+            assert_eq!(connection.remote_address(), at, "{row}");
             assert!(connection.close_reason().is_none());
             let mut batch = RecvBatch::new();
-            assert!(listening.try_recv_batch(&mut batch).is_err(), "something was sent to the victim");
+            assert!(listening.try_recv_batch(&mut batch).is_err(), "{row}: something was sent to the victim");
         });
     }
 }
@@ -241,7 +249,7 @@ fn a_preferred_address_that_is_not_the_servers() {
 /// all goes on (a probe count of 64 ended quiche and quinn).
 #[test]
 fn probes_for_a_day() {
-    for delay in [Duration::from_millis(1), Duration::from_secs(1)] {
+    for (row, delay) in [("probes for a day, from near", SECOND / 1000), ("probes for a day, from far", SECOND)] {
         let patient = || TransportConfig::default().max_idle_timeout(None).handshake_timeout(100 * SECOND);
         simulate_untraced(3, LinkConfig { delay, ..link() }, || {
             let server = serve(server_config(3, patient()));
@@ -263,7 +271,7 @@ fn probes_for_a_day() {
             let before = connection.stats().probe_timeouts;
             exchange(24 * 3600 * SECOND);
             let probes = connection.stats().probe_timeouts - before;
-            assert!((1_400..1_500).contains(&probes), "{probes}");
+            assert!((1_400..1_500).contains(&probes), "{row}: {probes}");
             server.close(0_u32.into(), b"");
         });
     }

@@ -187,29 +187,35 @@ fn bodies_that_nobody_sealed() {
 /// Clients that all give the same reset token (RFC 9000, 10.3.1): a reset is for the connection of its address alone.
 #[test]
 fn reset_tokens_that_many_clients_have() {
-    under_attack("one reset token of many clients", 7, Setup::new(7), |arena| {
-        let mut clients: Vec<_> = (1..=60).map(|number| arena.client(number)).collect();
-        for client in &mut clients {
-            client.handshake(Stage::Confirmed);
-            let frame = NewConnectionId {
-                sequence: CidSequence::from(1),
-                retire_prior_to: CidSequence::from(1),
-                id: id(7),
-                reset_token: ResetToken::from([7; 16]),
+    for (row, differ) in [("one reset token of many clients", 0), ("reset tokens that differ in a byte", 1)] {
+        under_attack(row, 7, Setup::new(7), |arena| {
+            let mut clients: Vec<_> = (1..=60).map(|number| arena.client(number)).collect();
+            let token = |number: usize| {
+                let mut token = [7; 16];
+                token[15] += differ * number as u8;
+                token
             };
-            client.packet(Kind::OneRtt).frame(&frame).send();
-            client.expect_alive();
-        }
-        let before = arena.server.open_connections();
-        let (first, others) = clients.split_first_mut().expect("sixty");
-        let reset = [&[0x41; 30][..], &[7; 16]].concat();
-        first.send(&reset);
-        sleep(SECOND);
-        assert_eq!(arena.server.open_connections(), before - 1);
-        for client in others {
-            client.expect_alive();
-        }
-    });
+            for (number, client) in clients.iter_mut().enumerate() {
+                client.handshake(Stage::Confirmed);
+                let frame = NewConnectionId {
+                    sequence: CidSequence::from(1),
+                    retire_prior_to: CidSequence::from(1),
+                    id: id(7),
+                    reset_token: ResetToken::from(token(number)),
+                };
+                client.packet(Kind::OneRtt).frame(&frame).send();
+                client.expect_alive();
+            }
+            let before = arena.server.open_connections();
+            let (first, others) = clients.split_first_mut().expect("sixty");
+            first.send(&[&[0x41; 30][..], &token(0)].concat());
+            sleep(SECOND);
+            assert_eq!(arena.server.open_connections(), before - 1);
+            for client in others {
+                client.expect_alive();
+            }
+        });
+    }
 }
 
 /// RFC 9000, 14.2.1, 14.4; seen in quic-go, CVE-2024-53259: the network says that only less than 1200 bytes pass. It is not believed:
@@ -229,7 +235,8 @@ fn a_path_that_claims_to_be_narrower_than_quic() {
         assert!(sizes.is_empty(), "{sizes:?} got through {limit} bytes");
     }
     // On a connection, for a while: the same, and by routers that drop what is longer.
-    for (limit, drops) in [68, 576, 1199].into_iter().flat_map(|limit| [(limit, false), (limit, true)]) {
+    let claims = [("an interface that is too narrow for a while", false), ("a router that is too narrow for a while", true)];
+    for (limit, (row, drops)) in [68, 576, 1199].into_iter().flat_map(|limit| claims.map(|claim| (limit, claim))) {
         simulate_untraced(2, link(), || {
             let server = serve(server_config(2, TransportConfig::default()));
             let endpoint = Endpoint::client(client_address(1)).expect("a client");
@@ -251,7 +258,7 @@ fn a_path_that_claims_to_be_narrower_than_quic() {
                 out.stopped().expect("the connection lives")
             });
             sleep(5 * SECOND);
-            assert_eq!(connection.stats().mtu, mtu, "it is not believed");
+            assert_eq!(connection.stats().mtu, mtu, "{row}: it is believed");
             network.set_default_link(link());
             network.set_mtu(None);
             assert_eq!(input.read_to_end(50_000).expect("it arrives").len(), 50_000);
@@ -265,35 +272,29 @@ fn a_path_that_claims_to_be_narrower_than_quic() {
 /// Acknowledgements that claim to have waited for ever, over a link that takes no time; what was measured stays sane.
 #[test]
 fn delays_of_no_time_and_of_all_time() {
-    for (seed, delay) in [(8, Duration::from_nanos(1)), (9, Duration::from_secs(1))] {
-        under_attack(
-            "ACK delays of 2^62",
-            seed,
-            Setup::new(seed).link(LinkConfig { delay, ..link() }).honest_within(10 * SECOND),
-            |arena| {
-                let mut client = arena.client(1);
-                client.handshake(Stage::Confirmed);
-                client.acks(AckPolicy::Never);
-                for stream in 0..50_u32 {
-                    let id = StreamId::from(VarInt::from(4 * stream));
-                    client.packet(Kind::OneRtt).frame(&Stream { id, offset: 0, fin: true, data: b"echo" }).send();
-                    let mut newest = None;
-                    while let Some(seen) = client.next(2 * delay + SECOND / 100) {
-                        newest =
-                            seen.packets.iter().filter(|packet| packet.kind == Kind::OneRtt).map(|packet| packet.number).max().or(newest);
-                    }
-                    if let Some(newest) = newest {
-                        let number = PacketNumber::new(newest).expect("a packet number");
-                        let delay = VarInt::from_u64((1 << 62) - 1).expect("the largest");
-                        let ack = AckToSend::fit(delay, [number..=number].into_iter(), None, 100).expect("there is room");
-                        client.packet(Kind::OneRtt).frame(&ack).send();
-                    }
+    for (seed, row, delay) in [(8, "ACK delays of 2^62 from here", Duration::from_nanos(1)), (9, "ACK delays of 2^62 from far", SECOND)] {
+        under_attack(row, seed, Setup::new(seed).link(LinkConfig { delay, ..link() }).honest_within(10 * SECOND), |arena| {
+            let mut client = arena.client(1);
+            client.handshake(Stage::Confirmed);
+            client.acks(AckPolicy::Never);
+            for stream in 0..50_u32 {
+                let id = StreamId::from(VarInt::from(4 * stream));
+                client.packet(Kind::OneRtt).frame(&Stream { id, offset: 0, fin: true, data: b"echo" }).send();
+                let mut newest = None;
+                while let Some(seen) = client.next(2 * delay + SECOND / 100) {
+                    newest = seen.packets.iter().filter(|packet| packet.kind == Kind::OneRtt).map(|packet| packet.number).max().or(newest);
                 }
-                client.acks(AckPolicy::Honest);
-                client.expect_alive();
-                let stats = arena.connections()[0].stats();
-                assert!(stats.rtt < 20 * SECOND && stats.min_rtt >= 2 * delay, "{stats:?}");
-            },
-        );
+                if let Some(newest) = newest {
+                    let number = PacketNumber::new(newest).expect("a packet number");
+                    let delay = VarInt::from_u64((1 << 62) - 1).expect("the largest");
+                    let ack = AckToSend::fit(delay, [number..=number].into_iter(), None, 100).expect("there is room");
+                    client.packet(Kind::OneRtt).frame(&ack).send();
+                }
+            }
+            client.acks(AckPolicy::Honest);
+            client.expect_alive();
+            let stats = arena.connections()[0].stats();
+            assert!(stats.rtt < 20 * SECOND && stats.min_rtt >= 2 * delay, "{stats:?}");
+        });
     }
 }

@@ -186,8 +186,8 @@ fn early_packets_count_when_there_are_keys() {
 /// 1-RTT packets of a client that never says its Finished: few are kept, and none is read (RFC 9001, 5.7).
 #[test]
 fn packets_before_finished_are_kept_by_the_ten() {
-    for (len, copies) in [(1200, 3_000), (60, 3_000)] {
-        under_attack("1-RTT packets before Finished", 5, Setup::new(5), |arena| {
+    for (row, len, copies) in [("full packets before Finished", 1200, 3_000), ("short packets before Finished", 60, 3_000)] {
+        under_attack(row, 5, Setup::new(5), |arena| {
             let mut client = arena.client(1);
             client.handshake(Stage::HandshakeKeys);
             while !client.has_keys(Kind::OneRtt) {
@@ -213,8 +213,8 @@ fn packets_before_finished_are_kept_by_the_ten() {
 /// on are bounded. (That TLS may be at work meanwhile is driven in memory, where its work can be held up.)
 #[test]
 fn ten_thousand_initial_packets_of_one_client() {
-    for moves in [false, true] {
-        under_attack("Initial packets without end", 6, Setup::new(6), |arena| {
+    for (row, moves) in [("Initial packets that repeat", false), ("Initial packets that go on", true)] {
+        under_attack(row, 6, Setup::new(6), |arena| {
             let (mut client, held) = holding_back(arena.client(1));
             client.handshake(Stage::HelloSent);
             let hello = held.lock().expect("no panic")[0].1.clone();

@@ -14,6 +14,7 @@ mod h3spec;
 mod handshakes;
 mod ids;
 mod key_exchange;
+mod limits;
 mod observers;
 mod parsing;
 mod peers;

@@ -273,8 +273,8 @@ fn retry_packets_for_others() {
     let ended = client_under_attack("forged Retry packets", 9, |mut server| {
         let datagram = server.next_raw(5 * SECOND).expect("a client comes");
         let Some(Ok(Packet::Protected(first))) = Packets::new(&datagram, 8).next() else { panic!("an Initial packet") };
-        let mut send = |dcid: ConnectionId, scid: ConnectionId, tag_for: &[u8]| {
-            let retry = RetryToSend { version: Version::V1, dcid, scid, token: b"token" };
+        let mut send = |dcid: ConnectionId, scid: ConnectionId, tag_for: &[u8], token: &[u8]| {
+            let retry = RetryToSend { version: Version::V1, dcid, scid, token };
             let mut packet = vec![0; retry.size()];
             retry.encode(&mut Writer::new(&mut packet));
             let tag = weald_runtime::on_worker_stack(|| weald_crypto::retry_integrity_tag(weald_crypto::Version::V1, tag_for, &packet));
@@ -282,10 +282,12 @@ fn retry_packets_for_others() {
             server.send(&packet);
         };
         let other = ConnectionId::new(&[3; 8]).expect("at most 20 bytes");
-        send(other, other, &first.dcid);
-        send(first.scid, other, &other);
+        send(other, other, &first.dcid, b"token");
+        send(first.scid, other, &other, b"token");
         // RFC 9000, 17.2.5.2: the source id must be another than the packet's destination.
-        send(first.scid, first.dcid, &first.dcid);
+        send(first.scid, first.dcid, &first.dcid, b"token");
+        // A token that leaves no room in the packets that bring it back.
+        send(first.scid, other, &first.dcid, &[7; 1100]);
         server.handshake(Stage::Confirmed);
         server.expect_alive();
     });
@@ -301,7 +303,7 @@ fn ack_frames_with_more_ranges_than_bytes() {
         [0, 0, count, 0].iter().for_each(|value| varint(&mut frame, *value));
         frame
     };
-    under_attack("ACK with too many ranges", 10, Setup::new(10), |arena| {
+    under_attack("ACKs to a server with too many ranges", 10, Setup::new(10), |arena| {
         let mut number = 0;
         for (stage, kind) in [(Stage::HelloSent, Kind::Initial), (Stage::HandshakeKeys, Kind::Handshake), (Stage::Confirmed, Kind::OneRtt)]
         {
@@ -318,7 +320,7 @@ fn ack_frames_with_more_ranges_than_bytes() {
         arena.heap_below(4_000_000);
     });
     for count in counts {
-        let ended = client_under_attack("ACK with too many ranges", 11, move |mut server| {
+        let ended = client_under_attack("ACKs to a client with too many ranges", 11, move |mut server| {
             server.handshake(Stage::Confirmed);
             server.packet(Kind::OneRtt).raw(&ack(count, 0)).send();
             server.expect_close(FRAME_ENCODING_ERROR);

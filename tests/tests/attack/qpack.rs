@@ -71,22 +71,22 @@ fn integers_without_end_on_the_streams_of_qpack_and_in_a_field_section() {
                 sleep(Duration::from_millis(50));
             }
         });
-        let cases: [(Direction, &[u8], u8, u64); 6] = [
+        let cases: [(&str, Direction, &[u8], u8, u64); 6] = [
             // Set Dynamic Table Capacity (RFC 9204, 4.3.1), whose prefix has five bits; the same, of ones.
-            (Direction::Uni, &[0x02, 0x3f], 0x80, QPACK_ENCODER_STREAM_ERROR),
-            (Direction::Uni, &[0x02, 0x3f], 0xff, QPACK_ENCODER_STREAM_ERROR),
+            ("zeros on the encoder stream", Direction::Uni, &[0x02, 0x3f], 0x80, QPACK_ENCODER_STREAM_ERROR),
+            ("ones on the encoder stream", Direction::Uni, &[0x02, 0x3f], 0xff, QPACK_ENCODER_STREAM_ERROR),
             // Stream Cancellation (4.4.2).
-            (Direction::Uni, &[0x03, 0x7f], 0x80, QPACK_DECODER_STREAM_ERROR),
-            (Direction::Uni, &[0x03, 0x7f], 0xff, QPACK_DECODER_STREAM_ERROR),
+            ("zeros on the decoder stream", Direction::Uni, &[0x03, 0x7f], 0x80, QPACK_DECODER_STREAM_ERROR),
+            ("ones on the decoder stream", Direction::Uni, &[0x03, 0x7f], 0xff, QPACK_DECODER_STREAM_ERROR),
             // HEADERS of 20 bytes: Required Insert Count (4.5.1.1); a string's length (4.1.2).
-            (Direction::Bi, &[0x01, 20, 0xff], 0x80, QPACK_DECOMPRESSION_FAILED),
-            (Direction::Bi, &[0x01, 20, 0x00, 0x00, 0x27], 0xff, QPACK_DECOMPRESSION_FAILED),
+            ("zeros in a field section", Direction::Bi, &[0x01, 20, 0xff], 0x80, QPACK_DECOMPRESSION_FAILED),
+            ("ones in a field section", Direction::Bi, &[0x01, 20, 0x00, 0x00, 0x27], 0xff, QPACK_DECOMPRESSION_FAILED),
         ];
-        for (number, (direction, start, endless, expected)) in (1..).zip(cases) {
+        for (number, (row, direction, start, endless, expected)) in (1..).zip(cases) {
             let (code, sent) = trickle(number, direction, start, endless);
-            assert_eq!(code, expected, "{start:02x?}");
+            assert_eq!(code, expected, "{row}");
             // Nine bytes are all that a number of 62 bits needs; a section is read whole.
-            assert!(sent <= 20, "{start:02x?}: {sent} bytes");
+            assert!(sent <= 20, "{row}: {sent} bytes");
         }
         stop.send(()).expect("it listens");
         all_along.join().expect("the honest client does not notice");

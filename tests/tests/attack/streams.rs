@@ -98,7 +98,8 @@ fn a_stop_while_a_read_or_a_write_is_parked() {
 /// The same at a client, whose server also resets what it reads.
 #[test]
 fn a_stop_while_a_client_reads_or_writes() {
-    for resets in [false, true] {
+    for (row, resets) in [("STOP_SENDING and the end while a client reads", false), ("STOP_SENDING and a reset while a client reads", true)]
+    {
         let at = SocketAddr::from(([10, 0, 0, 2], 443));
         simulate_untraced(1, link(), move || {
             let mut server = Attacker::server(1, at);
@@ -127,7 +128,7 @@ fn a_stop_while_a_client_reads_or_writes() {
             match reading.join().expect("it does not panic") {
                 Ok(bytes) => assert!(!resets && bytes == b"beginend"),
                 Err(ReadToEndError::Read(ReadError::Reset(told))) => assert!(resets && told == VarInt::from_u32(8)),
-                Err(error) => panic!("{error}"),
+                Err(error) => panic!("{row}: {error}"),
             }
             assert_eq!(writing.join().expect("it does not panic"), weald_quic::WriteError::Stopped(VarInt::from_u32(7)));
             assert_eq!(out.stopped(), Ok(Some(VarInt::from_u32(7))));
@@ -183,9 +184,10 @@ fn the_largest_codes_of_applications() {
 /// hundred streams stays within the send buffer.
 #[test]
 fn a_peer_with_a_window_of_one_byte() {
-    for (limit, others) in [(0x04, 1 << 20), (0x05, 1)] {
+    for (row, limit, others) in [("a window of one byte for all streams", 0x04, 1 << 20), ("a window of one byte for each stream", 0x05, 1)]
+    {
         let transport = TransportConfig::default().send_buffer(200_000).stream_window(20_000).connection_window(200_000);
-        under_attack("a window of one byte", 2, of(transport), |arena| {
+        under_attack(row, 2, of(transport), |arena| {
             let client = arena.client(1).parameters(move |ids| {
                 let mut out = Vec::new();
                 for (number, value) in [(0x04, 1 << 20), (0x05, others), (0x06, 1), (0x07, 1), (0x08, 100), (0x09, 100)] {
@@ -213,9 +215,9 @@ fn a_peer_with_a_window_of_one_byte() {
 /// Single bytes between gaps, the first withheld, in order and at random offsets: bounded in memory, and ended with an error.
 #[test]
 fn single_bytes_between_gaps() {
-    for random in [false, true] {
+    for (row, random) in [("single bytes in order", false), ("single bytes at random offsets", true)] {
         let transport = TransportConfig::default().stream_window(256 * 1024).connection_window(256 * 1024);
-        under_attack("single bytes between gaps", 3, of(transport), |arena| {
+        under_attack(row, 3, of(transport), |arena| {
             let mut attacker = confirmed(arena.client(1));
             let mut rng = fastrand::Rng::with_seed(3);
             let mut offsets: Vec<u64> = (1..20_000).map(|n| 2 * n).collect();
@@ -307,9 +309,9 @@ fn a_stream_above_its_own_limit() {
 /// CVE-2026-54873): what it pins is bounded by the windows.
 #[test]
 fn small_pieces_that_the_application_keeps() {
-    for datagrams in [false, true] {
+    for (row, datagrams) in [("pieces of streams that are kept", false), ("pieces of streams and datagrams that are kept", true)] {
         let transport = TransportConfig::default().stream_window(100_000).connection_window(100_000).datagrams(true);
-        under_attack("pieces that are kept", 5, of(transport).application(Application::Idle), |arena| {
+        under_attack(row, 5, of(transport).application(Application::Idle), |arena| {
             let mut attacker = confirmed(arena.client(1));
             send(&mut attacker, &[&stream(uni(0), 0, b"x", false)]);
             settle(&mut attacker);
@@ -393,8 +395,8 @@ fn streams_past_the_limit() {
 /// reset at once. What is held does not grow with their number.
 #[test]
 fn a_flood_of_streams() {
-    for resets in [false, true] {
-        under_attack("a flood of streams", 7, Setup::new(7), |arena| {
+    for (row, resets) in [("streams that end at once", false), ("streams that are reset at once", true)] {
+        under_attack(row, 7, Setup::new(7), |arena| {
             let mut attacker = confirmed(arena.client(1));
             let (mut next, mut permitted) = (0, 100);
             // A server that permits no more would let it go on for ever.
@@ -420,6 +422,36 @@ fn a_flood_of_streams() {
             assert!(next >= 25_000);
             arena.memory_below(150_000);
             arena.heap_below(4_000_000);
+        });
+    }
+}
+
+/// And streams that never end, each with a coroutine that waits for it: as many as are permitted at once, and no more.
+#[test]
+fn streams_that_never_end() {
+    for (row, len) in [("streams that never go on", 1), ("streams that never begin", 0)] {
+        under_attack(row, 17, Setup::new(17), |arena| {
+            let mut attacker = confirmed(arena.client(1));
+            let (mut next, mut permitted) = (0, 100);
+            for _ in 0..50 {
+                while next < permitted {
+                    send(&mut attacker, &[&stream(bi(next), 0, &[7][..len], false)]);
+                    next += 1;
+                }
+                while let Some(seen) = attacker.next(SECOND / 20) {
+                    for frame in seen.frames() {
+                        if let Frame::MaxStreams(more) = frame {
+                            permitted = permitted.max(more.limit);
+                        }
+                    }
+                }
+                attacker.expect_alive();
+            }
+            assert_eq!(permitted, 100);
+            arena.memory_below(150_000);
+            arena.heap_below(8_000_000);
+            send(&mut attacker, &[&stream(bi(permitted), 0, b"", false)]);
+            attacker.expect_close(STREAM_LIMIT_ERROR);
         });
     }
 }
@@ -503,8 +535,8 @@ fn a_flood_of_datagrams() {
 /// Empty frames without end (h2; curl, CVE-2026-11352): on one stream, and at its known end. They cost nothing but their bytes.
 #[test]
 fn empty_frames_without_end() {
-    for fin in [false, true] {
-        under_attack("empty frames", 11, Setup::new(11), |arena| {
+    for (row, fin) in [("empty frames within a stream", false), ("empty frames at its end", true)] {
+        under_attack(row, 11, Setup::new(11), |arena| {
             let mut attacker = confirmed(arena.client(1));
             for round in 0..1_000 {
                 let mut packet = attacker.packet(Kind::OneRtt);

@@ -47,6 +47,7 @@ const KINDS: &[Kind] = &[
         &[
             "admission::the_same_first_packet_again_after_a_retry", "flipped_bits_are_dropped",
             "a_handshake_with_a_retry_bears_the_loss_of_any_datagram", "the_application_decides_about_each_client",
+            "limits::first_datagrams_that_are_too_short",
         ],
         &["forged-first-packet", "forged-first-of-those-that-wait", "undersized-initial"],
     ),
@@ -68,8 +69,8 @@ const KINDS: &[Kind] = &[
     kind(
         "packets that end inside a frame type or a token",
         &[
-            "parsing::packets_that_end_inside_a_frame_type", "parsing::packets_that_end_inside_a_frame_type_at_a_client", "parsing::initial_packets_with_tokens_of_any_length",
-            "parsing::initial_packets_that_end_inside_the_token",
+            "parsing::packets_that_end_inside_a_frame_type", "parsing::packets_that_end_inside_a_frame_type_at_a_client",
+            "parsing::initial_packets_with_tokens_of_any_length", "parsing::initial_packets_that_end_inside_the_token",
         ],
         &["frame-type-truncated"],
     ),
@@ -84,8 +85,9 @@ const KINDS: &[Kind] = &[
     kind(
         "failures of TLS in the middle of a datagram, duplicate Initial packets",
         &[
-            "parsing::duplicate_initial_packets", "parsing::tls_failures_inside_a_datagram", "parsing::tls_failures_inside_a_datagram_at_a_client",
-            "parsing::errors_between_a_client_hello_and_more", "h3spec::tls_messages",
+            "parsing::duplicate_initial_packets", "parsing::tls_failures_inside_a_datagram",
+            "parsing::tls_failures_inside_a_datagram_at_a_client", "parsing::errors_between_a_client_hello_and_more",
+            "h3spec::tls_messages",
         ],
         &["tls-failure-ends"],
     ),
@@ -95,22 +97,22 @@ const KINDS: &[Kind] = &[
             "forgeries::late_first_answers_to_a_client", "forgeries::first_answers_to_a_server",
             "forgeries::version_negotiation_before_anything_was_heard",
         ],
-        &["first-answer-only"],
+        &["first-answer-only", "negotiation-of-others", "negotiation-of-our-version"],
     ),
     kind(
         "handshakes permuted; HANDSHAKE_DONE and other packets before their time",
         &[
             "handshakes::a_permuted_handshake_of_a_client", "handshakes::a_permuted_handshake_of_a_server",
             "handshakes::handshake_done_out_of_place", "handshakes::handshake_done_before_the_handshake_is_complete",
-            "an_early_handshake_done_is_a_violation",
-            "handshakes::early_packets_count_when_there_are_keys", "handshakes::packets_before_finished_are_kept_by_the_ten",
+            "an_early_handshake_done_is_a_violation", "handshakes::early_packets_count_when_there_are_keys",
+            "handshakes::packets_before_finished_are_kept_by_the_ten",
         ],
         &["handshake-done-early", "kept-packets", "finished-first", "frame-of-servers"],
     ),
     kind(
         "Initial packets without end, also while TLS is at work",
         &["handshakes::ten_thousand_initial_packets_of_one_client", "initials_while_a_step_of_tls_is_out_are_bounded"],
-        &[],
+        &["crypto-pieces"],
     ),
     kind(
         "STOP_SENDING while a read or a write is parked; streams stopped in masses",
@@ -203,7 +205,10 @@ const KINDS: &[Kind] = &[
     ),
     kind(
         "floods of first packets, connections that nobody accepts",
-        &["admission::connections_that_the_application_never_accepts_are_bounded", "a_flood_of_initials_is_bounded"],
+        &[
+            "limits::connections_past_the_limit", "limits::clients_that_wait_and_go_on_sending",
+            "admission::connections_that_the_application_never_accepts_are_bounded", "a_flood_of_initials_is_bounded",
+        ],
         &["accept-backlog", "incoming-backlog", "incoming-datagrams", "pending-handshakes", "max-connections"],
     ),
     kind(
@@ -227,9 +232,14 @@ const KINDS: &[Kind] = &[
         &["stream-limit", "stream-count-in-frames"],
     ),
     kind(
-        "floods of streams, of empty frames, of empty datagrams",
-        &["streams::a_flood_of_streams", "streams::empty_frames_without_end", "admission::datagrams_of_no_bytes"],
-        &[],
+        "floods of streams, against a coroutine for each",
+        &["streams::a_flood_of_streams", "streams::streams_that_never_end"],
+        &["stream-limit"],
+    ),
+    kind(
+        "empty frames and empty datagrams without end",
+        &["streams::empty_frames_without_end", "admission::datagrams_of_no_bytes"],
+        &["empty-datagrams"],
     ),
     kind(
         "floods of datagrams, and such as were not permitted",
@@ -251,13 +261,13 @@ const KINDS: &[Kind] = &[
     ),
     kind(
         "memory that is short for the whole process",
-        &["connections_share_one_budget_of_memory"],
+        &["limits::memory_that_attackers_hold", "connections_share_one_budget_of_memory"],
         &["memory-gone", "memory-share", "memory-short"],
     ),
     kind(
         "ids, reset tokens and stream ids that collide",
         &["forgeries::reset_tokens_that_many_clients_have", "ids_that_collide_under_one_key_do_not_under_another"],
-        &["keyed-tables", "stream-id-hash"],
+        &["keyed-tables", "stream-id-hash", "reset-token-address"],
     ),
     kind(
         "integers of QPACK without end, a byte at a time",
@@ -271,7 +281,10 @@ const KINDS: &[Kind] = &[
     ),
     kind(
         "key updates without end, without keys, before the handshake is confirmed",
-        &["connections::a_flood_of_key_updates", "connections::a_flood_of_key_updates_by_a_server"],
+        &[
+            "connections::a_flood_of_key_updates", "connections::a_flood_of_key_updates_by_a_server",
+            "limits::acknowledgements_of_new_keys_under_old_ones",
+        ],
         &["key-update-flood", "old-keys-acknowledge-new", "aead-confidentiality-limit", "aead-integrity-limit"],
     ),
     kind(
@@ -281,17 +294,20 @@ const KINDS: &[Kind] = &[
     ),
     kind(
         "packets that come as probes of a peer that does not hear us",
-        &["feigned_probes_draw_one_datagram_more_until_one_is_acknowledged"],
+        &["limits::pings_that_feign_probes", "feigned_probes_draw_one_datagram_more_until_one_is_acknowledged"],
         &["feigned-probes"],
     ),
     kind(
         "losses and marks without end",
-        &["never_below_two_datagrams", "persistent_congestion_starts_over"],
+        &["limits::marks_and_losses_without_end", "never_below_two_datagrams", "persistent_congestion_starts_over"],
         &["minimum-window"],
     ),
     kind(
         "packets without end after a close, and closes before the handshake is over",
-        &["a_lost_close_is_said_again_and_who_hears_it_is_silent", "a_close_at_any_moment_reaches_the_other_end"],
+        &[
+            "limits::packets_without_end_after_a_close", "limits::closes_of_the_application_during_a_handshake",
+            "a_lost_close_is_said_again_and_who_hears_it_is_silent", "a_close_at_any_moment_reaches_the_other_end",
+        ],
         &["close-answers", "close-in-handshake"],
     ),
     kind(
@@ -307,7 +323,7 @@ const KINDS: &[Kind] = &[
     kind(
         "RETIRE_CONNECTION_ID of the last id, again and again",
         &["ids::the_last_id_is_retired_again_and_again"],
-        &[],
+        &["retirement-of-the-id-in-use", "retirement-of-no-id"],
     ),
     kind(
         "tokens: made up, expired, of others, used before, from the future",
@@ -323,7 +339,7 @@ const KINDS: &[Kind] = &[
             "three_times_what_a_client_sent_and_no_more", "admission::nobody_gets_more_than_three_times_what_it_sent",
             "admission::another_address_gets_nothing",
         ],
-        &["amplification-3x"],
+        &["amplification-3x", "datagram-counts-once"],
     ),
     kind(
         "ACKs of packets that were not sent, or left out",
@@ -344,7 +360,7 @@ const KINDS: &[Kind] = &[
             "admission::a_datagram_that_ends_in_zeros_resets_nothing", "observers::reset_tokens_that_are_guessed_from_visible_ids",
             "ids::guessed_ids_lead_nowhere", "ids::ids_of_a_previous_boot",
         ],
-        &["zero-reset-token", "reset-token-secret", "reset-of-neighbours"],
+        &["zero-reset-token", "reset-token-secret", "reset-of-neighbours", "id-spelling"],
     ),
     kind(
         "closes with keys that everybody has; packets that nobody sealed; packets again",
@@ -359,7 +375,7 @@ const KINDS: &[Kind] = &[
     kind(
         "a preferred address that is not the server's; copies that come before the original, from elsewhere",
         &["connections::a_preferred_address_that_is_not_the_servers", "observers::copies_from_another_port_that_come_first"],
-        &[],
+        &["connection-address"],
     ),
     kind(
         "certificates of nobody, of others, missing",
@@ -375,7 +391,7 @@ const KINDS: &[Kind] = &[
             "key_exchange::shares_of_clients_with_a_wrong_length", "key_exchange::shares_of_servers_with_a_wrong_length",
             "key_exchange::shares_that_are_spoilt", "key_exchange::hellos_of_several_packets", "key_exchange::a_request_for_another_group",
         ],
-        &[],
+        &["tls-failure-ends"],
     ),
     kind(
         "versions: hidden from a client, shown and not chosen, confirmed by nobody, with the types of another; ClientHellos without end",
@@ -418,15 +434,141 @@ const KINDS: &[Kind] = &[
             "a_full_register_rejects_early_data_and_resumes", "a_lost_register_rejects_early_data_and_resumes",
         ],
         &[
-            "early-data-once", "early-data-generation", "early-data-issuer", "early-data-clock", "early-data-register", "early-data-restore",
-            "early-data-terms", "early-data-protocol",
+            "early-data-once", "early-data-generation", "early-data-issuer", "early-data-clock", "early-data-register",
+            "early-data-restore", "early-data-terms", "early-data-protocol",
         ],
     ),
     kind(
         "bursts",
-        &["nothing_leaves_in_bursts"],
+        &["acks::acknowledgements_held_back", "nothing_leaves_in_bursts"],
         &["pacer-burst"],
     ),
+];
+
+/// By what names tests call their variants. A test that is not here drives one.
+#[rustfmt::skip]
+const VARIANTS: &[(&str, &[&str])] = &[
+    ("acks::acknowledgements_held_back", &["ACKs of whole windows", "ACKs after a second"]),
+    ("acks::acknowledgements_of_many_ranges", &["an ACK of many ranges", "ACKs of many ranges without end"]),
+    ("acks::every_second_packet_number", &["every second number", "every second number, and no ACK"]),
+    ("acks::packets_that_were_never_sent", &[
+        "an ACK of the future", "an ACK of all up to the future", "an ACK of the last number that there can be",
+    ]),
+    ("admission::a_flood_of_tokens_is_bounded", &["a hundred thousand short tokens", "long tokens"]),
+    ("admission::another_address_gets_nothing", &["a connection from another address", "a handshake from another address"]),
+    ("admission::connections_that_the_application_never_accepts_are_bounded", &[
+        "clients that nobody accepts", "clients that nobody looks at",
+    ]),
+    ("admission::datagrams_of_no_bytes", &["empty datagrams to a server", "empty datagrams to a client"]),
+    ("admission::nobody_gets_more_than_three_times_what_it_sent", &[
+        "a random token", "nonsense for TLS", "an unknown version", "a close", "early data", "twenty packets", "nothing more",
+    ]),
+    ("admission::packets_for_connections_of_several_workers_are_forwarded_once", &[
+        "short packets for all workers", "a burst of full datagrams for all workers",
+    ]),
+    ("admission::packets_for_others_in_a_datagram_cost_nothing", &[
+        "Handshake packets for others", "Initial packets for others", "0-RTT packets for others",
+    ]),
+    ("admission::packets_for_unknown_connections_leave_nothing", &[
+        "0-RTT packets for a million unknown ids", "Handshake packets for unknown ids", "Retry packets for unknown ids",
+    ]),
+    ("admission::packets_from_all_ports_are_dropped", &[
+        "PING from everywhere", "full datagrams from everywhere", "Handshake packets from everywhere",
+    ]),
+    ("admission::the_same_first_packet_again_after_a_retry", &[
+        "refused after a Retry", "ignored after a Retry", "dropped after a Retry", "let in after a Retry",
+    ]),
+    ("connections::a_flood_of_key_updates", &[
+        "phase flipped each packet", "phase flipped without keys", "an update by the first packet",
+        "an update for each packet that was acknowledged",
+    ]),
+    ("connections::a_flood_of_key_updates_by_a_server", &[
+        "phase flipped before the handshake is confirmed", "phase flipped without keys before the handshake is confirmed",
+    ]),
+    ("connections::a_preferred_address_that_is_not_the_servers", &[
+        "a preferred address of the loopback", "a preferred address beside the client", "a preferred address of a private network",
+    ]),
+    ("connections::an_idle_timeout_of_a_millisecond", &["an idle timeout of 1 ms", "an idle timeout of 5 ms"]),
+    ("connections::challenges_are_not_queued", &["PATH_CHALLENGE without ACKs", "PATH_CHALLENGE with ACKs"]),
+    ("connections::pings_cost_less_to_answer_than_to_send", &["PING with ACKs", "PING without ACKs", "PING in full datagrams"]),
+    ("connections::probes_for_a_day", &["probes for a day, from near", "probes for a day, from far"]),
+    ("forgeries::a_path_that_claims_to_be_narrower_than_quic", &[
+        "an interface that is too narrow for a while", "a router that is too narrow for a while",
+    ]),
+    ("forgeries::delays_of_no_time_and_of_all_time", &["ACK delays of 2^62 from here", "ACK delays of 2^62 from far"]),
+    ("forgeries::reset_tokens_that_many_clients_have", &["one reset token of many clients", "reset tokens that differ in a byte"]),
+    ("forgeries::version_negotiation_before_anything_was_heard", &[
+        "Version Negotiation that names the client's version", "Version Negotiation for another client",
+        "Version Negotiation from another server", "Version Negotiation in order",
+    ]),
+    ("frames::crypto_after_the_handshake_from_a_server", &["endless tickets", "CRYPTO after the handshake"]),
+    ("frames::final_sizes_that_change_from_a_client", &[
+        "data behind the end", "an end further on", "an end further back", "an end before what came", "a reset before what came",
+        "a reset that moves the end", "a second reset that does", "data behind a reset", "a reset beyond the limit",
+        "a reset beyond all limits", "an end beyond the limit",
+    ]),
+    ("handshakes::early_packets_count_when_there_are_keys", &["an early acknowledgement of what was not sent", "early streams"]),
+    ("handshakes::packets_before_finished_are_kept_by_the_ten", &["full packets before Finished", "short packets before Finished"]),
+    ("handshakes::ten_thousand_initial_packets_of_one_client", &["Initial packets that repeat", "Initial packets that go on"]),
+    ("ids::ids_of_a_previous_boot", &["ids of a previous boot", "ids of a previous boot with another secret"]),
+    ("ids::ids_that_change_or_come_back_are_a_violation", &[
+        "another id", "another token", "another number", "a retired number with another id", "a retired id with another number",
+    ]),
+    ("ids::retirements_that_are_not_acknowledged_are_bounded", &[
+        "NEW_CONNECTION_ID without acknowledgements", "a million of NEW_CONNECTION_ID",
+    ]),
+    ("ids::the_last_id_is_retired_again_and_again", &[
+        "RETIRE_CONNECTION_ID", "RETIRE_CONNECTION_ID from several addresses", "RETIRE_CONNECTION_ID of the id in use",
+        "RETIRE_CONNECTION_ID of the next id to come", "RETIRE_CONNECTION_ID of the last that there can be",
+    ]),
+    ("limits::acknowledgements_of_new_keys_under_old_ones", &["one packet of new keys", "many packets of new keys"]),
+    ("limits::clients_that_wait_and_go_on_sending", &["a client that waits and sends without end", "twenty clients that wait and send"]),
+    ("limits::closes_of_the_application_during_a_handshake", &["a close before the server's Finished is heard", "a close before Finished"]),
+    ("limits::connections_past_the_limit", &["clients that come and stay", "clients that come again and again"]),
+    ("limits::first_datagrams_that_are_too_short", &[
+        "a first datagram a byte too short", "half a first datagram", "the shortest first datagram",
+    ]),
+    ("limits::marks_and_losses_without_end", &["marks without end", "losses without end"]),
+    ("limits::memory_that_attackers_hold", &["memory held by what nobody reads", "memory held by what has gaps"]),
+    ("limits::packets_without_end_after_a_close", &["packets after an error", "packets after a close of the application"]),
+    ("limits::pings_that_feign_probes", &["PING at doubling distances", "PING at growing distances"]),
+    ("observers::copies_from_another_port_that_come_first", &[
+        "racing copies behind the handshake", "racing copies of the whole handshake",
+    ]),
+    ("observers::reset_tokens_that_are_guessed_from_visible_ids", &["of a neighbour", "of another", "a token of the id"]),
+    ("parsing::ack_frames_with_more_ranges_than_bytes", &[
+        "ACKs to a server with too many ranges", "ACKs to a client with too many ranges",
+    ]),
+    ("qpack::integers_without_end_on_the_streams_of_qpack_and_in_a_field_section", &[
+        "zeros on the encoder stream", "ones on the encoder stream", "zeros on the decoder stream", "ones on the decoder stream",
+        "zeros in a field section", "ones in a field section",
+    ]),
+    ("streams::a_flood_of_datagrams", &[
+        "datagrams that nobody reads", "datagrams that were not permitted", "a peer that permits few datagrams",
+        "a datagram that was not permitted",
+    ]),
+    ("streams::a_flood_of_streams", &["streams that end at once", "streams that are reset at once"]),
+    ("streams::a_peer_with_a_window_of_one_byte", &["a window of one byte for all streams", "a window of one byte for each stream"]),
+    ("streams::a_stop_while_a_client_reads_or_writes", &[
+        "STOP_SENDING and the end while a client reads", "STOP_SENDING and a reset while a client reads",
+    ]),
+    ("streams::a_stream_above_its_own_limit", &["a stream above its limit", "a stream above a client's limit"]),
+    ("streams::empty_frames_without_end", &["empty frames within a stream", "empty frames at its end"]),
+    ("streams::single_bytes_between_gaps", &["single bytes in order", "single bytes at random offsets"]),
+    ("streams::small_pieces_that_the_application_keeps", &[
+        "pieces of streams that are kept", "pieces of streams and datagrams that are kept",
+    ]),
+    ("streams::streams_that_never_end", &["streams that never go on", "streams that never begin"]),
+    ("streams::the_largest_codes_of_applications", &["the largest codes to a server", "the largest code to a client"]),
+    ("tokens::retry_tokens_of_others_and_of_another_time", &[
+        "a Retry's token from another port", "a Retry's token from another address", "a Retry's token that was used",
+        "a Retry's token too late",
+    ]),
+    ("tokens::tokens_of_addresses_that_prove_nothing", &[
+        "an address's token from another address", "an address's token that has expired", "an address's token a week later",
+        "an address's token from the future", "an address's token of another key", "an address's token with its key's number changed",
+        "an address's token with a bit flipped", "an address's token cut short",
+    ]),
 ];
 
 /// The files of these tests prove the attacker itself, and this table.
@@ -491,13 +633,41 @@ fn each_test_has_a_place_in_the_table() {
     }
 }
 
+/// Where whole endpoints are attacked, units beside the code do not count.
+#[test]
+fn each_kind_comes_in_two_variants() {
+    let (mut endpoints, _) = tests();
+    let mut files = Vec::new();
+    sources(&top().join("tests/tests"), &mut files);
+    endpoints.extend(files.iter().flat_map(|file| tests_in(file)));
+    for (test, variants) in VARIANTS {
+        assert!(endpoints.contains(*test), "there is no test {test}");
+        let module = test.split("::").next().expect("a module");
+        let text = fs::read_to_string(top().join(format!("tests/tests/attack/{module}.rs"))).expect("the test's file");
+        for variant in *variants {
+            assert!(text.contains(&format!("\"{variant}")), "{test} drives no \"{variant}\"");
+        }
+    }
+    for Kind { what, tests, .. } in KINDS {
+        let mut variants = BTreeSet::new();
+        let is_of_endpoints = |test: &&&str| endpoints.contains(**test);
+        let in_memory = !tests.iter().any(|test| is_of_endpoints(&test));
+        for test in tests.iter().filter(|test| in_memory || is_of_endpoints(test)) {
+            let named = VARIANTS.iter().find(|(of, _)| of == test).map_or(std::slice::from_ref(test), |(_, named)| *named);
+            for variant in named {
+                assert!(variants.insert(*variant), "{what}: \"{variant}\" is named twice");
+            }
+        }
+        assert!(variants.len() >= 2, "{what}: {variants:?} is all there is");
+    }
+}
+
 #[test]
 fn each_guard_has_a_place_in_the_table() {
     let mut named = BTreeSet::new();
     for Kind { what, guards, .. } in KINDS {
-        for guard in *guards {
-            assert!(named.insert((*guard).to_owned()), "{what}: {guard} is named twice");
-        }
+        assert!(!guards.is_empty(), "{what}: nothing keeps it off");
+        named.extend(guards.iter().map(|guard| (*guard).to_owned()));
     }
     let patches = fs::read_dir(top().join("tests/guards")).expect("the folder is there");
     let patches = patches.filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".patch")?.to_owned()));
