@@ -58,6 +58,13 @@ pub trait Hook {
     /// When the next round must come even if nothing else happens.
     fn next_timeout(&self) -> Option<Instant>;
 
+    /// Whether the worker may poll for some microseconds before it sleeps, if that has paid before. False while other threads work
+    /// for the hook and may be waiting for the processor on which the worker polls. Asked together with
+    /// [`next_timeout`](Hook::next_timeout).
+    fn may_spin(&self) -> bool {
+        true
+    }
+
     /// The last call: the runtime shuts down, all coroutines of the worker have ended.
     fn shutdown(&mut self, context: &mut RoundContext<'_>) {
         let _ = context;

@@ -226,9 +226,11 @@ impl State {
         self.announced = true;
     }
 
-    /// Turns what happened into wakes.
-    pub(super) fn take_events(&mut self, now: Instant, woken: &mut Woken) {
+    /// Turns what happened into wakes. Says whether there is data for the application.
+    pub(super) fn take_events(&mut self, now: Instant, woken: &mut Woken) -> bool {
+        let mut data = false;
         while let Some(event) = self.protocol.poll_event() {
+            data |= matches!(event, Event::Stream(StreamEvent::Readable(_)) | Event::Datagrams(DatagramEvent::Readable));
             match event {
                 Event::Connected => {
                     self.connected = true;
@@ -243,6 +245,7 @@ impl State {
                 Event::Closed(error) => self.end(error, woken),
             }
         }
+        data
     }
 
     /// The connection is over, as far as the application is concerned.

@@ -7,6 +7,8 @@
 //! Invariants:
 //! - Each step that is handed over comes back to the worker's inbox once, if only as lost.
 //! - Steps of connections that are gone are dropped here, and their results in the inbox.
+//! - Where there is a worker for each processor, steps run here as long as no application is told of data; from then on they run on
+//!   the threads, for a while.
 //! - If no step comes back for a while, the worker runs some itself: processors that are busy for others, or a thread that is stuck,
 //!   delay handshakes and do not stop them.
 //! - A simulation has no threads: there each step runs here.
@@ -33,6 +35,10 @@ const HELP_AFTER: Duration = Duration::from_millis(20);
 /// Steps that may wait where there are no threads: as many as for one.
 const QUEUE_HERE: usize = 512;
 
+/// For how long data that came for an application keeps steps away from its worker. A conversation over the widest path has as long
+/// between two messages.
+const DATA_LASTS: Duration = Duration::from_millis(500);
+
 /// For how long a load counts after it was last seen. Were it over with the queue's, each moment without one would let in as many
 /// strangers again as make one.
 const LOAD_LASTS: Duration = Duration::from_secs(1);
@@ -48,11 +54,26 @@ pub(super) struct Executor {
     /// When one came back, or the first was handed over, or the worker ran one in their stead.
     news: Instant,
     loaded_until: Option<Instant>,
+    /// Whether there are processors that no worker keeps busy.
+    has_spare: bool,
+    data_until: Option<Instant>,
 }
 
 impl Executor {
-    pub(super) fn new(pool: Option<CryptoPool>, link: Arc<Link>) -> Self {
-        Self { pool, link, waiting: VecDeque::new(), out: 0, news: Instant::from_nanos(0), loaded_until: None }
+    /// `has_spare`: there are more processors than workers.
+    pub(super) fn new(pool: Option<CryptoPool>, link: Arc<Link>, has_spare: bool) -> Self {
+        let news = Instant::from_nanos(0);
+        Self { pool, link, waiting: VecDeque::new(), out: 0, news, loaded_until: None, has_spare, data_until: None }
+    }
+
+    /// Data came for an application.
+    pub(super) fn on_data(&mut self, now: Instant) {
+        self.data_until = Some(now + DATA_LASTS);
+    }
+
+    /// Whether the worker may poll before it sleeps: not while the threads work for it, unless there are processors for both.
+    pub(super) fn may_spin(&self) -> bool {
+        self.has_spare || self.out == 0
     }
 
     /// A connection has a step to run.
@@ -74,12 +95,16 @@ impl Executor {
         let mut here = 0;
         let mut handed = false;
         let threads = self.pool.clone().filter(|pool| pool.threads() > 0);
+        // A step that nobody else waits for is done soonest and cheapest here: a thread is woken by one system call and answers by
+        // another, and where all processors have a worker it takes this one's turn.
+        let has_data = self.data_until.is_some_and(|until| now < until);
+        let stays = !self.has_spare && !has_data;
         for _ in 0..self.waiting.len() {
             let Some((connection, job)) = self.waiting.pop_front() else { break };
             if !is_live(connection) {
                 continue;
             }
-            let runs_there = threads.as_ref().filter(|_| !job.is_short());
+            let runs_there = threads.as_ref().filter(|_| !job.is_short() && !stays);
             match runs_there {
                 Some(pool) if pool.queued() < pool.queue() => {
                     let step = self.step(connection, job);
@@ -222,7 +247,7 @@ mod tests {
             with_steps(10, |steps, link| {
                 let handles: Vec<_> = steps.iter().map(|(handle, _)| *handle).collect();
                 let is_live = |handle| handle != handles[1];
-                let mut executor = Executor::new(pool, link);
+                let mut executor = Executor::new(pool, link, true);
                 for (handle, job) in steps {
                     executor.push(at(0), handle, job);
                 }
@@ -247,7 +272,7 @@ mod tests {
             });
             assert!(stuck.is_ok());
             begins.recv().unwrap();
-            let mut executor = Executor::new(Some(pool), link);
+            let mut executor = Executor::new(Some(pool), link, true);
             for (handle, job) in steps {
                 executor.push(at(5), handle, job);
             }
@@ -267,7 +292,7 @@ mod tests {
     #[test]
     fn a_step_that_nobody_runs_comes_back() {
         with_steps(1, |mut steps, link| {
-            let mut executor = Executor::new(None, link);
+            let mut executor = Executor::new(None, link, true);
             let (connection, job) = steps.pop().unwrap();
             drop(executor.step(connection, job));
             assert_eq!(executor.out, 1);
@@ -277,9 +302,33 @@ mod tests {
     }
 
     #[test]
+    fn with_no_processor_to_spare_steps_stay_until_there_is_data() {
+        with_steps(3, |steps, link| {
+            let mut executor = Executor::new(Some(CryptoPool::new(1)), link, false);
+            let mut steps = steps.into_iter();
+            let mut begin = |executor: &mut Executor, now| {
+                let (handle, job) = steps.next().unwrap();
+                executor.push(now, handle, job);
+                assert!(executor.run(now, |_| true));
+                executor.pool.as_ref().unwrap().stats().here
+            };
+            assert_eq!(begin(&mut executor, at(1)), 1);
+            assert_eq!(come_back(&mut executor, at(1)).len(), 1);
+            executor.on_data(at(2));
+            assert_eq!(begin(&mut executor, at(501)), 1);
+            assert!(!executor.may_spin(), "a thread may want this processor");
+            while executor.out > 0 {
+                come_back(&mut executor, at(501));
+            }
+            assert!(executor.may_spin());
+            assert_eq!(begin(&mut executor, at(502)), 2);
+        });
+    }
+
+    #[test]
     fn a_load_counts_for_a_second_after_it_was_last_seen() {
         with_steps(QUEUE_HERE, |steps, link| {
-            let mut executor = Executor::new(None, link);
+            let mut executor = Executor::new(None, link, true);
             let mut levels = Vec::new();
             for (handle, job) in steps {
                 levels.push(executor.pressure(at(1)));

@@ -62,6 +62,11 @@ pub(super) fn crypto_pool(pool: Option<&CryptoPool>) -> Option<CryptoPool> {
     Some(pool.cloned().unwrap_or_else(of_the_process))
 }
 
+/// Whether the process may use more processors than `workers`.
+pub(super) fn has_processors_to_spare(workers: usize) -> bool {
+    embedding::is_simulated() || std::thread::available_parallelism().is_ok_and(|processors| processors.get() > workers)
+}
+
 /// `MemTotal:       16316412 kB`
 fn total(meminfo: &str) -> Option<usize> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;

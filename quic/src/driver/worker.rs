@@ -17,6 +17,7 @@ use super::connection::Connection;
 use super::connection_shared::{ConnectionRef, ConnectionShared, State};
 use super::endpoint_shared::EndpointShared;
 use super::executor::Executor;
+use super::host;
 use super::incoming::Waiting;
 use super::instant;
 use super::link::{Forwarded, Inbox, Link};
@@ -61,7 +62,7 @@ pub(super) struct Core {
 impl WorkerEndpoint {
     pub(super) fn new(socket: UdpSocket, endpoint: Endpoint, shared: Arc<EndpointShared>, link: Arc<Link>) -> Self {
         let forwarding = shared.links.iter().map(|_| Vec::new()).collect();
-        let executor = Executor::new(shared.crypto_pool.clone(), Arc::clone(&link));
+        let executor = Executor::new(shared.crypto_pool.clone(), Arc::clone(&link), host::has_processors_to_spare(shared.links.len()));
         let core = Core {
             shared,
             link,
@@ -106,6 +107,10 @@ impl Hook for WorkerEndpoint {
         Some(weald_runtime::time::Instant::from_nanos(deadline.as_nanos()))
     }
 
+    fn may_spin(&self) -> bool {
+        self.core.executor.may_spin()
+    }
+
     fn shutdown(&mut self, context: &mut RoundContext<'_>) {
         let now = instant(context.now());
         // No coroutine is left to close what is open. Peers are told once, if the socket takes it.
@@ -135,7 +140,9 @@ impl Core {
     pub(super) fn settle(&mut self, now: Instant, connection: &Arc<ConnectionShared>, mut state: MutexGuard<'_, State>) {
         let handle = connection.handle;
         state.account();
-        state.take_events(now, &mut self.woken);
+        if state.take_events(now, &mut self.woken) {
+            self.executor.on_data(now);
+        }
         while let Some(job) = state.protocol.poll_crypto_job() {
             self.executor.push(now, handle, job);
         }

@@ -84,6 +84,8 @@ struct InstalledHook {
     hook: Box<dyn Hook>,
     /// Its next time-out, as of the end of the last round.
     timeout: Option<Instant>,
+    /// Whether it lets the worker poll before it sleeps, as of then, too.
+    may_spin: bool,
 }
 
 /// What a round did.
@@ -189,7 +191,10 @@ impl Worker {
         self.run_coroutines(now, &mut round);
         if !self.hooks.is_empty() {
             round.busy |= self.each_hook(Instant::now(), "flush", |hook, context| hook.flush(context));
-            self.remove_hooks_unless("next_timeout", |installed| installed.timeout = installed.hook.next_timeout());
+            self.remove_hooks_unless("next_timeout", |installed| {
+                installed.timeout = installed.hook.next_timeout();
+                installed.may_spin = installed.hook.may_spin();
+            });
         }
         counters.queued.set(local.queue.len() as u64);
         counters.armed.set(local.timers.borrow().len() as u64);
@@ -465,7 +470,7 @@ impl Worker {
                 if let Some(hook) =
                     guarded(id, "construction", || if simulated { sim::node::as_hook(id, || make(handle)) } else { make(handle) })
                 {
-                    self.hooks.push(InstalledHook { id, hook, timeout: None });
+                    self.hooks.push(InstalledHook { id, hook, timeout: None, may_spin: true });
                 }
             }
             Command::Inspect(_, inspect) => inspect(&self.local),
@@ -506,7 +511,7 @@ impl Worker {
             // Something may have come meanwhile.
             return;
         }
-        if self.spinning.pays() {
+        if self.spinning.pays() && self.hooks.iter().all(|installed| installed.may_spin) {
             let start = Instant::now();
             while start.elapsed() < SPIN_TIME {
                 if self.round().busy {
