@@ -233,6 +233,11 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// Whether clients that resume may send early data, see [`ServerConfigBuilder::early_data`].
+    pub fn takes_early_data(&self) -> bool {
+        self.tls.max_early_data_size > 0
+    }
+
     /// A configuration with nothing set.
     pub fn builder() -> ServerConfigBuilder {
         ServerConfigBuilder::default()

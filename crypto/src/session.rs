@@ -418,6 +418,7 @@ impl Session {
         }
         if accepts {
             step.early_keys = Some(self.early_keys(connection)?);
+            step.early_protocol = connection.alpn_protocol().map(<[u8]>::to_vec);
         }
         self.tapped.client_early = None;
         if offers_early_data {

@@ -1,25 +1,41 @@
-//! What happened on a connection, in words and in JSON: its version, Retry, tokens, key updates, datagrams, and how it ended.
+//! What happened on a connection, in words and in JSON: its version, Retry, tokens, resumption, early data, key updates, datagrams, and
+//! how it ended.
 
 use std::fmt;
 
 use serde::Serialize;
-use weald_quic::{Connection, ConnectionError, Version};
+use weald_quic::{Connection, ConnectionError, EarlyData, Version};
 
 /// What happened on one connection so far.
 #[derive(Serialize)]
 pub(crate) struct Account {
     /// "v1" or "v2".
-    quic_version: String,
+    quic_version: Option<String>,
     /// The server asked the client with a Retry to show that it owns its address.
     retried: bool,
     /// The client brought a token of an earlier connection, which saves it the Retry.
     address_token: bool,
+    /// An earlier session was resumed: no certificate was shown.
+    resumed: bool,
+    early_data: Early,
     /// By either end.
     key_updates: u64,
     datagrams_sent: u64,
     datagrams_received: u64,
     /// `null` while it is open.
     end: Option<End>,
+}
+
+/// What became of data that was sent before the handshake (0-RTT).
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Early {
+    NotOffered,
+    /// The handshake was never complete.
+    Offered,
+    Accepted,
+    /// It was sent again.
+    Rejected,
 }
 
 /// How a connection ended.
@@ -48,10 +64,19 @@ enum Who {
 impl Account {
     pub(crate) fn of(connection: &Connection) -> Self {
         let stats = connection.stats();
+        // One that began with early data may have ended before.
+        let handshake = connection.is_handshake_complete().then(|| connection.handshake());
         Self {
-            quic_version: connection.handshake().version.to_string(),
+            quic_version: handshake.as_ref().map(|handshake| handshake.version.to_string()),
             retried: stats.retried,
             address_token: stats.address_token,
+            resumed: handshake.is_some_and(|handshake| handshake.resumed),
+            early_data: match connection.early_data() {
+                EarlyData::NotOffered => Early::NotOffered,
+                EarlyData::Offered => Early::Offered,
+                EarlyData::Accepted => Early::Accepted,
+                EarlyData::Rejected => Early::Rejected,
+            },
             key_updates: stats.key_updates,
             datagrams_sent: stats.datagram_frames_sent,
             datagrams_received: stats.datagram_frames_received,
@@ -82,11 +107,17 @@ impl End {
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counted = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
-        let is_usual = self.quic_version == Version::V1.to_string();
+        let unusual = self.quic_version.as_ref().filter(|version| **version != Version::V1.to_string());
         let parts = [
-            (!is_usual).then(|| format!("QUIC {}", self.quic_version)),
+            unusual.map(|version| format!("QUIC {version}")),
             self.retried.then(|| "Retry".to_owned()),
             self.address_token.then(|| "address token".to_owned()),
+            self.resumed.then(|| "resumed".to_owned()),
+            match self.early_data {
+                Early::NotOffered | Early::Offered => None,
+                Early::Accepted => Some("0-RTT accepted".to_owned()),
+                Early::Rejected => Some("0-RTT rejected".to_owned()),
+            },
             counted(self.key_updates, "key update"),
             counted(self.datagrams_sent, "datagram").map(|datagrams| format!("{datagrams} sent")),
             counted(self.datagrams_received, "datagram").map(|datagrams| format!("{datagrams} received")),

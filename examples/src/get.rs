@@ -9,7 +9,6 @@ use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -33,7 +32,8 @@ use crate::{account::Account, echo, hq, report, tls, versions::version};
 /// standard output unless --output or --json is given. A file appears under its name once it is
 /// complete; what fails leaves none. Exits with an error if any URL failed or was answered with a
 /// status of 400 or more. What happened on each connection is said on standard error: a Retry,
-/// a token of an earlier connection that was used, key updates, datagrams, and the peer's close.
+/// a token of an earlier connection that was used, a session that was resumed, what became of
+/// early data, key updates, datagrams, and the peer's close.
 ///
 /// Examples:
 ///
@@ -44,6 +44,8 @@ use crate::{account::Account, echo, hq, report, tls, versions::version};
 ///   weald get https://localhost:4433/file --insecure --json --repeat 2 --key-update
 ///
 ///   weald get https://localhost:4433/ --insecure --datagrams 100
+///
+///   weald get https://localhost:4433/file --insecure --json --repeat 2 --0rtt
 #[derive(clap::Args)]
 // Lines of the comment above are lines of --help: they stay below 96 columns.
 #[command(verbatim_doc_comment)]
@@ -74,10 +76,14 @@ pub(crate) struct Arguments {
     /// them, and go on in version 2 if both ends prefer it, or if the server speaks nothing else.
     #[arg(long, value_name = "VERSION", value_delimiter = ',', default_value = "1,2", value_parser = version)]
     quic_version: Vec<Version>,
-    /// Fetch everything so many times over, each time over a new connection. Tokens that a server gives are kept for the next time, so that
-    /// it need not ask again for the client's address with a Retry.
+    /// Fetch everything so many times over, each time over a new connection. Tokens and tickets that a server gives are kept for the next
+    /// time, so that it need not ask again for the client's address with a Retry, nor show its certificate again.
     #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
+    /// From the second time on (--repeat), ask before the handshake (0-RTT) where the server allows it: the answer is there a round trip
+    /// sooner. Whoever sees the request on the network can send a copy of it.
+    #[arg(long = "0rtt")]
+    early_data: bool,
     /// Replace the keys of packets when the first bytes of a body are here.
     #[arg(long)]
     key_update: bool,
@@ -194,9 +200,7 @@ fn fetch_origin(
     report: &mut Report,
     failures: &mut Vec<anyhow::Error>,
 ) -> Result<()> {
-    let started = Instant::now();
-    let (endpoint, connection) = origin.connect(config)?;
-    let handshake = started.elapsed();
+    let (endpoint, connection) = origin.connect(config, arguments.early_data)?;
     let (mut echoed, mut fetch) = (None, None);
     if let Some(count) = arguments.datagrams {
         match echo::ping(&connection, count) {
@@ -210,7 +214,12 @@ fn fetch_origin(
     if let Some(hint) = connection.close_reason().and_then(|error| missing_certificate(&error)) {
         failures.push(anyhow!("{hint}"));
     }
-    let described = describe(&connection, handshake, echoed);
+    // With early data the handshake may have failed only now, as what was to be fetched has.
+    if connection.wait_handshake().is_err() && !connection.is_handshake_complete() {
+        endpoint.wait_idle();
+        return Ok(());
+    }
+    let described = describe(&connection, echoed);
     if !arguments.quiet && !arguments.json {
         progress.suspend(|| eprintln!("{described}"));
     }
@@ -261,14 +270,14 @@ fn missing_certificate(error: &ConnectionError) -> Option<&'static str> {
     }
 }
 
-fn describe(connection: &Connection, handshake: Duration, echoed: Option<echo::Echoed>) -> ConnectionReport {
+fn describe(connection: &Connection, echoed: Option<echo::Echoed>) -> ConnectionReport {
     let info = connection.handshake();
     ConnectionReport {
         remote: connection.remote_address(),
         alpn: String::from_utf8_lossy(info.alpn.as_deref().unwrap_or_default()).into_owned(),
         group: info.group.to_string(),
         cipher_suite: info.cipher_suite.to_string(),
-        handshake_ms: handshake.as_secs_f64() * 1e3,
+        handshake_ms: info.duration.as_secs_f64() * 1e3,
         echoed,
         account: Account::of(connection),
     }
@@ -303,7 +312,7 @@ struct Fetch {
 
 impl Fetch {
     fn new(connection: Connection, updates_keys: bool) -> Result<Self> {
-        let http3 = match connection.handshake().alpn.as_deref() {
+        let http3 = match connection.alpn().as_deref() {
             Some(hq::ALPN) => None,
             _ => Some(Client::new(connection.clone(), weald_http3::Config::default())?),
         };

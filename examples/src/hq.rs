@@ -13,15 +13,16 @@ const MAX_LINE: u64 = 4096;
 /// Code on streams whose request cannot be served; HTTP/0.9 has no status.
 const FAILED: VarInt = VarInt::from_u32(1);
 
-/// Serves `connection` until it ends: `respond` writes the file for a path.
+/// Serves `connection` until it ends: `respond` writes the file for a path, and is told whether it was asked for early (0-RTT).
 pub(crate) fn serve<F>(connection: &Connection, respond: F)
 where
-    F: Fn(&str, &mut SendStream) -> Result<()> + Clone + Send + 'static,
+    F: Fn(&str, bool, &mut SendStream) -> Result<()> + Clone + Send + 'static,
 {
     while let Ok((mut send, receive)) = connection.accept_bi() {
         let respond = respond.clone();
         drop(connection.spawn(move || {
-            let answered = read_path(receive).and_then(|path| respond(&path, &mut send));
+            let early = receive.is_0rtt();
+            let answered = read_path(receive).and_then(|path| respond(&path, early, &mut send));
             match answered {
                 // The peer may have stopped the stream by now.
                 Ok(()) => {

@@ -10,7 +10,10 @@ use anyhow::{Context, Result};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 use weald_crypto::{Certificates, CryptoPool};
-use weald_http3::{Config, RecvBody, server::Responder};
+use weald_http3::{
+    Config, RecvBody,
+    server::{Early, Responder},
+};
 use weald_quic::{Connection, Endpoint, EndpointConfig, RetryPolicy, SendStream, ServerConfig, ServerLimits, TransportConfig, Version};
 use weald_runtime::unblock;
 
@@ -34,6 +37,8 @@ use crate::{
 ///   weald serve --listen 0.0.0.0:443 --cert chain.pem --key key.pem
 ///
 ///   weald serve --root site --retry always --max-connections 1000 --datagrams
+///
+///   weald serve --root site --0rtt
 #[derive(clap::Args)]
 // Lines of the comment above are lines of --help: they stay below 96 columns.
 #[command(verbatim_doc_comment)]
@@ -70,6 +75,10 @@ pub(crate) struct Arguments {
     /// it there is a thread for each processor.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(..=1024))]
     crypto_threads: Option<u16>,
+    /// Take requests that clients which come again send before the handshake (0-RTT). Whoever sees such a request on the network can
+    /// send a copy of it; files are the same each time.
+    #[arg(long = "0rtt")]
+    early_data: bool,
     /// Send datagrams (RFC 9221) back to clients that choose the protocol datagram-echo: `weald get --datagrams`.
     #[arg(long)]
     datagrams: bool,
@@ -116,6 +125,8 @@ enum Event<'a> {
         path: &'a str,
         status: u16,
         bytes: u64,
+        /// It came in 0-RTT packets.
+        early: bool,
     },
     Closed {
         remote: SocketAddr,
@@ -145,7 +156,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     if arguments.datagrams {
         protocols.push(echo::ALPN);
     }
-    let config = ServerConfig::new(tls::server(identity, client_roots, &protocols)?)
+    let config = ServerConfig::new(tls::server(identity, client_roots, &protocols, arguments.early_data)?)
+        .application_settings(Config::default().remembered_settings())
         .transport(TransportConfig::default().datagrams(arguments.datagrams).key_update_interval(arguments.key_update_interval))
         .limits(ServerLimits::default().max_connections(arguments.max_connections))
         .versions(arguments.quic_versions.iter().copied())
@@ -175,11 +187,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
 fn serve_connection(connection: Connection, files: Files, log: Log) {
     let remote = connection.remote_address();
     let ended = connection.clone();
-    let protocol = match connection.handshake().alpn.as_deref() {
+    let protocol = match connection.alpn().as_deref() {
         Some(hq::ALPN) => {
-            hq::serve(&connection, move |path, stream| {
+            hq::serve(&connection, move |path, early, stream| {
                 let answer = answer_hq(&files, path, stream)?;
-                log.request(remote, "hq-interop", &answer);
+                log.request(remote, "hq-interop", &answer, early);
                 Ok(())
             });
             "hq-interop"
@@ -190,8 +202,9 @@ fn serve_connection(connection: Connection, files: Files, log: Log) {
         }
         _ => {
             let error = weald_http3::server::serve_connection(connection, Config::default(), move |request, responder| {
+                let early = request.extensions().get::<Early>().is_some();
                 let answer = answer_http3(&files, &request, responder)?;
-                log.request(remote, "h3", &answer);
+                log.request(remote, "h3", &answer, early);
                 Ok(())
             });
             tracing::info!(%remote, %error, "connection ended");
@@ -305,11 +318,12 @@ impl Log {
         }
     }
 
-    fn request(self, remote: SocketAddr, protocol: &str, Answer { path, status, bytes }: &Answer) {
+    fn request(self, remote: SocketAddr, protocol: &str, Answer { path, status, bytes }: &Answer, early: bool) {
         if self.json {
-            say_json(&Event::Request { remote, protocol, path, status: *status, bytes: *bytes });
+            say_json(&Event::Request { remote, protocol, path, status: *status, bytes: *bytes, early });
         } else {
-            say(&format!("{remote} {protocol} {path:?} {status} {}", crate::report::size(*bytes)));
+            let when = if early { ", 0-RTT" } else { "" };
+            say(&format!("{remote} {protocol} {path:?} {status} {}{when}", crate::report::size(*bytes)));
         }
     }
 

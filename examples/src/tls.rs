@@ -33,8 +33,10 @@ impl Identity {
 }
 
 /// A server's TLS, with SSLKEYLOGFILE observed. With `client_roots`, clients must show a certificate signed under one of them.
-pub(crate) fn server(identity: Identity, client_roots: Option<Certificates>, alpn: &[&[u8]]) -> Result<ServerConfig> {
-    let mut builder = ServerConfig::builder().alpn(alpn.iter().copied()).certificate(identity.chain, identity.key);
+/// `early_data` says whether those who come again may send before the handshake.
+pub(crate) fn server(identity: Identity, client_roots: Option<Certificates>, alpn: &[&[u8]], early_data: bool) -> Result<ServerConfig> {
+    let builder = ServerConfig::builder().alpn(alpn.iter().copied()).certificate(identity.chain, identity.key);
+    let mut builder = builder.early_data(early_data);
     if let Some(roots) = client_roots {
         builder = builder.client_roots(roots, ClientAuth::Required);
     }

@@ -293,7 +293,7 @@ fn a_retry_is_followed_and_a_token_saves_the_next() {
     let url = server.url("/file");
     let told = weald(&["get", "--insecure", "--repeat", "2", &url]);
     let said = String::from_utf8(told.stderr).unwrap();
-    assert!(told.status.success() && said.contains(", Retry\n") && said.contains(", address token\n"), "{said}");
+    assert!(told.status.success() && said.contains(", Retry\n") && said.contains(", address token, resumed\n"), "{said}");
     assert_eq!(told.stdout, vec![b'.'; 2000]);
     let quiet = Command::new(env!("CARGO_BIN_EXE_weald")).args(["get", "--insecure", "--quiet", &url]).env("WEALD_LOG", "error").output();
     assert!(quiet.unwrap().stderr.is_empty());
@@ -324,6 +324,37 @@ fn versions_are_agreed_on_and_said() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("speaks no version of QUIC"), "{refused:?}");
     let unknown = weald(&["get", "--insecure", "--quic-version", "3", &server.url("/file")]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("RFC 9369"), "{unknown:?}");
+}
+
+#[test]
+fn what_is_asked_again_is_asked_before_the_handshake() {
+    let root = folder_with_a_file(1000);
+    let happened =
+        |connection: &serde_json::Value| (connection["resumed"].as_bool().unwrap(), connection["early_data"].as_str().unwrap().to_owned());
+    for (options, asks, alpn, verdict) in [
+        (&["--0rtt"][..], &["--0rtt"][..], "h3", "accepted"),
+        (&["--0rtt"], &["--0rtt"], "hq-interop", "accepted"),
+        (&["--0rtt"], &[], "h3", "not_offered"),
+        // Its tickets say so, and nothing is offered.
+        (&[], &["--0rtt"], "h3", "not_offered"),
+    ] {
+        let mut server = Server::start_with(root.path(), options);
+        let url = server.url("/file");
+        let report = get(&[&["--insecure", "--repeat", "2", "--alpn", alpn], asks, &[&url]].concat());
+        let expected = [(false, "not_offered".to_owned()), (true, verdict.to_owned())];
+        assert_eq!(report["connections"].as_array().unwrap().iter().map(happened).collect::<Vec<_>>(), expected, "{report}");
+        assert_eq!(report["transfers"][0]["blake3"], report["transfers"][1]["blake3"]);
+        for (turn, expected) in expected.into_iter().enumerate() {
+            let mut events = server.log.by_ref().map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+            let request = events.find(|event| event["event"] == "request").unwrap();
+            assert_eq!(request["early"], turn == 1 && verdict == "accepted", "{request}");
+            assert_eq!(happened(&server.closed()), expected);
+        }
+    }
+    let server = Server::start_with(root.path(), &["--0rtt"]);
+    let told = weald(&["get", "--insecure", "--repeat", "2", "--0rtt", &server.url("/file")]);
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(told.status.success() && said.contains(", resumed, 0-RTT accepted\n"), "{said}");
 }
 
 #[test]

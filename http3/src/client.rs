@@ -26,7 +26,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts HTTP/3 on a connection that negotiated [`ALPN`](crate::ALPN).
+    /// Starts HTTP/3 on a connection that negotiated [`ALPN`](crate::ALPN). On one that has
+    /// [early data](weald_quic::Connection::early_data), requests whose method is safe (RFC 9110 section 9.2.1) leave at once, and
+    /// others wait for the handshake (RFC 8470 section 4).
     ///
     /// # Errors
     ///
@@ -76,6 +78,9 @@ impl Client {
     /// [`Error::Connection`] if the connection ended.
     pub fn send(&self, request: Request<()>) -> Result<(SendBody, PendingResponse), Error> {
         self.connection.check_going_away()?;
+        if !request.method().is_safe() {
+            self.connection.quic.wait_handshake().map_err(|error| self.connection.lost(error))?;
+        }
         let section = headers::encode_request(&request)?;
         self.connection.check_section_size(section.size())?;
         let promised = headers::content_length(request.headers()).map_err(|violation| Error::Invalid(violation.what))?;

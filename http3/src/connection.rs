@@ -47,6 +47,20 @@ impl Config {
         self.max_field_section_size = bytes;
         self
     }
+
+    /// What clients that send requests early (0-RTT) may remember of a server with these limits, for
+    /// [`ServerConfig::application_settings`](weald_quic::ServerConfig::application_settings): under other settings than they
+    /// remember, early requests must not be taken (RFC 9114 section 7.2.4.2).
+    ///
+    /// ```
+    /// # fn early(tls: weald_crypto::ServerConfig) -> weald_quic::ServerConfig {
+    /// let http3 = weald_http3::Config::default().max_field_section_size(16 * 1024);
+    /// weald_quic::ServerConfig::new(tls).application_settings(http3.remembered_settings())
+    /// # }
+    /// ```
+    pub fn remembered_settings(&self) -> Vec<u8> {
+        self.max_field_section_size.to_be_bytes().to_vec()
+    }
 }
 
 /// A connection as its requests hold it. A client's connection closes with the last of them: what reads the peer's streams below would

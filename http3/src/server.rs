@@ -16,6 +16,12 @@ use crate::{
     reader::{Failed, FrameReader},
 };
 
+/// An [extension](http::Request::extensions) of requests that came as early data (0-RTT). Of those with a safe method it is not known
+/// whether they are copies of others: a handler that is harmed by copies answers `425 Too Early` (RFC 8470 section 5.2), and the client
+/// asks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Early;
+
 /// Serves every HTTP/3 connection that `endpoint` accepts, until the endpoint closes. See [`serve_connection`].
 pub fn serve<H>(endpoint: &Endpoint, config: Config, handler: H)
 where
@@ -35,6 +41,10 @@ where
 ///
 /// `handler` runs on a coroutine of its own for each request, on the connection's worker. What it returns as an error only goes to the log: a
 /// [`Responder`] or [`SendBody`] that it dropped unfinished has reset the stream by then.
+///
+/// A request that came as early data (0-RTT) may be a copy of one that was served before. One whose method is safe (RFC 9110
+/// section 9.2.1) is served at once; others wait until the handshake is complete, when it is known to be no copy (RFC 8470
+/// section 3).
 pub fn serve_connection<H>(connection: Connection, config: Config, handler: H) -> Error
 where
     H: Fn(Request<RecvBody>, Responder) -> Result<(), Error> + Send + Sync + 'static,
@@ -62,10 +72,11 @@ fn serve_request<H>(connection: &Arc<Shared>, mut send: SendStream, receive: Rec
 where
     H: Fn(Request<RecvBody>, Responder) -> Result<(), Error>,
 {
+    let is_early = receive.is_0rtt();
     // RFC 9114 section 4.1: a server that has answered needs no more of the request.
     let mut reader = FrameReader::new(receive, Code::NO_ERROR);
     let exchange = Exchange::new(Arc::clone(connection));
-    let (request, promised) = match read_head(&mut reader, connection) {
+    let (mut request, promised) = match read_head(&mut reader, connection) {
         Ok(head) => head,
         Err(failed) => {
             // RFC 9114 section 4.1.1: a request that no handler saw is rejected. An end without a reset would look like an answer.
@@ -79,6 +90,12 @@ where
             return Err(error);
         }
     };
+    if is_early {
+        if !request.method().is_safe() {
+            connection.quic.wait_handshake().map_err(|error| connection.lost(error))?;
+        }
+        request.extensions_mut().insert(Early);
+    }
     let responder = Responder { stream: Some(send), exchange: Arc::clone(&exchange), is_head: request.method() == Method::HEAD };
     let body = RecvBody::new(reader, exchange, promised);
     handler(request.map(|()| body), responder)

@@ -41,7 +41,7 @@ mod trace;
 mod wire;
 
 pub use config::{ClientConfig, ConnectionLimits, EndpointConfig, RetryPolicy, SendWindow, ServerConfig, ServerLimits, TransportConfig};
-pub use connection::{MemoryTokenStore, TokenStore};
+pub use connection::{EarlyData, MemoryTokenStore, TokenStore};
 #[cfg(feature = "driver")]
 pub use driver::{
     Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, Incoming, ReadError, ReadExactError, ReadToEndError,

@@ -176,10 +176,18 @@ class Client(Peer):
 
 
 @contextlib.asynccontextmanager
-async def aioquic_server(alpn, retry=False, **options):
+async def aioquic_server(alpn, retry=False, tickets=None, **options):
     configuration = QuicConfiguration(is_client=False, alpn_protocols=[alpn], max_datagram_frame_size=65536, **options)
     configuration.load_cert_chain(work / "cert.pem", work / "key.pem")
-    server = await serve("127.0.0.1", 0, configuration=configuration, create_protocol=Server, retry=retry)
+    server = await serve(
+        "127.0.0.1",
+        0,
+        configuration=configuration,
+        create_protocol=Server,
+        retry=retry,
+        session_ticket_handler=None if tickets is None else lambda ticket: tickets.update({ticket.ticket: ticket}),
+        session_ticket_fetcher=None if tickets is None else lambda label: tickets.pop(label, None),
+    )
     try:
         yield server._transport.get_extra_info("sockname")[1]
     finally:
@@ -187,7 +195,7 @@ async def aioquic_server(alpn, retry=False, **options):
 
 
 @contextlib.asynccontextmanager
-async def aioquic_client(server, alpn, token=b"", token_handler=None, wait_connected=True, **options):
+async def aioquic_client(server, alpn, token=b"", token_handler=None, wait_connected=True, ticket_handler=None, **options):
     configuration = QuicConfiguration(is_client=True, alpn_protocols=[alpn], max_datagram_frame_size=65536, token=token, **options)
     configuration.load_verify_locations(str(work / "cert.pem"))
     async with connect(
@@ -196,6 +204,7 @@ async def aioquic_client(server, alpn, token=b"", token_handler=None, wait_conne
         configuration=configuration,
         create_protocol=Client,
         token_handler=token_handler,
+        session_ticket_handler=ticket_handler,
         wait_connected=wait_connected,
     ) as client:
         yield client
@@ -328,6 +337,33 @@ async def reconnect_to_aioquic():
         check("weald followed Retries", [connection["retried"] for connection in connections], [True, True])
 
 
+async def resume_at_weald_server(verdict, *options):
+    tickets = []
+    async with WealdServer(*options) as server:
+        async with aioquic_client(server, HQ, ticket_handler=tickets.append) as client:
+            await client.get()
+        closed = await server.closed()
+        check("the first time", (closed["resumed"], closed["early_data"]), (False, "not_offered"))
+        early = verdict == "accepted"
+        async with aioquic_client(server, HQ, session_ticket=tickets.pop(), wait_connected=not early) as client:
+            if early:
+                # There is no ProtocolNegotiated before the handshake.
+                client.http = H0Connection(client._quic)
+            await client.get()
+            tls = client._quic.tls
+            check("aioquic resumed, sent early data", (tls.session_resumed, tls.early_data_accepted), (True, early))
+        closed = await server.closed()
+        check("weald resumed, took early data", (closed["resumed"], closed["early_data"]), (True, verdict))
+
+
+async def resume_at_weald_client(verdict, *options):
+    async with aioquic_server(HQ, tickets={}) as port:
+        first, second = whole(await weald_get(port, "/file", "--alpn", HQ, "--repeat", "2", *options), times=2)
+        check("the first time", (first["resumed"], first["early_data"]), (False, "not_offered"))
+        check("the second time", (second["resumed"], second["early_data"]), (True, verdict))
+        check("aioquic resumed", Server.latest._quic.tls.session_resumed, True)
+
+
 async def datagrams_at_weald_server():
     async with WealdServer("--datagrams") as server:
         async with aioquic_client(server, ECHO) as client:
@@ -418,6 +454,10 @@ CASES = [
     ("key update, begun by weald", "client", lambda: update_at_weald_client("/file", "--key-update")),
     ("connecting again, with a token", "server", reconnect_to_weald),
     ("connecting again, none is given", "client", reconnect_to_aioquic),
+    ("resumption", "server", lambda: resume_at_weald_server("not_offered")),
+    ("resumption", "client", lambda: resume_at_weald_client("not_offered")),
+    ("0-RTT", "server", lambda: resume_at_weald_server("accepted", "--0rtt")),
+    ("0-RTT", "client", lambda: resume_at_weald_client("accepted", "--0rtt")),
     ("datagrams", "server", datagrams_at_weald_server),
     ("datagrams", "client", datagrams_at_weald_client),
     ("code of a close by aioquic", "server", close_by_aioquic_client),

@@ -47,13 +47,22 @@ pub fn server_config_with_chain(seed: u64, transport: TransportConfig, certifica
     ServerConfig::new(server_tls(seed, certificates)).transport(transport)
 }
 
+/// A server that takes early data.
+pub fn early_server_config(seed: u64, transport: TransportConfig) -> ServerConfig {
+    ServerConfig::new(server_tls_builder(seed, 1).early_data(true).build().expect("the fixture is valid")).transport(transport)
+}
+
 /// A server's TLS, with a chain of so many certificates.
 pub fn server_tls(seed: u64, certificates: usize) -> weald_crypto::ServerConfig {
+    server_tls_builder(seed, certificates).build().expect("the fixture is valid")
+}
+
+/// The same, to be changed.
+pub fn server_tls_builder(seed: u64, certificates: usize) -> weald_crypto::ServerConfigBuilder {
     let (chain, key) = simulation::server_credentials();
     let chain: Vec<Vec<u8>> = chain.iter().map(<[u8]>::to_vec).collect();
     let chain = Certificates::from_der(chain.into_iter().cycle().take(certificates));
-    let builder = weald_crypto::ServerConfig::builder().alpn([ALPN]).certificate(chain, key).simulation(seed);
-    builder.build().expect("the fixture is valid")
+    weald_crypto::ServerConfig::builder().alpn([ALPN]).certificate(chain, key).simulation(seed)
 }
 
 /// `len` bytes that follow from `seed`.

@@ -18,6 +18,8 @@ pub struct Step {
     pub early_keys: Option<DirectionKeys>,
     /// With a client's `early_keys`: what its early data is to be sent under.
     pub remembered: Option<Remembered>,
+    /// With a server's `early_keys`: the application protocol that the early data is for.
+    pub early_protocol: Option<Vec<u8>>,
     /// Whether early data is accepted, in the step that tells, if it was offered. A server gets it with `early_keys`, and a client
     /// with the server's first flight. All early data is lost if it is not.
     pub early_data: Option<bool>,

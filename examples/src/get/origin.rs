@@ -49,14 +49,16 @@ impl Origin {
     ///
     /// # Errors
     /// No address answers as it should.
-    pub(super) fn connect(&mut self, config: &ClientConfig) -> Result<(Endpoint, Connection)> {
+    ///
+    /// With `early_data`, a server that was connected to before is not waited for.
+    pub(super) fn connect(&mut self, config: &ClientConfig, early_data: bool) -> Result<(Endpoint, Connection)> {
         let (attempts, results) = weald_runtime::channel::unbounded();
         for (turn, &address) in (0..).zip(&self.addresses) {
             let (attempts, config, host) = (attempts.clone(), config.clone(), self.host.clone());
             drop(weald_runtime::spawn(move || {
                 weald_runtime::sleep(NEXT_ADDRESS_AFTER * turn);
                 // Nobody listens any more once another address has answered; the connection then closes with its last handle.
-                let _ = attempts.send((address, connect_to(config, address, &host)));
+                let _ = attempts.send((address, connect_to(config, address, &host, early_data)));
             }));
         }
         drop(attempts);
@@ -74,10 +76,12 @@ impl Origin {
     }
 }
 
-fn connect_to(config: ClientConfig, address: SocketAddr, host: &str) -> Result<(Endpoint, Connection)> {
+fn connect_to(config: ClientConfig, address: SocketAddr, host: &str, early_data: bool) -> Result<(Endpoint, Connection)> {
     let local: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let endpoint = Endpoint::client(SocketAddr::new(local, 0)).context("cannot open a UDP socket")?;
-    let connection = endpoint.connect_with(config, address, host).map_err(|error| anyhow!("at {address}: {error}{}", next_step(&error)))?;
+    let connected =
+        if early_data { endpoint.connect_0rtt_with(config, address, host) } else { endpoint.connect_with(config, address, host) };
+    let connection = connected.map_err(|error| anyhow!("at {address}: {error}{}", next_step(&error)))?;
     Ok((endpoint, connection))
 }
 

@@ -1,4 +1,4 @@
-//! Retry, and the tokens that save a client the next one (RFC 9000 8.1.2, 8.1.3). Sessions are not resumed.
+//! Retry, and the tokens that save a client the next one (RFC 9000 8.1.2, 8.1.3).
 
 use std::{
     collections::HashSet,

@@ -4,6 +4,7 @@
 mod addresses;
 mod closing;
 mod datagrams;
+mod early_data;
 mod files;
 mod keys;
 mod sides;

@@ -45,6 +45,10 @@ impl Identity {
     }
 
     pub(crate) fn quinn_server(&self) -> quinn::ServerConfig {
+        quinn_server(self.quinn_server_tls())
+    }
+
+    pub(crate) fn quinn_server_tls(&self) -> rustls::ServerConfig {
         let key = PrivatePkcs8KeyDer::from(self.key.clone());
         let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -53,7 +57,7 @@ impl Identity {
             .with_single_cert(vec![self.certificate.clone()], key.into())
             .unwrap();
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()))
+        tls
     }
 
     pub(crate) fn quinn_client(&self) -> quinn::ClientConfig {
@@ -61,6 +65,10 @@ impl Identity {
     }
 
     pub(crate) fn quinn_client_that_offers(&self, alpn: &[u8]) -> quinn::ClientConfig {
+        quinn_client(self.quinn_client_tls(alpn))
+    }
+
+    pub(crate) fn quinn_client_tls(&self, alpn: &[u8]) -> rustls::ClientConfig {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -69,12 +77,24 @@ impl Identity {
             .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![alpn.to_vec()];
-        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+        tls
     }
 
-    fn chain(&self) -> Certificates {
+    pub(crate) fn key(&self) -> PrivateKey {
+        PrivateKey::from_der(self.key.clone()).unwrap()
+    }
+
+    pub(crate) fn chain(&self) -> Certificates {
         Certificates::from_der([self.certificate.to_vec()])
     }
+}
+
+pub(crate) fn quinn_server(tls: rustls::ServerConfig) -> quinn::ServerConfig {
+    quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()))
+}
+
+pub(crate) fn quinn_client(tls: rustls::ClientConfig) -> quinn::ClientConfig {
+    quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
 }
 
 /// Runs `serve` with a weald server and `fetch` with a quinn client that is to connect to the address. Both must return, and close

@@ -13,6 +13,7 @@ pub struct ServerConfig {
     pub(crate) limits: ServerLimits,
     pub(crate) retry: RetryPolicy,
     pub(crate) versions: Arc<[Version]>,
+    pub(crate) application_settings: Arc<[u8]>,
     #[cfg(feature = "driver")]
     pub(crate) screening: bool,
 }
@@ -26,6 +27,7 @@ impl ServerConfig {
             limits: ServerLimits::default(),
             retry: RetryPolicy::default(),
             versions: versions::checked([Version::V2, Version::V1]),
+            application_settings: Arc::default(),
             #[cfg(feature = "driver")]
             screening: false,
         }
@@ -63,6 +65,14 @@ impl ServerConfig {
     #[must_use]
     pub fn versions(mut self, versions: impl IntoIterator<Item = Version>) -> Self {
         self.versions = versions::checked(versions);
+        self
+    }
+
+    /// What clients that send early data rely on of the application protocol, besides its name, such as the SETTINGS of HTTP/3
+    /// (RFC 9114 7.2.4.2): a session that began under other bytes resumes, and its early data is rejected. Default none.
+    #[must_use]
+    pub fn application_settings(mut self, settings: impl AsRef<[u8]>) -> Self {
+        self.application_settings = settings.as_ref().into();
         self
     }
 

@@ -21,6 +21,7 @@ use crate::streams::Streams;
 use crate::time::Instant;
 use crate::token::Token;
 use crate::trace::{TraceEvent, TraceMetrics, TraceTimer};
+use crate::wire::PacketType;
 use crate::wire::frame::Ack;
 
 /// The parts that are told of the fate of their frames.
@@ -92,6 +93,12 @@ impl Connection {
                 // RFC 9002 6.2.4: two datagrams, so that one loss does not cost another timeout.
                 self.probes[space.index()] = 2;
                 self.repeat_oldest(space);
+                if self.keys.sends(SpaceId::Data) == Some(PacketType::ZeroRtt) {
+                    // RFC 9002 6.2.4: early data is not probed for by itself, but what is lost with a ClientHello can come with it.
+                    self.repeat_oldest(SpaceId::Data);
+                    let has_streams = self.streams.has_pending();
+                    self.probes[SpaceId::Data.index()] = self.probes[SpaceId::Data.index()].max(has_streams.into());
+                }
                 // RFC 9002 6.2.4: before the handshake is confirmed the peer may wait for what another space has, and the
                 // packets in flight of this one may be all that the congestion window holds.
                 for other in [SpaceId::Initial, SpaceId::Handshake] {
@@ -155,14 +162,17 @@ impl Connection {
         }
     }
 
-    /// Forgets what was sent in a space and sends it again: a Retry came (RFC 9000 17.2.5.3).
+    /// Forgets what was sent in a space and sends it again: a Retry came (RFC 9000 17.2.5.3), or early data was rejected.
     pub(super) fn restart_space(&mut self, space: SpaceId) {
-        let Self { handshake, local_ids, remote_ids, next_token, streams, path, .. } = self;
+        let Self { handshake, local_ids, remote_ids, next_token, streams, datagrams, path, .. } = self;
         let mut owners = Owners { space, handshake, local_ids, remote_ids, next_token, streams };
         let Some(own) = self.spaces.get_mut(space) else { return };
         own.on_restart(|packet, tokens| {
             path.on_packet_forgotten(packet);
-            tokens.for_each(|token| owners.on_lost(token));
+            tokens.for_each(|token| match (token, datagrams.as_mut()) {
+                (Token::Datagram, Some(datagrams)) => datagrams.on_lost(),
+                _ => owners.on_lost(token),
+            });
         });
     }
 

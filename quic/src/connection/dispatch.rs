@@ -78,7 +78,13 @@ impl Connection {
                 self.on_confirmed(now);
                 Ok(())
             }
-            Frame::Stream(stream) => self.streams.on_stream(stream.id, stream.offset, stream.fin, chunk()),
+            Frame::Stream(stream) => {
+                self.streams.on_stream(stream.id, stream.offset, stream.fin, chunk())?;
+                if opened.packet == PacketType::ZeroRtt {
+                    self.streams.set_early(stream.id);
+                }
+                Ok(())
+            }
             Frame::Datagram(frame) => self.on_datagram(frame.size(), chunk()),
             Frame::ResetStream(frame) => self.streams.on_reset_stream(frame),
             Frame::StopSending(frame) => self.streams.on_stop_sending(frame),

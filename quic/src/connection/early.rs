@@ -3,11 +3,12 @@
 //! Owns the ids by which both ends introduced themselves (RFC 9000 7.2, 7.3, 17.2.5), the token of a Retry, how the
 //! version comes about, and packets that
 //! came before their keys. Dropped as a whole when the handshake is confirmed: long headers are then refused by their missing
-//! keys.
+//! keys. At a server that took early data, it stays until late packets of that are overdue.
 
 use super::negotiation::Negotiation;
 use super::parameters::SeenIds;
 use super::undecryptable::Undecryptable;
+use super::zero_rtt::Offer;
 use crate::id::ConnectionId;
 
 /// What the first packets of both sides fix.
@@ -28,6 +29,10 @@ pub(crate) struct Early {
     pub(crate) negotiation: Negotiation,
     /// Packets that wait for their keys.
     pub(crate) undecryptable: Undecryptable,
+    /// At a server: the client may send early data, and it is not known yet whether it is taken.
+    pub(crate) awaits_early_data: bool,
+    /// What early data rests on, if there is some.
+    pub(crate) offer: Option<Box<Offer>>,
 }
 
 impl Early {
@@ -42,6 +47,8 @@ impl Early {
             routed: false,
             negotiation,
             undecryptable: Undecryptable::default(),
+            awaits_early_data: false,
+            offer: None,
         }
     }
 
@@ -67,6 +74,7 @@ impl Early {
 
     /// Bytes held outside of the value itself.
     pub(crate) fn memory(&self) -> usize {
-        self.token.capacity() + self.negotiation.memory() + self.undecryptable.memory()
+        let offer = self.offer.as_ref().map_or(0, |offer| offer.memory());
+        self.token.capacity() + self.negotiation.memory() + self.undecryptable.memory() + offer
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! Invariants: at most one job of a connection is out, and a result that nobody waits for any more is dropped. What comes
 //! in meanwhile stays in the window of its level, so that a slow job bounds what a peer can make us hold. A
-//! server's TLS begins with a whole ClientHello, so that an unfinished one costs no job. What the exchange needs goes with it: a confirmed connection holds the outcome alone.
+//! server's TLS begins with a whole ClientHello, so that an unfinished one costs no job. What the exchange needs goes with it: a
+//! confirmed connection holds the outcome alone, but for a client that waits for tickets, for a while.
 
 use weald_crypto::{ClientHello, Level, Outcome, Session, Step, TlsError, Version};
 
@@ -32,7 +33,7 @@ pub struct CryptoJob {
 }
 
 impl CryptoJob {
-    /// Whether the step is a short one (a client's Finished): cheaper to run in place than to hand to another thread.
+    /// Whether the step is a short one (a client's Finished, or a ticket): cheaper to run in place than to hand to another thread.
     pub fn is_short(&self) -> bool {
         self.short
     }
@@ -72,6 +73,8 @@ pub(crate) struct Handshake {
     outcome: Option<Box<Outcome>>,
     /// At a client whose server has sent any.
     tickets: Option<Box<Tickets>>,
+    /// Tickets are awaited no longer: those that come are read over.
+    tickets_overdue: bool,
 }
 
 /// What TLS says and hears.
@@ -122,6 +125,7 @@ impl Handshake {
             exchange: Some(Box::new(exchange)),
             outcome: None,
             tickets: None,
+            tickets_overdue: false,
         }
     }
 
@@ -166,6 +170,28 @@ impl Handshake {
         self.exchange.as_ref().is_some_and(|exchange| matches!(exchange.tls, Tls::Out) || exchange.has_input())
     }
 
+    /// At a client whose handshake is complete: the session is kept for tickets that may come.
+    pub(crate) fn awaits_tickets(&self) -> bool {
+        self.complete && self.exchange.as_ref().is_some_and(|exchange| !matches!(exchange.tls, Tls::Gone))
+    }
+
+    /// Whether anything of TLS is left, or of what it says.
+    #[cfg(test)]
+    pub(crate) fn is_exchanging(&self) -> bool {
+        self.exchange.is_some()
+    }
+
+    /// Waits for tickets no longer.
+    pub(crate) fn on_tickets_overdue(&mut self) {
+        self.tickets_overdue = true;
+        if let Some(exchange) = &mut self.exchange
+            && matches!(exchange.tls, Tls::In { .. })
+        {
+            exchange.tls = Tls::Gone;
+        }
+        self.forget();
+    }
+
     /// What TLS agreed on, once complete.
     pub(crate) fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_deref()
@@ -175,7 +201,7 @@ impl Handshake {
     pub(crate) fn memory(&self) -> usize {
         self.exchange.as_ref().map_or(0, |exchange| size_of::<Exchange>() + exchange.memory())
             + self.outcome.as_ref().map_or(0, |outcome| size_of::<Outcome>() + outcome_memory(outcome))
-            + self.tickets.as_ref().map_or(0, |tickets| size_of::<Tickets>() + tickets.stream.memory())
+            + self.tickets.as_ref().map_or(0, |tickets| size_of::<Tickets>() + tickets.memory())
     }
 
     /// Takes in the data of a CRYPTO frame, of which up to `window` bytes are held.
@@ -185,7 +211,14 @@ impl Handshake {
                 // RFC 9001 6: TLS KeyUpdate is forbidden, and a client has nothing else to say after the handshake.
                 return Err(unexpected("CRYPTO in a 1-RTT packet from a client"));
             }
-            return self.tickets.get_or_insert_default().on_data(offset, data, window);
+            let awaits = self.awaits_tickets();
+            let tickets = self.tickets.get_or_insert_default();
+            let fits = tickets.on_data(offset, data, window, awaits)?;
+            if awaits && !fits {
+                tickets.pending = Vec::new();
+                self.on_tickets_overdue();
+            }
+            return Ok(());
         }
         // Without it the level's keys are gone, too.
         let Some(exchange) = &mut self.exchange else { return Ok(()) };
@@ -196,20 +229,29 @@ impl Handshake {
     /// The next step of TLS, if there is input for it and the session is here.
     pub(crate) fn poll_job(&mut self) -> Option<CryptoJob> {
         let exchange = self.exchange.as_mut()?;
+        let has_tickets = self.tickets.as_ref().is_some_and(|tickets| !tickets.pending.is_empty());
         match &exchange.tls {
-            Tls::In { fresh, .. } if *fresh || exchange.has_input() => {}
+            Tls::In { fresh, .. } if *fresh || exchange.has_input() || (has_tickets && self.complete) => {}
             _ => return None,
         }
         let Tls::In { session, .. } = std::mem::replace(&mut exchange.tls, Tls::Out) else { return None };
         let streams = [Level::Initial, Level::Handshake].into_iter().zip(&mut exchange.receive);
-        let input: Vec<_> = streams.filter_map(|(level, stream)| Some((level, stream.read()?))).collect();
+        let mut input: Vec<_> = streams.filter_map(|(level, stream)| Some((level, stream.read()?))).collect();
+        if let Some(tickets) = self.tickets.as_mut().filter(|_| self.complete && has_tickets) {
+            input.push((Level::OneRtt, std::mem::take(&mut tickets.pending)));
+        }
         // A client that shows a certificate says more, and checking that is not short.
-        let short = self.side.is_server() && input.iter().all(|(level, data)| *level == Level::Handshake && data.len() <= FINISHED_LEN);
+        let is_short = |(level, data): &(Level, Vec<u8>)| match level {
+            Level::Handshake => self.side.is_server() && data.len() <= FINISHED_LEN,
+            Level::OneRtt => true,
+            Level::Initial | Level::ZeroRtt => false,
+        };
+        let short = !input.is_empty() && input.iter().all(is_short);
         Some(CryptoJob { session, input, short })
     }
 
-    /// Takes a job's session back. Its CRYPTO bytes are queued; the rest of the step is the caller's. `None` if the result
-    /// is stale.
+    /// Takes a job's session back. Its CRYPTO bytes are queued; the rest of the step is the caller's, and complete only if it made
+    /// the handshake so. `None` if the result is stale.
     pub(crate) fn on_done(&mut self, done: CryptoDone) -> Result<Option<Step>, TransportError> {
         let Some(exchange) = self.exchange.as_mut().filter(|exchange| matches!(exchange.tls, Tls::Out)) else {
             return Ok(None);
@@ -225,20 +267,27 @@ impl Handshake {
                 return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("CRYPTO left over at the Initial level"));
             }
         }
-        if step.complete && !self.complete {
+        step.complete &= !self.complete;
+        if step.complete {
             if exchange.receive[1].has_buffered() {
                 return Err(TransportErrorCode::PROTOCOL_VIOLATION.because("CRYPTO left over at the Handshake level"));
             }
             self.complete = true;
             self.outcome = step.outcome.take().map(Box::new);
-            // Tickets that a server sends are in this step's output; those that a client gets are skipped.
-            exchange.tls = Tls::Gone;
-            exchange.check_silence()?;
+            // Tickets that a server sends are in this step's output.
             if self.side.is_server() {
                 // RFC 9001 4.1.2: at a server, complete is confirmed.
                 self.confirmed = true;
                 self.done = Done::Owed;
             }
+        }
+        if self.complete && (self.tickets_overdue || !exchange.wants_tickets()) {
+            exchange.tls = Tls::Gone;
+            exchange.check_silence()?;
+            if let Some(tickets) = &mut self.tickets {
+                tickets.pending = Vec::new();
+            }
+            self.forget();
         }
         Ok(Some(step))
     }
@@ -319,6 +368,10 @@ impl Exchange {
         !matches!(self.tls, Tls::Awaited) && self.receive.iter().any(CryptoReceive::is_readable)
     }
 
+    fn wants_tickets(&self) -> bool {
+        matches!(&self.tls, Tls::In { session, .. } if session.wants_tickets())
+    }
+
     /// When TLS is gone, nobody reads what its peer still says.
     fn check_silence(&self) -> Result<(), TransportError> {
         let is_heard = !matches!(self.tls, Tls::Gone) || !self.has_input();
@@ -369,17 +422,31 @@ fn unexpected(reason: &'static str) -> TransportError {
     TransportErrorCode::crypto(UNEXPECTED_MESSAGE).because(reason)
 }
 
-/// What a server says after the handshake, read over and not kept.
+/// What a server says after the handshake: tickets, which TLS gets while it is there, and which are read over then.
 #[derive(Default)]
 struct Tickets {
     stream: CryptoReceive,
     skipper: TicketSkipper,
+    /// For TLS.
+    pending: Vec<u8>,
 }
 
 impl Tickets {
-    fn on_data(&mut self, offset: u64, data: &[u8], window: u32) -> Result<(), TransportError> {
+    /// Says whether there is room for it, if it `is_awaited` by TLS.
+    fn on_data(&mut self, offset: u64, data: &[u8], window: u32, is_awaited: bool) -> Result<bool, TransportError> {
         self.stream.on_data(offset, data, window)?;
-        self.stream.read().map_or(Ok(()), |bytes| self.skipper.skip(&bytes))
+        let Some(bytes) = self.stream.read() else { return Ok(true) };
+        self.skipper.skip(&bytes)?;
+        // Who sends more than TLS has time for sends more than are of use, and half a ticket is none.
+        let fits = self.pending.len() + bytes.len() <= window as usize;
+        if is_awaited && fits {
+            self.pending.extend(bytes);
+        }
+        Ok(fits)
+    }
+
+    fn memory(&self) -> usize {
+        self.stream.memory() + self.pending.capacity()
     }
 }
 

@@ -9,14 +9,17 @@
 use weald_crypto::{DirectionKeys, HeaderKey, Keys, Level, OneRttSecrets, OpenError, PacketKey, PacketKeys};
 
 use crate::error::{TransportError, TransportErrorCode};
+use crate::recovery::SpaceId;
+use crate::side::Side;
 use crate::time::Instant;
-use crate::wire::{PacketNumber, Version};
+use crate::wire::{PacketNumber, PacketType, Version};
 
 /// All keys of one connection.
 #[derive(Default)]
 pub(crate) struct KeyRing {
     initial: Option<Box<Initial>>,
     handshake: Option<Box<Keys>>,
+    zero_rtt: Option<Box<ZeroRtt>>,
     one_rtt: Option<Box<OneRtt>>,
     /// Packets that did not authenticate, over all keys (RFC 9001 6.6).
     forged: u64,
@@ -55,6 +58,14 @@ struct OneRtt {
     sealed: u64,
     /// How often the keys were updated.
     updates: u64,
+}
+
+/// The keys of early data, which flows from the client alone (RFC 9001 5.6).
+enum ZeroRtt {
+    /// At a client.
+    Seals(DirectionKeys),
+    /// At a server, until late packets are overdue.
+    Opens { keys: DirectionKeys, discard_at: Option<Instant> },
 }
 
 struct Previous {
@@ -129,7 +140,17 @@ impl KeyRing {
         self.handshake = Some(Box::new(keys));
     }
 
+    /// The keys of the client's early data, for this end.
+    pub(crate) fn install_zero_rtt(&mut self, side: Side, keys: DirectionKeys) {
+        self.zero_rtt = Some(Box::new(match side {
+            Side::Client => ZeroRtt::Seals(keys),
+            Side::Server => ZeroRtt::Opens { keys, discard_at: None },
+        }));
+    }
+
+    /// A client's 0-RTT keys go with it: nothing is sent under them any more (RFC 9001 4.9.3, 5.6).
     pub(crate) fn install_one_rtt(&mut self, keys: Keys, secrets: &OneRttSecrets) {
+        self.zero_rtt.take_if(|keys| matches!(**keys, ZeroRtt::Seals(_)));
         let next_secrets = secrets.next();
         let DirectionKeys { packet: local, header: local_header } = keys.local;
         let DirectionKeys { packet: remote, header: remote_header } = keys.remote;
@@ -157,14 +178,30 @@ impl KeyRing {
             Level::Initial => self.initial.is_some(),
             Level::Handshake => self.handshake.is_some(),
             Level::OneRtt => self.one_rtt.is_some(),
-            Level::ZeroRtt => false,
+            Level::ZeroRtt => self.zero_rtt.is_some(),
         }
+    }
+
+    /// What a packet of a space is sent as now, if there are keys for it.
+    pub(crate) fn sends(&self, space: SpaceId) -> Option<PacketType> {
+        match space {
+            SpaceId::Initial => self.initial.is_some().then_some(PacketType::Initial),
+            SpaceId::Handshake => self.handshake.is_some().then_some(PacketType::Handshake),
+            SpaceId::Data if self.one_rtt.is_some() => Some(PacketType::OneRtt),
+            SpaceId::Data => matches!(self.zero_rtt.as_deref(), Some(ZeroRtt::Seals(_))).then_some(PacketType::ZeroRtt),
+        }
+    }
+
+    /// Whether late packets of the client's early data can still be opened.
+    pub(crate) fn opens_early_data(&self) -> bool {
+        matches!(self.zero_rtt.as_deref(), Some(ZeroRtt::Opens { .. }))
     }
 
     /// Bytes held outside of the value itself.
     pub(crate) fn memory(&self) -> usize {
         self.initial.as_ref().map_or(0, |keys| keys.memory())
             + self.handshake.as_ref().map_or(0, |keys| size_of::<Keys>() + keys.memory())
+            + self.zero_rtt.as_ref().map_or(0, |keys| keys.memory())
             + self.one_rtt.as_ref().map_or(0, |keys| keys.memory())
     }
 
@@ -181,7 +218,7 @@ impl KeyRing {
                 self.handshake_discarded = true;
             }
             Level::OneRtt => self.one_rtt = None,
-            Level::ZeroRtt => {}
+            Level::ZeroRtt => self.zero_rtt = None,
         }
     }
 
@@ -191,7 +228,7 @@ impl KeyRing {
             Level::Initial => self.initial.as_ref()?.remote(version).map(|keys| &keys.header),
             Level::Handshake => self.handshake.as_ref().map(|keys| &keys.remote.header),
             Level::OneRtt => self.one_rtt.as_ref().map(|keys| &keys.remote_header),
-            Level::ZeroRtt => None,
+            Level::ZeroRtt => self.zero_rtt.as_ref()?.opening().map(|keys| &keys.header),
         }
     }
 
@@ -216,7 +253,11 @@ impl KeyRing {
                     Err(error) => (Err(error), cipher_limit),
                 }
             }
-            Level::ZeroRtt => return Err(OpenFailure::Forged),
+            Level::ZeroRtt => {
+                let Some(keys) = self.zero_rtt.as_ref().and_then(|keys| keys.opening()) else { return Err(OpenFailure::Forged) };
+                let opened = sealed.open(&keys.packet, out);
+                (opened.map(|len| Opened { len, old_keys: false, phase_began: false }), keys.packet.integrity_limit())
+            }
         };
         #[cfg(not(test))]
         let limit = cipher_limit;
@@ -241,7 +282,10 @@ impl KeyRing {
             Level::OneRtt => {
                 self.one_rtt.as_ref().map(|keys| SealKeys { packet: &keys.local, header: &keys.local_header, phase: keys.phase })
             }
-            Level::ZeroRtt => None,
+            Level::ZeroRtt => match self.zero_rtt.as_deref()? {
+                ZeroRtt::Seals(keys) => Some(SealKeys { packet: &keys.packet, header: &keys.header, phase: false }),
+                ZeroRtt::Opens { .. } => None,
+            },
         }
     }
 
@@ -319,11 +363,23 @@ impl KeyRing {
         }
     }
 
-    /// Discards the previous keys if their time has come.
-    pub(crate) fn discard_previous(&mut self, now: Instant) {
-        if let Some(keys) = &mut self.one_rtt {
-            keys.previous.take_if(|previous| previous.discard_at.is_some_and(|at| at <= now));
+    /// Sets when a server's 0-RTT keys go.
+    pub(crate) fn discard_zero_rtt_at(&mut self, at: Instant) {
+        if let Some(ZeroRtt::Opens { discard_at, .. }) = self.zero_rtt.as_deref_mut() {
+            discard_at.get_or_insert(at);
         }
+    }
+
+    /// Discards the keys whose time has come, of those before the current ones and of early data, and says when that is to be
+    /// asked next.
+    pub(crate) fn discard_old(&mut self, now: Instant) -> Option<Instant> {
+        let is_due = |discard_at: Option<Instant>| discard_at.is_some_and(|at| at <= now);
+        if let Some(keys) = &mut self.one_rtt {
+            keys.previous.take_if(|previous| is_due(previous.discard_at));
+        }
+        self.zero_rtt.take_if(|keys| is_due(keys.discard_at()));
+        let previous = self.one_rtt.as_ref().and_then(|keys| keys.previous.as_ref()?.discard_at);
+        previous.into_iter().chain(self.zero_rtt.as_ref().and_then(|keys| keys.discard_at())).min()
     }
 }
 
@@ -351,6 +407,27 @@ impl Initial {
     fn memory(&self) -> usize {
         let other = self.other.as_ref().map_or(0, |(_, keys)| keys.packet.memory() + keys.header.memory());
         size_of::<Self>() + self.keys.memory() + other
+    }
+}
+
+impl ZeroRtt {
+    fn opening(&self) -> Option<&DirectionKeys> {
+        match self {
+            ZeroRtt::Seals(_) => None,
+            ZeroRtt::Opens { keys, .. } => Some(keys),
+        }
+    }
+
+    fn discard_at(&self) -> Option<Instant> {
+        match self {
+            ZeroRtt::Seals(_) => None,
+            ZeroRtt::Opens { discard_at, .. } => *discard_at,
+        }
+    }
+
+    fn memory(&self) -> usize {
+        let (ZeroRtt::Seals(keys) | ZeroRtt::Opens { keys, .. }) = self;
+        size_of::<Self>() + keys.packet.memory() + keys.header.memory()
     }
 }
 

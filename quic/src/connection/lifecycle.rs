@@ -25,6 +25,10 @@ use crate::wire::{PacketType, TransportParameters};
 /// datagram of 1200 bytes. Servers' tokens have 30 to 200 bytes.
 const MAX_RETRY_TOKEN: usize = 512;
 
+/// A server that gives tickets does so as soon as the handshake is complete. A client holds its TLS session, some 5 KiB, no longer
+/// than this for them, or three probe timeouts.
+const TICKETS_COME_WITHIN: Duration = Duration::from_secs(3);
+
 /// Packets that the keys' limit leaves for telling the peer that it is reached.
 const CLOSING_PACKETS: u64 = 16;
 
@@ -42,6 +46,7 @@ impl Connection {
                     self.let_go(now);
                 }
                 // RFC 9000 10.1: silently.
+                Timer::Handshake if self.handshake.is_complete() => self.handshake.on_tickets_overdue(),
                 Timer::Idle | Timer::Handshake => {
                     let timer = if timer == Timer::Idle { TraceTimer::Idle } else { TraceTimer::Handshake };
                     self.trace.tell(now, || TraceEvent::Timeout(timer));
@@ -50,7 +55,10 @@ impl Connection {
                 Timer::Loss => self.on_loss_timeout(now),
                 // The space knows that its ACK is due; `transmit` asks it.
                 Timer::AckDelay | Timer::Pacing => {}
-                Timer::KeyDiscard => self.keys.discard_previous(now),
+                Timer::KeyDiscard => {
+                    let next = self.keys.discard_old(now);
+                    self.timers.set(Timer::KeyDiscard, next);
+                }
                 Timer::KeepAlive => {
                     self.trace.tell(now, || TraceEvent::Timeout(TraceTimer::KeepAlive));
                     self.ping = true;
@@ -93,8 +101,16 @@ impl Connection {
     // The handshake.
 
     fn on_step(&mut self, now: Instant, step: Step, scratch: &mut Scratch) -> Result<(), TransportError> {
+        if let Some(keys) = step.early_keys {
+            self.on_early_keys(keys, step.remembered, step.early_protocol);
+        }
+        if let Some(accepted) = step.early_data {
+            self.on_early_data(accepted);
+        }
         // A server has read them before its first step.
-        if let Some(bytes) = step.peer_transport_parameters.filter(|_| self.side.is_client()) {
+        if let Some(bytes) = step.peer_transport_parameters.filter(|_| self.side.is_client())
+            && !self.defers_server_parameters(&bytes)
+        {
             self.on_server_parameters(&bytes)?;
         }
         let mut levels = [None; 2];
@@ -104,14 +120,21 @@ impl Connection {
                 Level::OneRtt => {
                     let Some(secrets) = &step.one_rtt_secrets else { continue };
                     self.keys.install_one_rtt(keys, secrets);
+                    self.on_early_data_over()?;
                 }
                 Level::Initial | Level::ZeroRtt => continue,
             }
             *installed = Some(level);
         }
+        if step.early_data.is_some() || levels.contains(&Some(Level::Handshake)) {
+            self.on_early_data_decided();
+        }
         if step.complete {
-            // The session is gone now, so that this is the last step.
+            self.check_early_protocol()?;
             self.on_complete(now);
+        }
+        if self.keys.opens_early_data() {
+            self.receive_kept(now, Level::ZeroRtt, scratch);
         }
         // A client opens 1-RTT packets once it has the keys, a server once it is complete; both are now.
         for level in [Level::Handshake, Level::OneRtt] {
@@ -122,13 +145,14 @@ impl Connection {
         Ok(())
     }
 
-    fn on_server_parameters(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
+    pub(super) fn on_server_parameters(&mut self, bytes: &[u8]) -> Result<TransportParameters, TransportError> {
         let Some(early) = &self.early else {
             return Err(TransportErrorCode::INTERNAL_ERROR.because("transport parameters after the handshake"));
         };
         let parameters = parameters::decode(bytes, self.side, &early.seen_ids())?;
         self.check_version(parameters.version_information.as_ref())?;
-        self.on_peer_parameters(&parameters)
+        self.on_peer_parameters(&parameters)?;
+        Ok(parameters)
     }
 
     pub(super) fn on_peer_parameters(&mut self, parameters: &TransportParameters) -> Result<(), TransportError> {
@@ -141,14 +165,16 @@ impl Connection {
         if let Some(token) = parameters.stateless_reset_token {
             self.remote_ids.on_first_reset_token(token);
         }
-        if let Some(preferred) = parameters.preferred_address {
+        if let Some(preferred) = &parameters.preferred_address {
             self.remote_ids.on_preferred(preferred.connection_id, preferred.reset_token)?;
         }
         Ok(())
     }
 
     fn on_complete(&mut self, now: Instant) {
-        self.timers.set(Timer::Handshake, None);
+        let tickets = now + TICKETS_COME_WITHIN.max(3 * self.probe_timeout());
+        self.timers.set(Timer::Handshake, self.handshake.awaits_tickets().then_some(tickets));
+        self.discard_early_keys_later(now);
         let mtu = u64::from(self.config.udp_payload_to(self.path.remote())).min(self.peer.max_udp_payload);
         self.path.set_mtu(u16::try_from(mtu).unwrap_or(u16::MAX).max(MIN_UDP_PAYLOAD));
         self.events.push_back(Event::Connected);
@@ -232,7 +258,13 @@ impl Connection {
         // RFC 9001 6.5: three probe timeouts for packets that were overtaken.
         let at = now + 3 * self.probe_timeout();
         self.keys.discard_previous_at(at);
-        self.timers.set(Timer::KeyDiscard, Some(at));
+        self.set_key_discard(at);
+    }
+
+    /// Old keys go at `at`, or some go before.
+    pub(super) fn set_key_discard(&mut self, at: Instant) {
+        let sooner = self.timers.get(Timer::KeyDiscard).map_or(at, |set| set.min(at));
+        self.timers.set(Timer::KeyDiscard, Some(sooner));
     }
 
     /// Starts a key update if one is wanted or due; fails if the keys are used up and cannot be updated.
@@ -281,6 +313,8 @@ impl Connection {
         let keys = weald_crypto::initial_keys(self.version.protection(), &retry.scid, weald_crypto::Side::Client);
         self.keys.install_initial(self.version, keys);
         self.restart_space(SpaceId::Initial);
+        // RFC 9000 17.2.3: the server has dropped the 0-RTT packets as well.
+        self.restart_space(SpaceId::Data);
         self.probes = [0; 3];
         // RFC 9002 6.3: congestion control and loss recovery start anew.
         self.loss = LossTimer::default();
@@ -376,8 +410,8 @@ impl Connection {
         if !self.close.is_open() {
             return;
         }
-        // Not before packets that waited for their keys were taken in.
-        if self.handshake.is_confirmed() {
+        // Not before packets that waited for their keys were taken in, nor as long as late ones of early data are.
+        if self.early.is_some() && self.handshake.is_confirmed() && !self.keys.opens_early_data() {
             self.forget_early();
         }
         self.register_reset_token();

@@ -2,7 +2,7 @@
 //! datagrams, deadlines, crypto jobs and events. It has no clock, socket or thread.
 //!
 //! The parts own their frames and know neither each other nor this module: `handshake`, `keys`, `ids`, `spaces`, `early`,
-//! `close`, `path_response` here, and `crate::streams` and `crate::path`. What a part needs for the handshake alone it
+//! `close`, `path_response`, `zero_rtt` here, and `crate::streams` and `crate::path`. What a part needs for the handshake alone it
 //! drops itself when that is confirmed. Six files apply what they cause:
 //!
 //! - `receive`: datagram to opened packets
@@ -41,6 +41,7 @@ mod token_store;
 mod transmit;
 mod undecryptable;
 mod verbs;
+mod zero_rtt;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
@@ -55,6 +56,7 @@ pub use self::datagrams::{DatagramEvent, SendDatagramError, WhenFull};
 pub use self::handshake::{CryptoDone, CryptoJob};
 pub use self::scratch::Scratch;
 pub use self::token_store::{MemoryTokenStore, TokenStore};
+pub use self::zero_rtt::EarlyData;
 
 use self::close::Close;
 use self::datagrams::Datagrams;
@@ -115,6 +117,9 @@ pub struct Transmit {
 /// What happened to a connection.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// There is early data: at a client, it can be sent from now on, at a server it was accepted. Streams can be opened and accepted
+    /// before the handshake is complete; the peer may be one who replays what another said.
+    EarlyData,
     /// The handshake is complete: streams can be opened, and the peer is who it says.
     Connected,
     /// The peer is known to be complete as well.
@@ -146,8 +151,9 @@ pub struct Connection {
     loss: LossTimer,
     timers: Timers,
     close: Close,
-    /// Until the handshake is confirmed.
+    /// Until the handshake is confirmed, and late packets of early data are overdue.
     early: Option<Box<Early>>,
+    early_data: EarlyData,
     peer: Peer,
     /// Ack-eliciting packets owed in each space because of a probe timeout.
     probes: [u8; 3],
@@ -185,12 +191,13 @@ pub(crate) struct Lent {
 }
 
 impl Connection {
-    /// A client's connection, with `original` as the unpredictable id that its first packets go to.
+    /// A client's connection, with `original` as the unpredictable id that its first packets go to. `wants_early_data` says
+    /// whether the application may send before the handshake is complete.
     pub(crate) fn client(
         now: Instant,
         config: &ClientConfig,
         remote: SocketAddr,
-        server_name: &str,
+        (server_name, wants_early_data): (&str, bool),
         original: ConnectionId,
         mut lent: Lent,
     ) -> Result<Self, ConnectError> {
@@ -200,7 +207,10 @@ impl Connection {
         let negotiation = Negotiation::client(Arc::clone(&config.versions), version, attempt);
         let declared = negotiation.information(version);
         let parameters = parameters::client(&config.transport, local_ids.handshake_id(), declared, &mut lent.noise);
-        let session = Session::client(&config.crypto, version.protection(), server_name, parameters)?;
+        let mut session = Session::client(&config.crypto, version.protection(), server_name, parameters)?;
+        if wants_early_data {
+            session.offer_early_data();
+        }
         // RFC 9000 8.1.3
         let token = token_store::usable(config.token_store.as_ref().and_then(|store| store.take(server_name, version)));
         let address_token = !token.is_empty();
@@ -233,7 +243,7 @@ impl Connection {
             Validation::None | Validation::Address(_) => (incoming.original, None),
         };
         let ids = ServerIds { source: local_ids.handshake_id(), original: first, retry_source };
-        let opening = Opening { crypto: config.crypto.clone(), ids, reset_token: token };
+        let opening = Opening { crypto: config.crypto.clone(), ids, reset_token: token, terms: zero_rtt::terms(config) };
         let negotiation = Negotiation::server(Arc::clone(&config.versions), incoming.version, opening);
         let mut connection = Self::new(
             now,
@@ -243,7 +253,7 @@ impl Connection {
             local_ids,
             RemoteIds::new(incoming.source, config.transport.limits.connection_ids),
             (incoming.remote, local),
-            Early::server(incoming.original, incoming.source, negotiation),
+            Early { awaits_early_data: config.crypto.takes_early_data(), ..Early::server(incoming.original, incoming.source, negotiation) },
             (lent.pool, lent.noise, lent.secrets),
         );
         connection.start_trace(now, first);
@@ -294,6 +304,7 @@ impl Connection {
             timers: Timers::new(),
             close: Close::new(),
             early: Some(Box::new(early)),
+            early_data: EarlyData::default(),
             peer: Peer::default(),
             probes: [0; 3],
             ping: false,
@@ -332,7 +343,7 @@ impl Connection {
 
     /// What happened, the oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
-        if let Some(Event::Connected | Event::Confirmed) = self.events.front() {
+        if let Some(Event::EarlyData | Event::Connected | Event::Confirmed) = self.events.front() {
             return self.events.pop_front();
         }
         // What was received before the end can still be read.
@@ -491,7 +502,26 @@ fn level(space: SpaceId) -> Level {
     }
 }
 
-/// The packets that a space sends.
+/// The encryption level of a packet.
+fn packet_level(packet_type: PacketType) -> Level {
+    match packet_type {
+        PacketType::Initial => Level::Initial,
+        PacketType::ZeroRtt => Level::ZeroRtt,
+        PacketType::Handshake => Level::Handshake,
+        PacketType::OneRtt => Level::OneRtt,
+    }
+}
+
+/// The number space of a packet: 0-RTT and 1-RTT packets share one (RFC 9000 12.3).
+fn space_of(packet_type: PacketType) -> SpaceId {
+    match packet_type {
+        PacketType::Initial => SpaceId::Initial,
+        PacketType::Handshake => SpaceId::Handshake,
+        PacketType::ZeroRtt | PacketType::OneRtt => SpaceId::Data,
+    }
+}
+
+/// The packets that a space sends once the handshake is over.
 fn packet_type(space: SpaceId) -> PacketType {
     match space {
         SpaceId::Initial => PacketType::Initial,

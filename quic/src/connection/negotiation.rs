@@ -57,6 +57,7 @@ pub(crate) struct Opening {
     pub(crate) crypto: weald_crypto::ServerConfig,
     pub(crate) ids: ServerIds,
     pub(crate) reset_token: ResetToken,
+    pub(crate) terms: Terms,
 }
 
 impl Negotiation {
@@ -74,6 +75,11 @@ impl Negotiation {
             Role::Client { attempt, .. } => size_of::<Attempt>() + attempt.server_name.len(),
             Role::Server(opening) => opening.as_ref().map_or(0, |_| size_of::<Opening>()),
         }
+    }
+
+    /// The version of the client's first packets, and of its 0-RTT packets (RFC 9369 4.1).
+    pub(crate) fn chosen(&self) -> Version {
+        self.chosen
     }
 
     /// What this end declares, when it goes by `version`.
@@ -169,9 +175,9 @@ impl Connection {
             self.keys.switch_initial(version, keys);
             self.version = version;
         }
-        let Opening { crypto, ids, reset_token } = *opening;
+        let Opening { crypto, ids, reset_token, terms } = *opening;
         let ours = parameters::server(&self.config, ids, reset_token, information, &mut self.noise);
-        self.handshake.begin(Session::server(&crypto, version.protection(), ours, Terms::default()));
+        self.handshake.begin(Session::server(&crypto, version.protection(), ours, terms));
         self.on_peer_parameters(&theirs)
     }
 
@@ -261,6 +267,8 @@ impl Connection {
         self.keys.install_initial(version, keys);
         self.handshake = Handshake::client(session);
         self.forget_sent(SpaceId::Initial);
+        // Tickets are of one version, and so is what was sent with them (RFC 9369 5).
+        self.on_early_data(false);
         self.probes = [0; 3];
         self.loss = LossTimer::default();
         self.path = super::new_path(now, &self.config, self.path.remote(), self.path.local(), true);

@@ -11,13 +11,13 @@
 use weald_crypto::TAG_LEN;
 
 use crate::connection::keys::KeyRing;
-use crate::connection::{level, packet_type};
+use crate::connection::{packet_level, space_of};
 use crate::id::ConnectionId;
 use crate::recovery::SpaceId;
 use crate::side::Side;
 use crate::trace::{Frames, TracedPacket};
 use crate::wire::header::{EncodedHeader, LongHeader, LongType, ShortHeader};
-use crate::wire::{PacketNumber, TruncatedPacketNumber, Version, Writer, WrittenFrames};
+use crate::wire::{PacketNumber, PacketType, TruncatedPacketNumber, Version, Writer, WrittenFrames};
 
 /// A long packet is cut off here: its length field has two bytes, and the datagrams of a handshake are short.
 const MAX_LONG_PACKET: usize = 8 * 1024;
@@ -55,7 +55,7 @@ pub(crate) struct Header<'a> {
 /// A packet whose header is written.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot {
-    space: SpaceId,
+    packet_type: PacketType,
     number: PacketNumber,
     header: EncodedHeader,
     payload: usize,
@@ -65,6 +65,7 @@ pub(crate) struct Slot {
 /// What a packet is once it is sealed, for the books.
 #[derive(Clone, Copy)]
 pub(crate) struct SealedPacket {
+    pub(crate) packet_type: PacketType,
     pub(crate) space: SpaceId,
     pub(crate) number: PacketNumber,
     /// Bytes, header and tag included.
@@ -83,27 +84,23 @@ impl<'b> DatagramWriter<'b> {
         self.count == 0
     }
 
-    /// Begins a packet, one for each space at most and in their order. `None` if there is no room for a useful one.
+    /// Begins a packet, one for each number space at most and in their order. `None` if there is no room for a useful one.
     pub(crate) fn begin(
         &mut self,
-        space: SpaceId,
+        packet_type: PacketType,
         header: &Header<'_>,
         number: PacketNumber,
         short: TruncatedPacketNumber,
     ) -> Option<Slot> {
         let long = |long_type| LongHeader { long_type, version: header.version, dcid: header.destination, scid: header.source };
         let one_rtt = ShortHeader { dcid: header.destination, spin: header.spin, key_phase: header.phase };
-        let (size, long) = match space {
-            SpaceId::Initial => {
-                let long = long(LongType::Initial { token: header.token });
-                (long.size(short), Some(long))
-            }
-            SpaceId::Handshake => {
-                let long = long(LongType::Handshake);
-                (long.size(short), Some(long))
-            }
-            SpaceId::Data => (one_rtt.size(short), None),
+        let long = match packet_type {
+            PacketType::Initial => Some(long(LongType::Initial { token: header.token })),
+            PacketType::ZeroRtt => Some(long(LongType::ZeroRtt)),
+            PacketType::Handshake => Some(long(LongType::Handshake)),
+            PacketType::OneRtt => None,
         };
+        let size = long.as_ref().map_or_else(|| one_rtt.size(short), |long| long.size(short));
         if self.buf.len() - self.used < size + MIN_PAYLOAD + TAG_LEN {
             return None;
         }
@@ -121,7 +118,7 @@ impl<'b> DatagramWriter<'b> {
         if !fixed {
             header.clear_fixed_bit(self.buf);
         }
-        Some(Slot { space, number, header, payload: header.range().end, end })
+        Some(Slot { packet_type, number, header, payload: header.range().end, end })
     }
 
     /// Where the frames of a packet go; the tag's place is not part of it.
@@ -167,7 +164,7 @@ impl<'b> DatagramWriter<'b> {
     /// The packets before they are sealed, as a trace of `sender` shows them.
     pub(crate) fn traced(&self, sender: Side) -> impl Iterator<Item = TracedPacket<'_>> {
         self.packets.iter().flatten().map(move |(slot, written)| {
-            let packet_type = packet_type(slot.space);
+            let packet_type = slot.packet_type;
             let start = slot.header.range().start;
             let (spin, key_phase) = slot.header.spin_and_phase(self.buf);
             let tail = written.tail.as_ref().map_or(0, |tail| tail.len());
@@ -186,7 +183,7 @@ impl<'b> DatagramWriter<'b> {
     pub(crate) fn seal(self, keys: &KeyRing) -> (usize, [Option<SealedPacket>; 3]) {
         let mut sealed = [None; 3];
         for ((slot, written), sealed) in self.packets.into_iter().flatten().zip(&mut sealed) {
-            let Some(keys) = keys.local(level(slot.space)) else { continue };
+            let Some(keys) = keys.local(packet_level(slot.packet_type)) else { continue };
             let tail = written.tail.as_deref().unwrap_or_default();
             let start = slot.header.range().start;
             let end = slot.payload + written.len + tail.len() + TAG_LEN;
@@ -199,7 +196,8 @@ impl<'b> DatagramWriter<'b> {
                 slot.header.protect(self.buf, mask);
             }
             *sealed = Some(SealedPacket {
-                space: slot.space,
+                packet_type: slot.packet_type,
+                space: space_of(slot.packet_type),
                 number: slot.number,
                 size: (end - start) as u16,
                 ack_eliciting: written.ack_eliciting,

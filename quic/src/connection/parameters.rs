@@ -11,7 +11,7 @@ use crate::id::{ConnectionId, ResetToken};
 use crate::random::{Noise, Secrets};
 use crate::side::Side;
 use crate::streams::{Limits, PerStream, StreamOptions, Streams};
-use crate::wire::{TransportParameters, VersionInformation};
+use crate::wire::{TransportParameters, Version, VersionInformation};
 
 /// We report acknowledgement delays in units of 8 us, as is the default.
 pub(crate) const ACK_DELAY_EXPONENT: u8 = 3;
@@ -46,6 +46,13 @@ impl Peer {
             max_datagram_frame: u16::try_from(parameters.max_datagram_frame_size).unwrap_or(u16::MAX),
             takes_any_fixed_bit: parameters.grease_quic_bit,
         }
+    }
+
+    /// What a client that sends early data goes by, from an earlier connection: all but what RFC 9000 7.4.1 and RFC 9287 3.1 leave
+    /// to each connection.
+    pub(crate) fn remembered(parameters: &TransportParameters) -> Self {
+        let Self { ack_delay_exponent, max_ack_delay, takes_any_fixed_bit, .. } = Self::default();
+        Self { ack_delay_exponent, max_ack_delay, takes_any_fixed_bit, ..Self::new(parameters) }
     }
 }
 
@@ -130,6 +137,11 @@ pub(crate) fn peer_limits(parameters: &TransportParameters) -> Limits {
         streams_bidi: parameters.initial_max_streams_bidi,
         streams_uni: parameters.initial_max_streams_uni,
     }
+}
+
+/// What an end with this configuration declares on all its connections alike; ids and versions are of none.
+pub(crate) fn declared(config: &TransportConfig) -> TransportParameters {
+    ours(config, ConnectionId::EMPTY, VersionInformation::only(Version::V1))
 }
 
 fn limits(config: &TransportConfig) -> Limits {

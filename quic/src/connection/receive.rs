@@ -124,8 +124,7 @@ impl Connection {
             PacketType::Initial => (Level::Initial, SpaceId::Initial),
             PacketType::Handshake => (Level::Handshake, SpaceId::Handshake),
             PacketType::OneRtt => (Level::OneRtt, SpaceId::Data),
-            // No 0-RTT keys are ever made.
-            PacketType::ZeroRtt => return Fate::Dropped(DropReason::NoKeys),
+            PacketType::ZeroRtt => (Level::ZeroRtt, SpaceId::Data),
         };
         // RFC 9369 4.1: what is not of the version that the connection goes by has no effect, but for Initial packets while that is
         // being agreed on.
@@ -141,8 +140,13 @@ impl Connection {
         }
         // RFC 9001 5.7: a server opens no 1-RTT packet before the handshake is complete.
         let is_early = level == Level::OneRtt && !self.handshake.is_complete();
-        if is_early || !self.keys.has(level) {
-            let is_awaited = is_early || (level == Level::Handshake && !self.keys.is_handshake_over());
+        if is_early || self.keys.remote_header(level, packet.version).is_none() {
+            let is_awaited = match level {
+                Level::Initial => false,
+                Level::ZeroRtt => self.early.as_ref().is_some_and(|early| early.awaits_early_data),
+                Level::Handshake => !self.keys.is_handshake_over(),
+                Level::OneRtt => is_early,
+            };
             let limit = self.config.limits.undecryptable_packets;
             let keep = |early: &mut Box<Early>| early.undecryptable.keep(now, level, packet.bytes(), meta, limit);
             let is_kept = is_awaited && self.close.is_open() && self.early.as_mut().is_some_and(keep);

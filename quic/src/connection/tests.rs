@@ -11,6 +11,8 @@ mod closing;
 #[cfg(test)]
 mod datagrams;
 #[cfg(test)]
+mod early_data;
+#[cfg(test)]
 mod ending;
 #[cfg(test)]
 mod first_flight;
@@ -29,6 +31,8 @@ mod random_frames;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]
+mod tickets;
+#[cfg(test)]
 mod tracing;
 #[cfg(test)]
 mod transfer;
@@ -40,12 +44,12 @@ use bytes::Bytes;
 
 use self::pair::Pair;
 use super::packet_writer::{DatagramWriter, Header};
-use super::{Connection, level};
+use super::{Connection, level, packet_type, space_of};
 use crate::error::{ConnectionError, TransportErrorCode};
 use crate::path_id::PathId;
 use crate::recovery::SpaceId;
 use crate::recovery::sent::{PacketKind, SentPacket};
-use crate::wire::WrittenFrames;
+use crate::wire::{PacketType, WrittenFrames};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -61,6 +65,12 @@ pub(crate) fn is_address_validated(connection: &Connection) -> bool {
 
 /// A packet of `connection` with these frames, genuine in everything but its contents, padded to `len`.
 pub(crate) fn forge(connection: &mut Connection, pair_now: crate::time::Instant, space: SpaceId, frames: &[u8], len: usize) -> Vec<u8> {
+    forge_as(connection, pair_now, packet_type(space), frames, len)
+}
+
+/// The same for any type of packet that there are keys for.
+fn forge_as(connection: &mut Connection, pair_now: crate::time::Instant, packet_type: PacketType, frames: &[u8], len: usize) -> Vec<u8> {
+    let space = space_of(packet_type);
     let mut buf = vec![0; 1500];
     let own = connection.spaces.get_mut(space).unwrap();
     let number = own.next_number().unwrap();
@@ -75,7 +85,7 @@ pub(crate) fn forge(connection: &mut Connection, pair_now: crate::time::Instant,
     };
     let short = number.truncate(own.largest_acked());
     let mut datagram = DatagramWriter::new(&mut buf);
-    let slot = datagram.begin(space, &header, number, short).unwrap();
+    let slot = datagram.begin(packet_type, &header, number, short).unwrap();
     datagram.payload(slot)[..frames.len()].copy_from_slice(frames);
     datagram.push(slot, WrittenFrames { len: frames.len(), tail: None, ack_eliciting: true, in_flight: false });
     if len > 0 {

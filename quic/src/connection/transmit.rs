@@ -9,7 +9,7 @@ use super::packet_writer::{DatagramWriter, Header, SealedPacket};
 use super::parameters::ACK_DELAY_EXPONENT;
 use super::space::Space;
 use super::timers::Timer;
-use super::{Connection, Scratch, Transmit, level, packet_type};
+use super::{Connection, Scratch, Transmit, level};
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::ecn::EcnMark;
 use crate::error::TransportErrorCode;
@@ -19,8 +19,8 @@ use crate::recovery::sent::{PacketKind, SentPacket};
 use crate::time::Instant;
 use crate::token::Token;
 use crate::trace::TraceEvent;
-use crate::wire::FrameWriter;
 use crate::wire::frame::Ping;
+use crate::wire::{FrameWriter, PacketType};
 
 /// What a datagram, or a packet in it, is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Connection {
             if !self.is_wanted(now, space, purpose) {
                 continue;
             }
-            let Some(own) = self.spaces.get(space) else { continue };
+            let (Some(own), Some(packet_type)) = (self.spaces.get(space), self.keys.sends(space)) else { continue };
             let Some(number) = own.next_number() else {
                 if purpose != Purpose::Close {
                     // RFC 9000 12.3: without numbers there is nothing more to say.
@@ -107,12 +107,15 @@ impl Connection {
             };
             let short = number.truncate(own.largest_acked());
             let (spin, fixed) = (self.spin.bit(&mut self.noise), !self.peer.takes_any_fixed_bit || self.noise.u32(0..2) == 1);
-            let header = Header { spin, fixed, ..self.header_values() };
-            let Some(slot) = datagram.begin(space, &header, number, short) else { break };
+            let mut header = Header { spin, fixed, ..self.header_values() };
+            if let (PacketType::ZeroRtt, Some(early)) = (packet_type, &self.early) {
+                header.version = early.negotiation.chosen();
+            }
+            let Some(slot) = datagram.begin(packet_type, &header, number, short) else { break };
             let mut out = FrameWriter::new(datagram.payload(slot), &mut tokens[space.index()]);
             let mut is_path_response = false;
             if purpose == Purpose::Close {
-                self.close.write_frame(packet_type(space), &mut out);
+                self.close.write_frame(packet_type, &mut out);
             } else {
                 let is_probe = purpose == Purpose::Probe;
                 let mut wants_ping = is_probe;
@@ -124,7 +127,7 @@ impl Connection {
                         self.probes[space.index()] = 2;
                     }
                 }
-                is_path_response = purpose != Purpose::AckOnly && self.write_parts(space, &mut out);
+                is_path_response = purpose != Purpose::AckOnly && self.write_parts(packet_type, &mut out);
                 if wants_ping && !out.is_ack_eliciting() {
                     // Without room for a PING the packet elicits an answer already.
                     let _ = out.frame(&Ping, Token::Ping);
@@ -146,7 +149,7 @@ impl Connection {
         }
         let (len, sealed) = datagram.seal(&self.keys);
         // What else a datagram carries is not marked: see `path::ecn`.
-        let may_mark = sealed.iter().flatten().all(|packet| packet.space == SpaceId::Data && packet.ack_eliciting);
+        let may_mark = sealed.iter().flatten().all(|packet| packet.packet_type == PacketType::OneRtt && packet.ack_eliciting);
         let ecn = self.path.ecn().mark(now).filter(|_| may_mark && purpose != Purpose::Close);
         for packet in sealed.into_iter().flatten() {
             self.record(now, packet, &mut tokens[packet.space.index()], acks[packet.space.index()], ecn);
@@ -187,7 +190,7 @@ impl Connection {
 
     /// Whether a packet of the space has something to carry.
     fn is_wanted(&self, now: Instant, space: SpaceId, purpose: Purpose) -> bool {
-        if !self.keys.has(level(space)) {
+        if self.keys.sends(space).is_none() {
             return false;
         }
         if purpose == Purpose::Close {
@@ -212,7 +215,7 @@ impl Connection {
 
     /// Whether a part has frames for the space.
     fn has_data(&self, space: SpaceId) -> bool {
-        if !self.keys.has(level(space)) {
+        if self.keys.sends(space).is_none() {
             return false;
         }
         self.handshake.has_pending(level(space))
@@ -227,14 +230,22 @@ impl Connection {
     }
 
     /// The parts in the order of their frames' urgency. Says whether the datagram carries a PATH_RESPONSE.
-    fn write_parts(&mut self, space: SpaceId, out: &mut FrameWriter<'_>) -> bool {
+    fn write_parts(&mut self, packet_type: PacketType, out: &mut FrameWriter<'_>) -> bool {
         let mut is_path_response = false;
-        self.handshake.write_frames(level(space), out);
-        if space == SpaceId::Data {
-            is_path_response = self.path_responses.write_frames(out);
-            self.remote_ids.write_frames(out);
-            self.local_ids.write_frames(out);
-            self.next_token.write_frames(out);
+        match packet_type {
+            PacketType::Initial => self.handshake.write_frames(Level::Initial, out),
+            PacketType::Handshake => self.handshake.write_frames(Level::Handshake, out),
+            // RFC 9000 12.5: what answers a server cannot be in them.
+            PacketType::ZeroRtt => {}
+            PacketType::OneRtt => {
+                self.handshake.write_frames(Level::OneRtt, out);
+                is_path_response = self.path_responses.write_frames(out);
+                self.remote_ids.write_frames(out);
+                self.local_ids.write_frames(out);
+                self.next_token.write_frames(out);
+            }
+        }
+        if matches!(packet_type, PacketType::ZeroRtt | PacketType::OneRtt) {
             if self.ping && out.frame(&Ping, Token::Ping) {
                 self.ping = false;
             }
@@ -245,7 +256,8 @@ impl Connection {
 
     /// Datagrams wait for nobody, but while streams have something to send they begin every second packet at most.
     fn write_data(&mut self, out: &mut FrameWriter<'_>) {
-        let room = self.datagram_room();
+        // What was taken under a remembered limit may be too long for that of the handshake.
+        let room = self.datagram_room().min(self.peer.max_datagram_frame.into());
         let Some(datagrams) = self.datagrams.as_mut().filter(|datagrams| datagrams.has_pending()) else {
             self.streams.write_frames(out);
             return;

@@ -8,12 +8,15 @@ use super::Connection;
 use super::close::Reason;
 use super::datagrams::{self, Datagrams, SendDatagramError, WhenFull};
 use crate::chunk::Chunk;
+use crate::config::MIN_UDP_PAYLOAD;
 use crate::error::{ApplicationCode, ConnectionError, TransportError, TransportErrorCode};
 use crate::pressure::Pressure;
+use crate::recovery::SpaceId;
 use crate::stream_id::{Direction, StreamId};
 use crate::streams::{ReadError, WriteError};
 use crate::time::Instant;
-use crate::wire::header::ShortHeader;
+use crate::wire::PacketType;
+use crate::wire::header::{LongHeader, ShortHeader};
 
 impl Connection {
     /// Opens a stream. `None` if the peer allows no more for now; an event tells when it does.
@@ -80,6 +83,11 @@ impl Connection {
     /// Whether a read would give data, the end or a reset.
     pub fn is_readable(&mut self, id: StreamId) -> bool {
         self.streams.is_readable(id)
+    }
+
+    /// Whether some of a stream's data came in 0-RTT packets, as far as the stream is not forgotten yet.
+    pub fn is_early(&mut self, id: StreamId) -> bool {
+        self.streams.is_early(id)
     }
 
     /// Whether a stream is still sending: something was not acknowledged, or its end not set.
@@ -210,8 +218,13 @@ impl Connection {
 
     /// Bytes of room for frames that a packet with nothing else in it has, whatever its number.
     pub(super) fn datagram_room(&self) -> usize {
-        let header = ShortHeader::max_size(&self.remote_ids.current());
-        usize::from(self.path.mtu()).saturating_sub(header + TAG_LEN)
+        let (mtu, header) = match self.keys.sends(SpaceId::Data) {
+            Some(PacketType::ZeroRtt) => {
+                (MIN_UDP_PAYLOAD, LongHeader::max_size(&self.remote_ids.current(), &self.local_ids.handshake_id()))
+            }
+            _ => (self.path.mtu(), ShortHeader::max_size(&self.remote_ids.current())),
+        };
+        usize::from(mtu).saturating_sub(header + TAG_LEN)
     }
 
     fn datagrams(&mut self) -> &mut Datagrams {

@@ -13,6 +13,7 @@ use super::recv_stream::RecvStream;
 use super::send_stream::SendStream;
 use super::waiting::{Attempt, Cancelled};
 use super::waits::Key;
+use crate::connection::EarlyData;
 use crate::error::ConnectionError;
 use crate::side::Side;
 use crate::stats::ConnectionStats;
@@ -44,6 +45,10 @@ pub struct HandshakeInfo {
     pub server_name: Option<String>,
     /// The peer's certificates in DER, its own first; empty at a server whose client showed none.
     pub peer_certificates: Vec<Vec<u8>>,
+    /// Whether an earlier session was resumed: no certificate was shown, and those here are of then.
+    pub resumed: bool,
+    /// What became of early data.
+    pub early_data: EarlyData,
     /// From the first packet until the handshake was complete, at this end.
     pub duration: Duration,
 }
@@ -60,7 +65,7 @@ impl Connection {
     #[track_caller]
     pub fn open_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
         let id = self.open(Direction::Bi)?;
-        Ok((SendStream::new(self.0.clone(), id), RecvStream::new(self.0.clone(), id)))
+        Ok((SendStream::new(self.0.clone(), id), RecvStream::new(self.0.clone(), id, false)))
     }
 
     /// Opens a stream on which only this end sends, as soon as the peer allows it.
@@ -78,8 +83,8 @@ impl Connection {
     /// The connection is over, or the caller was cancelled.
     #[track_caller]
     pub fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
-        let id = self.accept(Direction::Bi)?;
-        Ok((SendStream::new(self.0.clone(), id), RecvStream::new(self.0.clone(), id)))
+        let (id, early) = self.accept(Direction::Bi)?;
+        Ok((SendStream::new(self.0.clone(), id), RecvStream::new(self.0.clone(), id, early)))
     }
 
     /// Waits for the next stream on which only the peer sends.
@@ -88,7 +93,8 @@ impl Connection {
     /// The connection is over, or the caller was cancelled.
     #[track_caller]
     pub fn accept_uni(&self) -> Result<RecvStream, ConnectionError> {
-        Ok(RecvStream::new(self.0.clone(), self.accept(Direction::Uni)?))
+        let (id, early) = self.accept(Direction::Uni)?;
+        Ok(RecvStream::new(self.0.clone(), id, early))
     }
 
     /// Closes the connection at once. Blocking calls on it fail; the peer gets `code` and `reason`, of which it sees the
@@ -163,21 +169,53 @@ impl Connection {
     }
 
     /// What the handshake agreed on.
+    ///
+    /// # Panics
+    /// If the handshake is not complete. Only connections with [early data](Connection::early_data) are handed out before, and
+    /// [`Connection::wait_handshake`] waits; [`Connection::alpn`] is known at once.
     pub fn handshake(&self) -> HandshakeInfo {
         let state = self.0.lock();
-        let duration = state.handshake_time;
-        match state.protocol.outcome() {
-            Some(outcome) => HandshakeInfo {
-                version: state.protocol.version(),
-                alpn: outcome.alpn.clone(),
-                group: outcome.group,
-                cipher_suite: outcome.suite,
-                server_name: outcome.server_name.clone(),
-                peer_certificates: outcome.peer_certificates.clone(),
-                duration,
-            },
-            None => unreachable!("handles are given out when the handshake is complete"),
+        let (duration, early_data) = (state.handshake_time, state.protocol.early_data());
+        let outcome = state.protocol.outcome().expect("the handshake is complete: wait_handshake waits for that");
+        HandshakeInfo {
+            version: state.protocol.version(),
+            alpn: outcome.alpn.clone(),
+            group: outcome.group,
+            cipher_suite: outcome.suite,
+            server_name: outcome.server_name.clone(),
+            peer_certificates: outcome.peer_certificates.clone(),
+            resumed: outcome.resumed,
+            early_data,
+            duration,
         }
+    }
+
+    /// The application protocol: what the handshake agreed on, or before that what early data is for.
+    pub fn alpn(&self) -> Option<Vec<u8>> {
+        self.0.lock().protocol.alpn().map(<[u8]>::to_vec)
+    }
+
+    /// What became of early data (0-RTT). With [`EarlyData::Offered`], or [`EarlyData::Accepted`] while
+    /// [`Connection::is_handshake_complete`] says no, what is written or read here may be said or heard more than once: whoever
+    /// saw it on the network can send it again (RFC 9001 9.2).
+    pub fn early_data(&self) -> EarlyData {
+        self.0.lock().protocol.early_data()
+    }
+
+    /// Whether the handshake is complete. Only connections with early data are handed out before.
+    pub fn is_handshake_complete(&self) -> bool {
+        self.0.lock().is_connected()
+    }
+
+    /// Waits until the handshake is complete: the peer is who it says, and nothing that is read from now on was said before. Says
+    /// what became of early data.
+    ///
+    /// # Errors
+    /// The connection is over, or the caller was cancelled.
+    #[track_caller]
+    pub fn wait_handshake(&self) -> Result<EarlyData, ConnectionError> {
+        self.wait_connected()?;
+        Ok(self.early_data())
     }
 
     /// Fills `out` with keying material that both ends derive from the handshake, each other pair of `label` and `context` giving
@@ -186,9 +224,12 @@ impl Connection {
     ///
     /// # Errors
     /// `out` is longer than 255 hashes (8,160 bytes, or 12,240 under AES-256), or `label` longer than 249 bytes.
+    ///
+    /// # Panics
+    /// As [`Connection::handshake`].
     pub fn export_keying_material(&self, out: &mut [u8], label: &[u8], context: &[u8]) -> Result<(), ExportError> {
         let exporter = self.0.lock().protocol.outcome().map(|outcome| outcome.exporter.clone());
-        let Some(exporter) = exporter else { unreachable!("handles are given out when the handshake is complete") };
+        let exporter = exporter.expect("the handshake is complete: wait_handshake waits for that");
         // It is foreign code, which a coroutine's stack is not meant for.
         on_worker_stack(|| exporter.export(label, context, out))
     }
@@ -222,9 +263,20 @@ impl Connection {
     /// Waits for the end of the handshake.
     #[track_caller]
     pub(super) fn wait_connected(&self) -> Result<(), ConnectionError> {
+        self.wait_for(State::is_connected)
+    }
+
+    /// Waits for the end of the handshake, or for early data.
+    #[track_caller]
+    pub(super) fn wait_usable(&self) -> Result<(), ConnectionError> {
+        self.wait_for(State::is_usable)
+    }
+
+    #[track_caller]
+    fn wait_for(&self, condition: fn(&State) -> bool) -> Result<(), ConnectionError> {
         self.wait(false, |state| match state.error() {
             Some(error) => Break(Err(error.clone())),
-            None if state.is_connected() => Break(Ok(())),
+            None if condition(state) => Break(Ok(())),
             None => Continue(Key::CONNECTED),
         })
     }
@@ -240,11 +292,12 @@ impl Connection {
         })
     }
 
+    /// The next stream of the peer's, and whether some of it came early.
     #[track_caller]
-    fn accept(&self, direction: Direction) -> Result<StreamId, ConnectionError> {
+    fn accept(&self, direction: Direction) -> Result<(StreamId, bool), ConnectionError> {
         self.wait(true, |state| match state.protocol.accept(direction) {
             // What came before the end can still be read.
-            Some(id) => Break(Ok(id)),
+            Some(id) => Break(Ok((id, state.protocol.is_early(id)))),
             None => match state.error() {
                 Some(error) => Break(Err(error.clone())),
                 None => Continue(Key::opened(direction)),

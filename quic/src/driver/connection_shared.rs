@@ -55,6 +55,8 @@ pub(super) struct State {
     waits: Waits,
     error: Option<ConnectionError>,
     connected: bool,
+    /// There is or was early data.
+    early: bool,
     announced: bool,
     /// When the connection was made, and how long the handshake took.
     pub(super) began: Instant,
@@ -72,6 +74,7 @@ impl ConnectionShared {
             waits: Waits::default(),
             error: None,
             connected: false,
+            early: false,
             announced: false,
             began,
             handshake_time: std::time::Duration::ZERO,
@@ -213,10 +216,15 @@ impl State {
         self.connected
     }
 
-    /// True once, when a server's handshake is complete: the connection can be accepted.
+    /// Whether the connection can be used: its handshake is complete, or there is early data.
+    pub(super) fn is_usable(&self) -> bool {
+        self.connected || self.early
+    }
+
+    /// True once, when a server's connection can be used: it can be accepted.
     #[must_use]
     pub(super) fn announce(&mut self) -> bool {
-        let announces = self.connected && !self.announced && self.protocol.side() == Side::Server && self.error.is_none();
+        let announces = self.is_usable() && !self.announced && self.protocol.side() == Side::Server && self.error.is_none();
         self.announced |= announces;
         announces
     }
@@ -235,6 +243,10 @@ impl State {
                 Event::Connected => {
                     self.connected = true;
                     self.handshake_time = now - self.began;
+                    self.waits.wake(Key::CONNECTED, woken);
+                }
+                Event::EarlyData => {
+                    self.early = true;
                     self.waits.wake(Key::CONNECTED, woken);
                 }
                 Event::Confirmed => {}

@@ -84,8 +84,9 @@ impl Endpoint {
         drop(former);
     }
 
-    /// Waits for the next connection whose handshake is complete. `None` once the endpoint is closed, or if the caller is
-    /// cancelled.
+    /// Waits for the next connection whose handshake is complete, or whose early data was accepted, if the
+    /// [TLS configuration](weald_crypto::ServerConfigBuilder::early_data) lets clients send some: see
+    /// [`Connection::early_data`]. `None` once the endpoint is closed, or if the caller is cancelled.
     #[track_caller]
     pub fn accept(&self) -> Option<Connection> {
         self.shared.accept()
@@ -115,23 +116,37 @@ impl Endpoint {
     /// [`ConnectError`]
     #[track_caller]
     pub fn connect_with(&self, config: ClientConfig, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
-        if self.shared.is_closed() {
-            return Err(ConnectError::EndpointStopping);
-        }
-        let remote = as_received(address);
-        if remote.is_ipv6() && self.address.is_ipv4() {
-            return Err(ConnectError::InvalidRemoteAddress(address));
-        }
-        let (reply, answer) = oneshot::channel();
-        let connect = Connect { config, remote, server_name: server_name.to_owned(), reply };
-        if !self.link().command(Command::Connect(Box::new(connect))) {
-            return Err(ConnectError::EndpointStopping);
-        }
-        let connection = answer.recv().map_err(|error| match error {
-            RecvError::Disconnected => ConnectError::EndpointStopping,
-            RecvError::Cancelled => ConnectError::Cancelled,
-        })??;
+        let connection = self.begin(config, address, server_name, false)?;
         connection.wait_connected()?;
+        Ok(connection)
+    }
+
+    /// Connects to a server with the default configuration, and with early data if that is possible; see
+    /// [`Endpoint::connect_0rtt_with`].
+    ///
+    /// # Errors
+    /// [`ConnectError`]
+    #[track_caller]
+    pub fn connect_0rtt(&self, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
+        let config = lock(&self.shared.client_config).clone();
+        self.connect_0rtt_with(config.ok_or(ConnectError::NoDefaultClientConfig)?, address, server_name)
+    }
+
+    /// Connects to a server, and does not wait for its answer if an earlier connection of `config` brought a ticket that allows
+    /// early data (0-RTT): what is written then leaves with the first packets. Else it is as [`Endpoint::connect_with`];
+    /// [`Connection::early_data`] says which. Streams are opened, and limited, as the server allowed on the earlier connection.
+    ///
+    /// **Whoever sees early data can send it once more**, to a server that does not know it (RFC 9001 9.2): write nothing early
+    /// that must not happen twice, or call [`Connection::wait_handshake`] before. If the server rejects early data, all that was
+    /// written is sent again once the handshake is complete; that the application protocol has become another one ends the
+    /// connection.
+    ///
+    /// # Errors
+    /// [`ConnectError`]
+    #[track_caller]
+    pub fn connect_0rtt_with(&self, config: ClientConfig, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
+        let connection = self.begin(config, address, server_name, true)?;
+        connection.wait_usable()?;
         Ok(connection)
     }
 
@@ -173,6 +188,26 @@ impl Endpoint {
     /// How many connections there are, those included that are about to close.
     pub fn open_connections(&self) -> usize {
         self.shared.open_connections()
+    }
+
+    #[track_caller]
+    fn begin(&self, config: ClientConfig, address: SocketAddr, server_name: &str, early_data: bool) -> Result<Connection, ConnectError> {
+        if self.shared.is_closed() {
+            return Err(ConnectError::EndpointStopping);
+        }
+        let remote = as_received(address);
+        if remote.is_ipv6() && self.address.is_ipv4() {
+            return Err(ConnectError::InvalidRemoteAddress(address));
+        }
+        let (reply, answer) = oneshot::channel();
+        let connect = Connect { config, remote, server_name: server_name.to_owned(), early_data, reply };
+        if !self.link().command(Command::Connect(Box::new(connect))) {
+            return Err(ConnectError::EndpointStopping);
+        }
+        answer.recv().map_err(|error| match error {
+            RecvError::Disconnected => ConnectError::EndpointStopping,
+            RecvError::Cancelled => ConnectError::Cancelled,
+        })?
     }
 
     fn open(

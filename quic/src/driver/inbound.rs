@@ -185,8 +185,13 @@ impl Core {
     }
 
     fn connect(&mut self, now: Instant, connect: Connect) {
-        let Connect { config, remote, server_name, reply } = connect;
-        let answer = match self.endpoint.connect(now, &config, remote, &server_name) {
+        let Connect { config, remote, server_name, early_data, reply } = connect;
+        let connected = if early_data {
+            self.endpoint.connect_0rtt(now, &config, remote, &server_name)
+        } else {
+            self.endpoint.connect(now, &config, remote, &server_name)
+        };
+        let answer = match connected {
             Ok((handle, protocol)) => {
                 let connection = self.insert(now, handle, protocol);
                 let answer = Connection::new(ConnectionRef::new(Arc::clone(&connection)));

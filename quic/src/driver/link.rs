@@ -73,6 +73,8 @@ pub(super) struct Connect {
     pub(super) config: ClientConfig,
     pub(super) remote: SocketAddr,
     pub(super) server_name: String,
+    /// With early data, if there can be some.
+    pub(super) early_data: bool,
     pub(super) reply: oneshot::Sender<Result<Connection, ConnectError>>,
 }
 

@@ -23,6 +23,8 @@ pub struct RecvStream {
     /// Bytes that were read.
     offset: u64,
     end: Option<End>,
+    /// Some of it had come in 0-RTT packets when it was accepted.
+    early: bool,
 }
 
 /// Why nothing more comes.
@@ -34,13 +36,20 @@ enum End {
 }
 
 impl RecvStream {
-    pub(super) fn new(connection: ConnectionRef, id: StreamId) -> Self {
-        Self { connection, id, offset: 0, end: None }
+    pub(super) fn new(connection: ConnectionRef, id: StreamId, early: bool) -> Self {
+        Self { connection, id, offset: 0, end: None, early }
     }
 
     /// The stream's id.
     pub fn id(&self) -> StreamId {
         self.id
+    }
+
+    /// Whether some of what it had when it was accepted came in 0-RTT packets, and the client's handshake may not have been complete:
+    /// until [`Connection::wait_handshake`](crate::Connection::wait_handshake) has returned, it may be somebody else who repeats
+    /// what the client once said (RFC 9001 9.2). Act on it only if it does no harm to do so twice.
+    pub fn is_0rtt(&self) -> bool {
+        self.early
     }
 
     /// Reads what is there into `buffer`, waiting for the first byte, and returns how much that was; `None` at the end of the

@@ -214,6 +214,33 @@ impl Endpoint {
         remote: SocketAddr,
         server_name: &str,
     ) -> Result<(ConnectionHandle, Connection), ConnectError> {
+        self.begin(now, config, remote, server_name, false)
+    }
+
+    /// The same, with early data if an earlier connection allows it: [`Event::EarlyData`] then says so.
+    ///
+    /// # Errors
+    /// As [`Endpoint::connect`].
+    ///
+    /// [`Event::EarlyData`]: crate::protocol::Event::EarlyData
+    pub fn connect_0rtt(
+        &mut self,
+        now: Instant,
+        config: &ClientConfig,
+        remote: SocketAddr,
+        server_name: &str,
+    ) -> Result<(ConnectionHandle, Connection), ConnectError> {
+        self.begin(now, config, remote, server_name, true)
+    }
+
+    fn begin(
+        &mut self,
+        now: Instant,
+        config: &ClientConfig,
+        remote: SocketAddr,
+        server_name: &str,
+        wants_early_data: bool,
+    ) -> Result<(ConnectionHandle, Connection), ConnectError> {
         if remote.port() == 0 || remote.ip().is_unspecified() {
             return Err(ConnectError::Remote(remote));
         }
@@ -222,7 +249,7 @@ impl Endpoint {
         let noise = self.unpredictable();
         let original = ConnectionId::new(&noise).unwrap_or(ConnectionId::EMPTY);
         let lent = self.lend(handle);
-        match Connection::client(now, config, remote, server_name, original, lent) {
+        match Connection::client(now, config, remote, (server_name, wants_early_data), original, lent) {
             Ok(connection) => {
                 self.stats.connected += 1;
                 Ok((handle, connection))

@@ -8,8 +8,8 @@
 //! that come in.
 //!
 //! Invariants:
-//! - No call costs more than a constant number of streams, except [`Streams::set_peer_limits`] and
-//!   [`Streams::on_closed`], each once a connection.
+//! - No call costs more than a constant number of streams, except [`Streams::set_peer_limits`], [`Streams::on_closed`] and
+//!   [`Streams::on_zero_rtt_rejected`], each once or twice a connection; and a stream is withheld once at most.
 //! - A stream is in a queue once at most, and an event is queued once at most until it was polled.
 //!
 //! [`FrameWriter`]: crate::wire::FrameWriter
@@ -19,6 +19,7 @@ mod budget;
 mod flow;
 pub(crate) mod reassembly;
 mod receive;
+mod restart;
 mod send;
 mod table;
 #[cfg(test)]
@@ -202,8 +203,9 @@ impl Streams {
     pub(crate) fn set_peer_limits(&mut self, peer: &Limits) {
         self.send_credit.raise(peer.data);
         for stream in self.table.set_peer_limits(peer) {
-            self.queues.schedule(stream, &mut self.send_credit);
+            self.queues.release(stream, &mut self.send_credit);
         }
+        self.tell_withheld();
     }
 
     // The application's verbs.
@@ -288,6 +290,18 @@ impl Streams {
     /// Whether a read would give data, the end or a reset.
     pub(crate) fn is_readable(&mut self, id: StreamId) -> bool {
         self.table.get(id).and_then(|stream| stream.receive.as_ref()).is_some_and(Receive::is_readable)
+    }
+
+    /// Some of a stream's data came as early data.
+    pub(crate) fn set_early(&mut self, id: StreamId) {
+        if let Some(stream) = self.table.get(id) {
+            stream.early = true;
+        }
+    }
+
+    /// Whether some of a stream's data came as early data, while the stream is there.
+    pub(crate) fn is_early(&mut self, id: StreamId) -> bool {
+        self.table.get(id).is_some_and(|stream| stream.early)
     }
 
     /// Whether a stream still has a part that sends: until all was acknowledged, or the application knows of its end.
@@ -397,7 +411,13 @@ impl Streams {
 
     /// MAX_STREAMS.
     pub(crate) fn on_max_streams(&mut self, frame: MaxStreams) {
-        self.table.raise(frame.direction, frame.limit);
+        for id in self.table.raise(frame.direction, frame.limit) {
+            if let Some(stream) = self.table.get(id) {
+                stream.withheld = false;
+                self.queues.release(stream, &mut self.send_credit);
+            }
+        }
+        self.tell_withheld();
     }
 
     /// STREAM_DATA_BLOCKED: opens the stream if need be; limits do not wait for it. (DATA_BLOCKED and STREAMS_BLOCKED need

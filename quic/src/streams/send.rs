@@ -204,6 +204,17 @@ impl Send {
         self.lost.clear();
     }
 
+    /// Nothing of what was sent was taken in, nor will be: all is to be sent again, under a limit that is not known yet.
+    pub(super) fn restart(&mut self) {
+        debug_assert_eq!(self.acknowledged, 0, "what is to be sent again is still held");
+        (self.sent, self.limit, self.told) = (self.acknowledged, 0, None);
+        self.acknowledged_above.clear();
+        self.lost.clear();
+        if let State::Finishing(fin) = &mut self.state {
+            *fin = Fin::ToSend;
+        }
+    }
+
     /// Nobody asks any more how the stream ended.
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;

@@ -5,6 +5,8 @@
 //! Invariants:
 //! - A stream of the peer is untouched (opened by a higher one, no memory spent), in the map, or closed.
 //! - `accepted <= opened <= advertised`: the peer's open streams, untouched ones included, are `concurrent` at most.
+//! - Streams of this end that the peer does not permit are withheld. There are none but after a restart, which may leave `next`
+//!   above `limit`.
 //! - The hash is keyed, since the peer chooses which ids of its own appear.
 
 use std::hash::BuildHasher;
@@ -35,6 +37,10 @@ pub(super) struct Stream {
     pub(super) receive: Option<Receive>,
     pub(super) owed: Owed,
     pub(super) queued: Queued,
+    /// The peer does not permit it: it was opened for early data that was rejected, and nothing is sent on it for now.
+    pub(super) withheld: bool,
+    /// Some of it came as early data.
+    pub(super) early: bool,
 }
 
 /// The frames that a stream owes the peer, besides STREAM.
@@ -44,6 +50,12 @@ pub(super) struct Owed {
     pub(super) stop_sending: bool,
     pub(super) max_stream_data: bool,
     pub(super) stream_data_blocked: bool,
+}
+
+impl Owed {
+    pub(super) fn is_any(&self) -> bool {
+        self.reset_stream || self.stop_sending || self.max_stream_data || self.stream_data_blocked
+    }
 }
 
 /// The queues that hold the stream's id: no queue holds it twice.
@@ -219,20 +231,39 @@ impl Table {
         remote.advertised
     }
 
-    /// The peer permits `limit` streams in all (RFC 9000 section 4.6: a limit that is not larger is ignored).
-    pub(super) fn raise(&mut self, direction: Direction, limit: u64) {
-        let local = &mut self.local[direction.index()];
+    /// The peer permits `limit` streams in all (RFC 9000 section 4.6: a limit that is not larger is ignored). Returns those that
+    /// were withheld until now.
+    pub(super) fn raise(&mut self, direction: Direction, limit: u64) -> impl Iterator<Item = StreamId> + use<> {
+        let (side, local) = (self.side, &mut self.local[direction.index()]);
+        let former = local.limit;
         if limit > local.limit {
             local.limit = limit;
             local.told = false;
             local.available |= std::mem::take(&mut local.wanted);
         }
+        (former..local.limit.min(local.next)).filter_map(move |index| StreamId::new(side, direction, index))
+    }
+
+    /// Whether streams of this end wait for the peer's permission.
+    pub(super) fn withholds(&self, direction: Direction) -> bool {
+        let local = &self.local[direction.index()];
+        local.next > local.limit
+    }
+
+    /// What the peer permits is not known any more. Returns all streams of this end, for the caller to withhold.
+    pub(super) fn restart(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.peer = PerStream::default();
+        for local in &mut self.local {
+            (local.limit, local.told) = (0, false);
+        }
+        let side = self.side;
+        self.iter_mut().filter(move |stream| stream.id.initiator() == side)
     }
 
     /// The peer's limit on this end's streams, if it blocks an open.
     pub(super) fn blocked_at(&self, direction: Direction) -> Option<u64> {
         let local = &self.local[direction.index()];
-        (local.wanted && local.next >= local.limit).then_some(local.limit)
+        ((local.wanted || local.next > local.limit) && local.next >= local.limit).then_some(local.limit)
     }
 
     /// Whether the peer does not know yet that its limit blocks. True once a limit.
@@ -253,10 +284,13 @@ impl Table {
     /// Learns what the peer permits in its transport parameters, and returns the streams there are.
     pub(super) fn set_peer_limits(&mut self, peer: &Limits) -> impl Iterator<Item = &mut Stream> {
         self.peer = peer.stream_data;
-        self.raise(Direction::Bi, peer.streams_bidi);
-        self.raise(Direction::Uni, peer.streams_uni);
+        // All streams are looked at below, those that were withheld among them.
+        let _ = self.raise(Direction::Bi, peer.streams_bidi);
+        let _ = self.raise(Direction::Uni, peer.streams_uni);
+        let limits = [Direction::Bi, Direction::Uni].map(|direction| self.local[direction.index()].limit);
         let (side, peer) = (self.side, &self.peer);
         self.streams.values_mut().map(move |stream| {
+            stream.withheld &= stream.id.index() >= limits[stream.id.direction().index()];
             if let Some(send) = &mut stream.send {
                 send.on_max_stream_data(peer.of_sending(side, stream.id));
             }
@@ -293,8 +327,9 @@ impl Table {
     fn resolve(&mut self, id: StreamId) -> Result<Option<&mut Stream>, TransportError> {
         let (index, direction) = (id.index(), id.direction().index());
         if id.initiator() == self.side {
-            // RFC 9000 sections 19.5, 19.8 and 19.10.
-            if index >= self.local[direction].next {
+            // RFC 9000 sections 19.5, 19.8 and 19.10. Of streams that are withheld the peer has not heard.
+            let local = &self.local[direction];
+            if index >= local.next.min(local.limit) {
                 return Err(TransportErrorCode::STREAM_STATE_ERROR.because("a frame for a stream that was never opened"));
             }
             return Ok(self.get(id));
@@ -323,7 +358,8 @@ impl Table {
         let ours = id.initiator() == self.side;
         let send = (both || ours).then(|| Send::new(self.peer.of_sending(self.side, id)));
         let receive = (both || !ours).then(|| Receive::new(self.own.of_receiving(self.side, id).into()));
-        let stream = Stream { id, priority: 0, send, receive, owed: Owed::default(), queued: Queued::default() };
+        let (owed, queued) = (Owed::default(), Queued::default());
+        let stream = Stream { id, priority: 0, send, receive, owed, queued, withheld: false, early: false };
         self.streams.insert(id, Box::new(stream));
     }
 }

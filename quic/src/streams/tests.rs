@@ -685,6 +685,67 @@ fn frames_for_impossible_streams() {
 }
 
 /// RFC 9000 section 3.2: a stream opens all lower ones; they cost nothing until they are used.
+/// RFC 9001 section 4.6.2: with early data that was rejected all begins anew, and what the peer does not permit waits until it does.
+#[test]
+fn after_a_rejection_streams_begin_anew_and_those_past_the_limit_wait() {
+    const STREAMS: usize = 40;
+    let permitted = Limits { streams_bidi: 4, streams_uni: 3, data: 700, ..limits() };
+    let (mut client, mut server) = (End::new(Side::Client, limits(), &limits()), End::new(Side::Server, permitted.clone(), &limits()));
+    let ids: Vec<_> = Direction::ALL.into_iter().flat_map(|direction| vec![direction; STREAMS / 2]).collect();
+    let ids: Vec<_> = ids.into_iter().map(|direction| client.streams.open(direction).unwrap()).collect();
+    for (n, &id) in ids.iter().enumerate() {
+        client.write(id, &pattern(100 + n)).unwrap();
+        if n % 3 == 0 {
+            client.streams.finish(id).unwrap();
+        }
+    }
+    // All of it was sent, a reset and a stop among it; some waits for credit, and some was lost.
+    client.streams.reset(ids[1], code(1));
+    client.streams.stop(ids[2], code(2));
+    let sent: Vec<_> = std::iter::from_fn(|| client.packet(1200)).collect();
+    client.lost(&sent[0]);
+    client.streams.finish(ids[4]).unwrap();
+    client.streams.on_zero_rtt_rejected();
+    assert!(client.packet(1200).is_none(), "there is no limit yet");
+    client.streams.reset(ids[10], code(3));
+    client.streams.set_peer_limits(&permitted);
+    // Whoever names a stream past the limit is found out by `deliver`.
+    for (n, &id) in ids.iter().enumerate().filter(|(n, _)| n % 3 != 0 && ![1, 4, 10].contains(n)) {
+        if n % 5 == 0 {
+            assert_eq!(client.write(id, b"more"), Ok(4));
+        }
+        client.streams.finish(id).unwrap();
+    }
+    assert_eq!(client.streams.open(Direction::Bi), None);
+    let mut arrived = vec![Vec::new(); STREAMS];
+    let mut accepted = 0;
+    for _ in 0..1000 {
+        settle(&mut client, &mut server);
+        for direction in Direction::ALL {
+            while let Some(id) = server.streams.accept(direction) {
+                accepted += 1;
+                // One of them was stopped.
+                let _ = server.streams.finish(id);
+            }
+        }
+        for (&id, bytes) in ids.iter().zip(&mut arrived) {
+            for (end, bytes) in [(&mut server, bytes), (&mut client, &mut Vec::new())] {
+                while let Ok(Some(chunk)) = end.streams.read(id, usize::MAX) {
+                    bytes.extend_from_slice(&chunk);
+                    end.streams.release(id, chunk);
+                }
+            }
+        }
+    }
+    assert_eq!(accepted, STREAMS);
+    for (n, bytes) in arrived.iter().enumerate().filter(|(n, _)| ![1, 10].contains(n)) {
+        let more = if n % 5 == 0 && n % 3 != 0 { &b"more"[..] } else { b"" };
+        assert_eq!(*bytes, [&pattern(100 + n), more].concat(), "stream {n}");
+    }
+    assert_eq!(client.streams.table.len(), 0);
+    assert!(client.streams.open(Direction::Bi).is_some());
+}
+
 #[test]
 fn lower_streams_open_without_cost() {
     let mut own = limits();

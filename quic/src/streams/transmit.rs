@@ -66,6 +66,13 @@ impl Queues {
         (self.ready, self.starved, self.crowded) = (Turns::default(), Turns::default(), None);
     }
 
+    /// Nothing that was to be sent is for now.
+    pub(super) fn restart(&mut self) {
+        self.owed = ConnectionOwed::default();
+        self.control.clear();
+        (self.ready, self.starved) = (Turns::default(), Turns::default());
+    }
+
     pub(super) fn shrink(&mut self) {
         self.control.shrink_to_fit();
         self.events.shrink_to_fit();
@@ -75,14 +82,14 @@ impl Queues {
 
     /// The stream owes a frame other than STREAM.
     pub(super) fn control(&mut self, stream: &mut Stream) {
-        if !std::mem::replace(&mut stream.queued.control, true) {
+        if !stream.withheld && !std::mem::replace(&mut stream.queued.control, true) {
             self.control.push_back(stream.id);
         }
     }
 
     /// The stream may have data to send: puts it at the back of the queue that fits.
     pub(super) fn schedule(&mut self, stream: &mut Stream, credit: &mut SendCredit) {
-        let Some(send) = &mut stream.send else { return };
+        let Some(send) = stream.send.as_mut().filter(|_| !stream.withheld) else { return };
         match send.readiness(credit.available()) {
             Readiness::Ready => {
                 if !std::mem::replace(&mut stream.queued.ready, true) {

@@ -11,10 +11,10 @@ use weald_quic::{ConnectError, Connection, ConnectionError, Endpoint, ServerConf
 use weald_runtime::sim::LinkConfig;
 use weald_runtime::{JoinHandle, sleep, spawn};
 
-use super::Attacker;
+use super::{Attacker, Stage};
 use crate::attack::{Honest, echo};
 use crate::heap;
-use crate::world::{client_address, client_config, link, server_address, server_config, simulate_untraced};
+use crate::world::{client_address, client_config, client_tls, link, server_address, server_config, simulate_untraced};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How often memory is looked at.
@@ -175,6 +175,19 @@ impl Arena {
     /// A client at an address of its own.
     pub fn client(&self, number: u16) -> Attacker {
         Attacker::client(self.seed << 16 | u64::from(number), client_address(number), server_address())
+    }
+
+    /// A client that has been here before, of a server that takes early data: it has a ticket to send some with.
+    ///
+    /// # Panics
+    ///
+    /// If its earlier connection failed.
+    pub fn early_client(&self, number: u16) -> Attacker {
+        let tls = client_tls(number.into());
+        let mut before = self.client(number).client_tls(tls.clone());
+        before.handshake(Stage::Confirmed);
+        before.expect_alive();
+        self.client(number).client_tls(tls).early_data()
     }
 
     /// Checks that the server has no connection but the honest client's, once what is closed has had its time.

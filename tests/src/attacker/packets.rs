@@ -1,6 +1,6 @@
 //! An attacker's packets: their keys, and how they are sealed, opened and put together piece by piece.
 
-use weald_crypto::{HeaderKey, Keys, OneRttSecrets, PacketKey, PacketKeys, TAG_LEN, Version as CryptoVersion, initial_keys};
+use weald_crypto::{DirectionKeys, HeaderKey, Keys, OneRttSecrets, PacketKey, PacketKeys, TAG_LEN, Version as CryptoVersion, initial_keys};
 use weald_quic::codec::{
     EncodeFrame, LongHeader, LongType, ProtectedPacket, Reader, SAMPLE_LEN, ShortHeader, TruncatedPacketNumber, Writer,
 };
@@ -16,8 +16,8 @@ const FULL: usize = 1200;
 pub(super) struct Protection {
     side: weald_crypto::Side,
     initial: Keys,
-    /// Nobody else has these: there was no earlier connection.
-    zero_rtt: Keys,
+    /// Nobody else has these, unless there was an earlier connection.
+    zero_rtt: DirectionKeys,
     handshake: Option<Keys>,
     one_rtt: Option<OneRtt>,
 }
@@ -60,7 +60,7 @@ impl Protection {
         Self {
             side,
             initial: initial_keys(CryptoVersion::V1, original, side),
-            zero_rtt: initial_keys(CryptoVersion::V1, b"no early data", side),
+            zero_rtt: initial_keys(CryptoVersion::V1, b"no early data", side).local,
             handshake: None,
             one_rtt: None,
         }
@@ -69,6 +69,10 @@ impl Protection {
     /// Initial packets go to another id, as after a Retry.
     pub(super) fn begin_again(&mut self, destination: &[u8]) {
         self.initial = initial_keys(CryptoVersion::V1, destination, self.side);
+    }
+
+    pub(super) fn install_zero_rtt(&mut self, keys: DirectionKeys) {
+        self.zero_rtt = keys;
     }
 
     pub(super) fn install_handshake(&mut self, keys: Keys) {
@@ -141,7 +145,7 @@ impl Protection {
     fn sealing(&self, kind: Kind) -> (&PacketKey, &HeaderKey) {
         let keys = match kind {
             Kind::Initial => &self.initial,
-            Kind::ZeroRtt => &self.zero_rtt,
+            Kind::ZeroRtt => return (&self.zero_rtt.packet, &self.zero_rtt.header),
             Kind::Handshake => self.handshake.as_ref().expect("Handshake keys"),
             Kind::OneRtt => {
                 let keys = self.one_rtt.as_ref().expect("1-RTT keys");

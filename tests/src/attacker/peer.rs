@@ -50,6 +50,7 @@ pub struct Attacker {
     session: Option<Session>,
     complete: bool,
     confirmed: bool,
+    early_data: Option<bool>,
     closed: Option<Closed>,
     tls_error: Option<TlsError>,
     goal: Stage,
@@ -74,6 +75,7 @@ struct Opening {
     client_tls: weald_crypto::ClientConfig,
     server_tls: weald_crypto::ServerConfig,
     parameters: MakeParameters,
+    early_data: bool,
 }
 
 /// The ids that transport parameters may have to name.
@@ -213,10 +215,12 @@ impl Attacker {
                 client_tls: world::client_tls(seed),
                 server_tls: world::server_tls(seed, 1),
                 parameters: Box::new(default_parameters(side)),
+                early_data: false,
             },
             session: None,
             complete: false,
             confirmed: false,
+            early_data: None,
             closed: None,
             tls_error: None,
             goal: Stage::HelloSent,
@@ -277,6 +281,14 @@ impl Attacker {
     #[must_use]
     pub fn client_tls(mut self, tls: weald_crypto::ClientConfig) -> Self {
         self.opening.client_tls = tls;
+        self
+    }
+
+    /// A client's 0-RTT packets have the keys that its TLS has for them, if an earlier connection with the same [TLS](Self::client_tls)
+    /// brought a ticket.
+    #[must_use]
+    pub fn early_data(mut self) -> Self {
+        self.opening.early_data = true;
         self
     }
 
@@ -354,6 +366,11 @@ impl Attacker {
     /// Whether it has the keys of that kind.
     pub fn has_keys(&self, kind: Kind) -> bool {
         self.protection.has(kind)
+    }
+
+    /// At a client: whether the server takes its early data, once that is known.
+    pub fn is_early_data_accepted(&self) -> Option<bool> {
+        self.early_data
     }
 
     /// Whether the handshake is confirmed.

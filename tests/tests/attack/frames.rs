@@ -4,16 +4,16 @@
 use std::time::Duration;
 
 use weald_quic::codec::{
-    AckToSend, ApplicationCloseFrame, Close, Crypto, DataBlocked, Datagram, EcnCounts, EncodeFrame, FrameIter, HandshakeDone, MaxData,
-    MaxStreamData, MaxStreams, NewConnectionId, NewToken, PathChallenge, PathResponse, Ping, ResetStream, RetireConnectionId, StopSending,
-    Stream, StreamDataBlocked, StreamsBlocked, Writer,
+    AckToSend, ApplicationCloseFrame, Close, Crypto, DataBlocked, Datagram, EcnCounts, EncodeFrame, HandshakeDone, MaxData, MaxStreamData,
+    MaxStreams, NewConnectionId, NewToken, PathChallenge, PathResponse, Ping, ResetStream, RetireConnectionId, StopSending, Stream,
+    StreamDataBlocked, StreamsBlocked, Writer,
 };
 use weald_quic::{
     ApplicationCode, CidSequence, ConnectionError, ConnectionId, Direction, PacketNumber, ResetToken, Side, StreamId, TransportConfig,
     TransportErrorCode, VarInt,
 };
 use weald_tests::attacker::{Attacker, Closed, Kind, Setup, Stage, client_under_attack, under_attack};
-use weald_tests::world::server_config;
+use weald_tests::world::{early_server_config, server_config};
 
 const SECOND: Duration = Duration::from_secs(1);
 const FLOW_CONTROL_ERROR: u64 = 0x03;
@@ -140,15 +140,24 @@ fn each_frame_in_each_packet_from_a_server() {
     }
 }
 
-/// The same for 0-RTT packets, which nobody here has keys for: the decoder's verdict.
+/// The same in 0-RTT packets, at a server that takes them: kept until it has read the ClientHello, and opened at once.
 #[test]
 fn each_frame_in_early_data() {
-    for (frame, allowed) in all_frames(Side::Client) {
-        let bytes = encoded(&*frame);
-        let read = FrameIter::new(&bytes, Kind::ZeroRtt, Side::Client).next().expect("a frame");
-        let code = read.err().map(|error| error.code.as_u64());
-        assert_eq!(code, (!allowed.contains('0')).then_some(PROTOCOL_VIOLATION), "{:?}", frame.frame_type());
-    }
+    let setup = Setup::of(early_server_config(5, TransportConfig::default().datagrams(true)));
+    under_attack("frames in 0-RTT packets that forbid them", 5, setup, |arena| {
+        for (number, (frame, allowed)) in (1..).zip(all_frames(Side::Client)) {
+            let frame_type = frame.frame_type();
+            let mut client = arena.early_client(number);
+            client.handshake(Stage::HelloSent);
+            if number % 2 == 0 {
+                client.handshake(Stage::HandshakeKeys);
+                assert_ne!(client.is_early_data_accepted(), Some(false));
+            }
+            client.packet(Kind::ZeroRtt).frame(&*frame).send();
+            let code = (!allowed.contains('0')).then_some(PROTOCOL_VIOLATION);
+            assert_eq!(outcome(&mut client), code, "{frame_type:?}");
+        }
+    });
 }
 
 /// RFC 9001, 4.9, 6: when TLS is gone, CRYPTO at the levels whose keys are gone is not even seen, and at the one that is left it is an
@@ -174,12 +183,13 @@ fn crypto_after_the_handshake_from_a_client() {
     });
 }
 
-/// The same from a server, which may send tickets: as many as it likes, as nobody keeps them.
+/// The same from a server, which may send tickets: as many as it likes, as nobody keeps more than the first.
 #[test]
 fn crypto_after_the_handshake_from_a_server() {
     let ended = client_under_attack("endless tickets", 4, |mut server| {
         server.handshake(Stage::Confirmed);
-        let ticket = [&[4, 0, 3, 0xe4][..], &[0x55; 996]].concat();
+        // RFC 8446, 4.6.1: good for 256 seconds, without a nonce, 983 bytes long and without extensions.
+        let ticket = [&[4, 0, 3, 0xe4, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 0xd7][..], &[0x55; 983], &[0, 0]].concat();
         for round in 0..2000 {
             server.send_crypto(Kind::OneRtt, &ticket);
             if round % 50 == 49 {

@@ -1,16 +1,14 @@
 //! The checks of transports that h3spec makes (github.com/kazu-yamamoto/h3spec, TransportError.hs), under its names and with the exact
 //! codes of RFC 9000 and RFC 9001. Each is made in h3spec's way, and most in another besides.
-//!
-//! The one check that needs early data is made of the decoder: no server here has keys for 0-RTT packets, so that they are dropped unopened
-//! (`zero_rtt.rs`).
 
 use weald_crypto::Level;
-use weald_quic::codec::{
-    Crypto, Frame, FrameIter, MaxStreamData, NewConnectionId, PathChallenge, Ping, ResetStream, StopSending, Stream, StreamsBlocked,
+use weald_quic::codec::{Crypto, MaxStreamData, NewConnectionId, PathChallenge, Ping, ResetStream, StopSending, Stream, StreamsBlocked};
+use weald_quic::{
+    ApplicationCode, CidSequence, ConnectionError, ConnectionId, Direction, ResetToken, Side, StreamId, TransportConfig, VarInt,
 };
-use weald_quic::{ApplicationCode, CidSequence, ConnectionError, ConnectionId, Direction, ResetToken, Side, StreamId, VarInt};
 use weald_tests::attacker::{Attacker, Ids, Kind, Setup, Stage, client_under_attack, under_attack};
 use weald_tests::hand::{parameter, parameters, varint};
+use weald_tests::world::early_server_config;
 
 const FLOW_CONTROL_ERROR: u64 = 0x03;
 const STREAM_LIMIT_ERROR: u64 = 0x04;
@@ -356,12 +354,22 @@ fn missing_extensions_of_a_server() {
 
 #[test]
 fn early_data() {
-    println!("PROTOCOL_VIOLATION if CRYPTO in 0-RTT is received [TLS 8.3]");
-    let frame = [0x06, 0x00, 0x01, 0x05];
-    let refused = FrameIter::new(&frame, Kind::ZeroRtt, Side::Client).next().expect("a frame").expect_err("it is refused");
-    assert_eq!((refused.code.as_u64(), refused.frame), (PROTOCOL_VIOLATION, Some(0x06)));
-    let elsewhere = FrameIter::new(&frame, Kind::OneRtt, Side::Client).next();
-    assert!(matches!(elsewhere, Some(Ok(Frame::Crypto(Crypto { offset: 0, data: [0x05] })))));
+    let setup = Setup::of(early_server_config(6, TransportConfig::default()));
+    under_attack("h3spec", 6, setup, |arena| {
+        println!("PROTOCOL_VIOLATION if CRYPTO in 0-RTT is received [TLS 8.3]");
+        let mut client = arena.early_client(1);
+        client.handshake(Stage::HelloSent);
+        client.packet(Kind::ZeroRtt).frame(&Crypto { offset: 0, data: &END_OF_EARLY_DATA }).send();
+        client.expect_close(PROTOCOL_VIOLATION);
+        println!("... a byte of it, when early data is accepted, behind data");
+        let mut client = arena.early_client(2);
+        client.handshake(Stage::HelloSent);
+        client.packet(Kind::ZeroRtt).frame(&Stream { id: BI, offset: 0, fin: false, data: b"GET /" }).send();
+        client.handshake(Stage::HandshakeKeys);
+        client.packet(Kind::ZeroRtt).frame(&Crypto { offset: 0, data: &END_OF_EARLY_DATA[..1] }).send();
+        client.expect_close(PROTOCOL_VIOLATION);
+        arena.expect_forgotten();
+    });
 }
 
 /// Removes an extension from a ClientHello (RFC 8446, 4.1.2), or gives it another number.

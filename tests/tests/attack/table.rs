@@ -247,12 +247,31 @@ const KINDS: &[Kind] = &[
         &["datagram-limit", "datagram-queue"],
     ),
     kind(
-        "0-RTT packets, replayed and for unknown ids",
+        "0-RTT packets, replayed and for unknown ids, and with what they must not carry",
         &[
             "zero_rtt::replays_are_dropped_in_each_state", "zero_rtt::replays_across_a_restart_are_dropped",
-            "admission::packets_for_unknown_connections_leave_nothing",
+            "zero_rtt::captured_early_data_is_heard_once", "zero_rtt::captured_early_data_is_not_heard_after_a_restart",
+            "zero_rtt::a_flood_of_early_data_is_bounded", "admission::packets_for_unknown_connections_leave_nothing",
+            "frames::each_frame_in_early_data", "h3spec::early_data", "few_packets_are_kept_until_the_client_hello_is_read",
+            "late_packets_are_opened_for_a_while", "a_client_opens_no_0_rtt_packets",
         ],
-        &["early-data-begins-nothing", "early-data-is-dropped", "stray-long-packets"],
+        &[
+            "early-data-begins-nothing", "early-data-is-dropped", "early-data-frames", "early-data-over", "early-data-from-servers",
+            "stray-long-packets",
+        ],
+    ),
+    kind(
+        "servers that break their word on early data: smaller limits, fewer streams, another protocol",
+        &[
+            "smaller_limits_and_acceptance_do_not_go_together", "another_protocol_ends_the_connection",
+            "after_a_rejection_streams_begin_anew_and_those_past_the_limit_wait",
+        ],
+        &["early-data-limits", "early-data-other-protocol", "streams-withheld"],
+    ),
+    kind(
+        "tickets without end, and none",
+        &["a_flood_of_tickets_is_read_over", "a_client_waits_for_tickets_for_a_while", "frames::crypto_after_the_handshake_from_a_server"],
+        &["ticket-count", "ticket-patience"],
     ),
     kind(
         "NEW_TOKEN without end",

@@ -7,6 +7,7 @@
 //! | `streams` | multiplexing of two thousand files, windows, many streams under loss, priorities, a close that waits, key updates while data flows | 2, 3, 4; 9001 6 |
 //! | `networks` | each fault by itself, thousands of networks drawn from seeds, the same trace for the same seed, lost acknowledgements | 13; 9002 |
 //! | `handshake` | nobody there, a certificate of another name | 10.1; 9001 4 |
+//! | `zero_rtt` | sessions that resume, early data: accepted, rejected, after a Retry, over bad networks, to a server that is gone | 7.4.1; 9001 4.6 |
 //! | `closing` | idle timeout, keep-alive, close and its repetition, draining, a peer that vanishes, clients that break off | 10.1, 10.2 |
 //! | `addresses` | Retry, tokens, load, resets after a restart, connection ids that rotate, a budget of memory | 5.1, 8.1, 10.3, 21.11 |
 //! | `recovery` | ECN, pacing, persistent congestion, acknowledgements out of order | 13.4; 9002 6 and 7 |
@@ -30,6 +31,7 @@ mod streams;
 mod timing;
 mod traces;
 mod wire_image;
+mod zero_rtt;
 
 use weald_quic::Endpoint;
 use weald_runtime::sim::LinkConfig;

@@ -181,7 +181,7 @@ impl Node {
     }
 
     /// Runs jobs, events and the application until nothing changes.
-    fn work(&mut self, now: Instant) {
+    pub(crate) fn work(&mut self, now: Instant) {
         let Some((handle, mut connection)) = self.connection.take() else { return };
         if !self.stuck {
             while let Some(job) = connection.poll_crypto_job() {
@@ -190,6 +190,7 @@ impl Node {
         }
         while let Some(event) = connection.poll_event() {
             match event {
+                Event::EarlyData => {}
                 Event::Connected => self.connected = true,
                 Event::Confirmed => self.confirmed = true,
                 Event::Closed(error) => {
@@ -260,6 +261,14 @@ impl Pair {
 
     pub(crate) fn configured(seed: u64, network: Network, config: ClientConfig, server: ServerConfig) -> Self {
         Self::begin(Instant::from_nanos(1_000_000_000), seed, network, config, server)
+    }
+
+    /// A pair whose client sends early data, if an earlier pair with these configurations (or clones of them) allows it.
+    pub(crate) fn early(seed: u64, network: Network, config: &ClientConfig, server: &ServerConfig) -> Self {
+        let mut pair = Self::configured(seed, network, config.clone(), server.clone());
+        let connected = pair.client.endpoint.connect_0rtt(pair.now, config, server_address(), simulation::SERVER_NAME);
+        pair.client.connection = Some(connected.expect("a usable config"));
+        pair
     }
 
     /// A pair whose clock stands at `now`.

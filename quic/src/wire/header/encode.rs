@@ -24,10 +24,7 @@ pub struct LongHeader<'a> {
 /// The type of a long header, with what only that type has.
 #[derive(Clone, Copy, Debug)]
 pub enum LongType<'a> {
-    Initial {
-        token: &'a [u8],
-    },
-    #[cfg_attr(not(any(test, feature = "simulation")), expect(dead_code, reason = "clients send no early data yet"))]
+    Initial { token: &'a [u8] },
     ZeroRtt,
     Handshake,
 }
@@ -59,6 +56,13 @@ impl LongHeader<'_> {
         let pn_offset = writer.position();
         packet_number.encode(writer);
         EncodedHeader { start, pn_offset, end: writer.position() }
+    }
+}
+
+impl LongHeader<'_> {
+    /// Bytes of the header of a 0-RTT or Handshake packet between these ids, with the longest packet number.
+    pub fn max_size(dcid: &ConnectionId, scid: &ConnectionId) -> usize {
+        long_prefix_size(dcid, scid) + LENGTH_SIZE + TruncatedPacketNumber::MAX_LEN
     }
 }
 

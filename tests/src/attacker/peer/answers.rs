@@ -86,7 +86,11 @@ impl Attacker {
             Side::Client => Session::client(&self.opening.client_tls, CryptoVersion::V1, simulation::SERVER_NAME, parameters),
             Side::Server => Ok(Session::server(&self.opening.server_tls, CryptoVersion::V1, parameters, Terms::default())),
         };
-        self.session = Some(session.expect("the fixture's name"));
+        let mut session = session.expect("the fixture's name");
+        if self.opening.early_data {
+            session.offer_early_data();
+        }
+        self.session = Some(session);
         if self.side.is_client() {
             self.advance(&[]);
         }
@@ -145,8 +149,12 @@ impl Attacker {
                 return;
             }
         };
-        let Step { output, keys, one_rtt_secrets, complete, .. } = step;
+        let Step { output, keys, one_rtt_secrets, complete, early_keys, early_data, .. } = step;
         self.complete |= complete;
+        self.early_data = early_data.or(self.early_data);
+        if let Some(keys) = early_keys {
+            self.protection.install_zero_rtt(keys);
+        }
         let mut secrets = one_rtt_secrets;
         for (level, keys) in keys {
             match level {
