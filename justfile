@@ -62,6 +62,10 @@ simulate *ARGS:
 goodput *ARGS:
     cargo run --release -p weald-tests --bin goodput -- {{ARGS}}
 
+# Handshakes a second and what they cost, beside TLS alone and other stacks
+bench-handshake *ARGS:
+    cargo run --release --bin weald -- bench handshake --peers {{ARGS}}
+
 # The runtime beside may, tokio, smol, kanal, threads and Go, with every goal; eight minutes, two with --quick
 bench-runtime *ARGS:
     cargo run --release --bin weald -- bench runtime --peers {{ARGS}}

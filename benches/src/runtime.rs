@@ -14,7 +14,6 @@ mod environment;
 mod floor;
 mod go;
 mod may_side;
-mod process;
 mod report;
 mod sample;
 mod smol_side;

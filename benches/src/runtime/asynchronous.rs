@@ -21,7 +21,6 @@ use super::{
     ECHO_SIZE, FAR, IDLE_TASKS, SETTLING, TIMER_TURNS, YIELDERS,
     benchmark::{Benchmark, Channel},
     blocking::sum_below,
-    process,
     sample::{Answer, Request},
 };
 
@@ -276,15 +275,15 @@ async fn idle_cpu<A: Asynchronous>(runtime: A, time: Duration, workers: usize) -
     }
     runtime.spawn_detached(A::sleep(FAR));
     A::sleep(SETTLING).await;
-    let (before, started) = (process::cpu_time()?, Instant::now());
+    let (before, started) = (crate::process::cpu_time()?, Instant::now());
     A::sleep(time).await;
-    let used = process::cpu_time()?.saturating_sub(before);
+    let used = crate::process::cpu_time()?.saturating_sub(before);
     Ok(Answer::reported(vec![used.as_secs_f64() / started.elapsed().as_secs_f64() / workers as f64 * 100.0]))
 }
 
 async fn parked<A: Asynchronous>(runtime: A, count: u64) -> Result<Answer> {
     let ready = Arc::new(AtomicU64::new(0));
-    let before = process::memory()?;
+    let before = crate::process::memory()?;
     for _ in 0..count {
         let ready = Arc::clone(&ready);
         runtime.spawn_detached(async move {
@@ -298,6 +297,6 @@ async fn parked<A: Asynchronous>(runtime: A, count: u64) -> Result<Answer> {
         A::sleep(Duration::from_millis(10)).await;
     }
     A::sleep(SETTLING).await;
-    let bytes = process::memory()?.saturating_sub(before) as f64 / count as f64;
-    Ok(Answer::reported(vec![bytes, process::mappings()? as f64]))
+    let bytes = crate::process::memory()?.saturating_sub(before) as f64 / count as f64;
+    Ok(Answer::reported(vec![bytes, crate::process::mappings()? as f64]))
 }

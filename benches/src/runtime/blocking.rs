@@ -20,7 +20,6 @@ use weald_runtime::time::Instant;
 use super::{
     ECHO_SIZE, FAR, IDLE_TASKS, SETTLING, TIMER_TURNS, TRIMMED_STACK, TRIMMING, YIELDERS,
     benchmark::{Benchmark, Channel},
-    process,
     sample::{Answer, Request},
 };
 
@@ -266,16 +265,16 @@ fn idle_cpu<B: Blocking>(time: Duration, workers: usize) -> Result<Answer> {
     }
     drop(B::spawn(|| B::sleep(FAR)));
     B::sleep(SETTLING);
-    let (before, started) = (process::cpu_time()?, Instant::now());
+    let (before, started) = (crate::process::cpu_time()?, Instant::now());
     B::sleep(time);
-    let used = process::cpu_time()?.saturating_sub(before);
+    let used = crate::process::cpu_time()?.saturating_sub(before);
     Ok(Answer::reported(vec![used.as_secs_f64() / started.elapsed().as_secs_f64() / workers as f64 * 100.0]))
 }
 
 /// Bytes each of `count` tasks that ran `prepare` and then parked, after `wait`; and the number of mappings if asked for.
 fn parked<B: Blocking>(count: u64, prepare: fn(), wait: Duration, with_mappings: bool) -> Result<Answer> {
     let ready = Arc::new(AtomicU64::new(0));
-    let before = process::memory()?;
+    let before = crate::process::memory()?;
     for _ in 0..count {
         let ready = Arc::clone(&ready);
         drop(B::spawn(move || {
@@ -292,9 +291,9 @@ fn parked<B: Blocking>(count: u64, prepare: fn(), wait: Duration, with_mappings:
         B::sleep(Duration::from_millis(10));
     }
     B::sleep(wait);
-    let mut figures = vec![process::memory()?.saturating_sub(before) as f64 / count as f64];
+    let mut figures = vec![crate::process::memory()?.saturating_sub(before) as f64 / count as f64];
     if with_mappings {
-        figures.push(process::mappings()? as f64);
+        figures.push(crate::process::mappings()? as f64);
     }
     Ok(Answer::reported(figures))
 }

@@ -13,9 +13,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 
+use crate::process::keep_to;
+
 use super::{
     contestant::{Contestant, Side},
-    process::keep_to,
     sample::{Answer, Request, decode_answer, encode_answer},
 };
 

@@ -10,7 +10,7 @@ use nix::{
 };
 
 /// Resident memory and page tables, in bytes.
-pub(super) fn memory() -> Result<u64> {
+pub(crate) fn memory() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let kibibytes = |name: &str| -> Result<u64> {
         status
@@ -23,12 +23,12 @@ pub(super) fn memory() -> Result<u64> {
 }
 
 /// Mappings of the address space.
-pub(super) fn mappings() -> Result<u64> {
+pub(crate) fn mappings() -> Result<u64> {
     Ok(std::fs::read_to_string("/proc/self/maps").context("cannot read /proc/self/maps")?.lines().count() as u64)
 }
 
 /// CPU time of all threads, in user and kernel.
-pub(super) fn cpu_time() -> Result<Duration> {
+pub(crate) fn cpu_time() -> Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let time = usage.user_time() + usage.system_time();
     Ok(Duration::from_micros(time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64))
@@ -39,12 +39,22 @@ pub(super) fn cpu_time() -> Result<Duration> {
 /// # Errors
 ///
 /// If there are fewer.
-pub(super) fn keep_to(count: usize) -> Result<()> {
+pub(crate) fn keep_to(count: usize) -> Result<()> {
+    keep_behind(0, count)
+}
+
+/// [`keep_to`] without the first `others`, which are for other processes.
+///
+/// # Errors
+///
+/// If there are fewer than both together.
+pub(crate) fn keep_behind(others: usize, count: usize) -> Result<()> {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this)?;
     // From the end: interrupts and whatever else starts early tend to be on the first ones.
-    let chosen: Vec<_> = (0..CpuSet::count()).rev().filter(|processor| allowed.is_set(*processor).unwrap_or(false)).take(count).collect();
-    anyhow::ensure!(chosen.len() == count, "{count} workers want a processor each, and there are {}", chosen.len());
+    let all = (0..CpuSet::count()).rev().filter(|processor| allowed.is_set(*processor).unwrap_or(false));
+    let chosen: Vec<_> = all.skip(others).take(count).collect();
+    anyhow::ensure!(chosen.len() == count, "{} processors are wanted, and there are {}", others + count, others + chosen.len());
     let mut set = CpuSet::new();
     for processor in chosen {
         set.set(processor)?;
