@@ -91,6 +91,10 @@ fn version_negotiation_before_anything_was_heard() {
                 server.send(&version_negotiation(&to, &from, versions));
             }
             if !is_believed {
+                // It goes on as it began.
+                let again = server.next_raw(5 * SECOND).expect("it goes on");
+                let Some(Ok(Packet::Protected(again))) = Packets::new(&again, 8).next() else { panic!("an Initial packet") };
+                assert_eq!((again.dcid, again.scid), (first.dcid, first.scid), "{row}");
                 server.handshake(Stage::Confirmed);
                 server.expect_alive();
             }
