@@ -481,7 +481,7 @@ CASES = [
 
 async def run():
     failed = 0
-    print(f"{'case':<34}{'weald as':<10}{'seconds':>8}  result")
+    print(f"{'case':<37}{'weald as':<10}{'seconds':>8}  result")
     for name, role, case in CASES:
         started = time.monotonic()
         (work / "out").unlink(missing_ok=True)
@@ -491,7 +491,7 @@ async def run():
         except Exception as error:
             failed += 1
             result = f"FAILED: {type(error).__name__}: {error}"
-        print(f"{name:<34}{role:<10}{time.monotonic() - started:>8.2f}  {result}", flush=True)
+        print(f"{name:<37}{role:<10}{time.monotonic() - started:>8.2f}  {result}", flush=True)
     print(f"\ninterop with aioquic: {len(CASES) - failed} passed, {failed} failed")
     return failed
 
