@@ -46,6 +46,10 @@ flood *ARGS:
     cargo build --release --bin weald
     cargo run --release -p weald-tests --bin flood -- {{ARGS}}
 
+# An established connection's echo while handshakes flood the server, with the handshakes' threads and without
+stall *ARGS:
+    cargo run --release -p weald-tests --bin stall -- {{ARGS}}
+
 # Break the concurrent code in one place at a time: the models and tests must notice; `--check` looks whether all still apply
 mutants *NAMES:
     tests/mutants/run.sh {{NAMES}}

@@ -225,8 +225,9 @@ impl Stranger {
 
     /// A packet of a connection that begins with it.
     fn first_packet(&mut self, with: impl FnOnce(PacketBuilder<'_>, &[u8], &mut fastrand::Rng) -> Vec<u8>) -> Vec<u8> {
-        let (source, destination) = (self.id(), self.id());
-        let mut attacker = self.attacker.take().expect("it is put back").source(&source).destination(&destination);
+        // The ClientHello names the source id: another would end the handshake before TLS begins.
+        let destination = self.id();
+        let mut attacker = self.attacker.take().expect("it is put back").destination(&destination);
         let datagram = with(attacker.packet(Kind::Initial).number(0), &self.hello, &mut self.rng);
         self.attacker = Some(attacker);
         datagram
