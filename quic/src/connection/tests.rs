@@ -36,6 +36,7 @@ mod tickets;
 mod tracing;
 #[cfg(test)]
 mod transfer;
+#[cfg(test)]
 mod versions;
 
 use std::time::Duration;
