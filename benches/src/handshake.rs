@@ -159,16 +159,16 @@ pub fn measure(options: &Options, launcher: &Launcher, mut progress: impl FnMut(
 ///
 /// # Errors
 ///
-/// If the arguments are none of a side's, or it cannot be started.
+/// If the arguments are none of a side's. What happens to the side itself is told to the measurement.
 pub fn side(arguments: &[String]) -> Result<()> {
     let task = Task::decode(arguments)?;
-    keep_behind(usize::from(task.port.is_some()), 1)?;
-    match task.stack.as_str() {
+    protocol::tell(keep_behind(usize::from(task.port.is_some()), 1).and_then(|()| match task.stack.as_str() {
         "weald" => weald_side::run(&task),
         "quinn" => quinn_side::run(&task),
         RUSTLS => rustls_side::run(&task),
         other => bail!("there is no stack \"{other}\" here"),
-    }
+    }));
+    Ok(())
 }
 
 /// One stack's samples of one group and kind.
@@ -248,7 +248,7 @@ impl Pair {
             return Ok(Self { server: None, client: Side::start(launcher, task)? });
         }
         let mut server = Side::start(launcher, task)?;
-        let port = server.line().context("the server says no port")?;
+        let port = server.line()?;
         let port = port.parse().with_context(|| format!("the server says \"{port}\" where its port was expected"))?;
         let client = Side::start(launcher, &Task { port: Some(port), ..task.clone() })?;
         Ok(Self { server: Some(server), client })
@@ -286,8 +286,8 @@ impl Side {
     }
 
     fn line(&mut self) -> Result<String> {
-        match self.lines.next() {
-            Some(line) => Ok(line?),
+        match self.lines.next().transpose()? {
+            Some(line) => line.strip_prefix("error ").map_or(Ok(()), |error| Err(anyhow::anyhow!("{error}"))).map(|()| line),
             None => bail!("its process ended: {}", self.process.wait()?),
         }
     }

@@ -17,10 +17,10 @@ use anyhow::{Result, bail};
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let task = protocol::Task::decode(&arguments)?;
-    process::keep_behind(usize::from(task.port.is_some()), 1)?;
-    match task.stack.as_str() {
+    protocol::tell(process::keep_behind(usize::from(task.port.is_some()), 1).and_then(|()| match task.stack.as_str() {
         "s2n-quic" => s2n_side::run(&task),
         "quiche" => quiche_side::run(&task),
         other => bail!("there is no stack \"{other}\" here"),
-    }
+    }));
+    Ok(())
 }

@@ -215,6 +215,13 @@ fn measure(line: &str, connect: &mut impl FnMut(u64) -> Result<Batch>) -> Result
     Ok(batch)
 }
 
+/// Says what a side ended with, if it was an error, in the place of an answer.
+pub fn tell(ended: Result<()>) {
+    if let Err(error) = ended {
+        println!("error {error:#}");
+    }
+}
+
 /// The answer of a server: its processor time.
 ///
 /// # Errors
