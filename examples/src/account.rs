@@ -70,7 +70,8 @@ impl Account {
             quic_version: handshake.as_ref().map(|handshake| handshake.version.to_string()),
             retried: stats.retried,
             address_token: stats.address_token,
-            resumed: handshake.is_some_and(|handshake| handshake.resumed),
+            // Early data comes with a session.
+            resumed: handshake.is_some_and(|handshake| handshake.resumed) || connection.early_data() == EarlyData::Accepted,
             early_data: match connection.early_data() {
                 EarlyData::NotOffered => Early::NotOffered,
                 EarlyData::Offered => Early::Offered,
