@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::{aead, hkdf};
+use crate::backend::{aead, hkdf};
 
 /// A TLS 1.3 cipher suite: the AEAD of packets, and the hash of key derivation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
+use crate::backend::digest;
 use crate::{Certificates, ConfigError};
 
 /// Whether a client that shows no certificate is let in. One that shows a certificate must show a good one either way.

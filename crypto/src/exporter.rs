@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use aws_lc_rs::{digest, hkdf};
 use zeroize::Zeroizing;
 
 use crate::CipherSuite;
+use crate::backend::{digest, hkdf};
 use crate::keys::{Secret, expand_label};
 
 /// Yields the same keying material at both ends of a connection, and nowhere else.

@@ -4,9 +4,8 @@
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::hkdf;
-
+use crate::backend::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use crate::backend::hkdf;
 use crate::keys::{Secret, expand_label};
 use crate::{CipherSuite, Keys, Side, TAG_LEN, Version};
 

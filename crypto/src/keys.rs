@@ -12,11 +12,11 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey, quic::HeaderProtectionKey};
-use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::hkdf;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::backend::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey, quic::HeaderProtectionKey};
+use crate::backend::error::Unspecified;
+use crate::backend::{self, hkdf};
 use crate::{CipherSuite, OpenError, Version};
 
 #[cfg(test)]
@@ -24,12 +24,6 @@ pub(crate) mod tests;
 
 /// The length of the tag that sealing adds, in bytes. It is the same for every suite.
 pub const TAG_LEN: usize = 16;
-
-/// ChaCha20-Poly1305 payloads in two parts are joined on the stack up to this length, which a packet of an Ethernet has:
-/// aws-lc encrypts the second part of a scatter seal block by block, and takes 2.9 us for 1,184 bytes where joining them
-/// takes 0.8. AES-GCM has no such penalty: its scatter seal was as fast as copying from a warm source, and faster from a cold
-/// one (280 ns, 345 ns with the copy).
-const JOINED_LEN: usize = 2048;
 
 /// The longest key of any suite.
 const MAX_KEY_LEN: usize = 32;
@@ -113,9 +107,6 @@ pub struct PacketKey {
     expanded: OnceLock<Box<Expanded>>,
 }
 
-/// What aws-lc allocates for one AEAD key: `EVP_AEAD_CTX`, whose state has room for the largest cipher.
-const AEAD_CONTEXT: usize = 592;
-
 struct Expanded {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
@@ -143,21 +134,7 @@ impl PacketKey {
         assert_eq!(tail_and_tag.len(), tail.len() + TAG_LEN, "room for the tail's ciphertext and the tag");
         let Expanded { key, iv } = self.expanded();
         let (nonce, header) = (nonce(iv, packet_number), Aad::from(header));
-        let payload_len = head.len() + tail.len();
-        let sealed = if self.suite == CipherSuite::ChaCha20Poly1305Sha256 && !tail.is_empty() && payload_len <= JOINED_LEN {
-            let mut joined = [0; JOINED_LEN];
-            let joined = &mut joined[..payload_len];
-            joined[..head.len()].copy_from_slice(head);
-            joined[head.len()..].copy_from_slice(tail);
-            key.seal_in_place_separate_tag(nonce, header, joined).map(|tag| {
-                let (front, back) = joined.split_at(head.len());
-                head.copy_from_slice(front);
-                tail_and_tag[..tail.len()].copy_from_slice(back);
-                tail_and_tag[tail.len()..].copy_from_slice(tag.as_ref());
-            })
-        } else {
-            key.seal_in_place_scatter(nonce, header, head, tail, tail_and_tag)
-        };
+        let sealed = backend::seal_scatter(key, nonce, header, head, tail, tail_and_tag);
         sealed.expect("a packet is far shorter than an AEAD's limit");
     }
 
@@ -175,11 +152,11 @@ impl PacketKey {
     ///
     /// Panics if `out` is shorter than the payload: `ciphertext_and_tag.len() - TAG_LEN`.
     pub fn open(&self, packet_number: u64, header: &[u8], ciphertext_and_tag: &[u8], out: &mut [u8]) -> Result<usize, OpenError> {
-        let len = ciphertext_and_tag.len().checked_sub(TAG_LEN).ok_or(OpenError)?;
-        let (ciphertext, tag) = ciphertext_and_tag.split_at(len);
+        let (ciphertext, tag) = ciphertext_and_tag.split_last_chunk::<TAG_LEN>().ok_or(OpenError)?;
         let Expanded { key, iv } = self.expanded();
-        key.open_separate_gather(nonce(iv, packet_number), Aad::from(header), ciphertext, tag, &mut out[..len]).map_err(|_| OpenError)?;
-        Ok(len)
+        let (nonce, header) = (nonce(iv, packet_number), Aad::from(header));
+        backend::open_gather(key, nonce, header, ciphertext, tag, &mut out[..ciphertext.len()]).map_err(|_| OpenError)?;
+        Ok(ciphertext.len())
     }
 
     /// The length of the tag that sealing adds: [`TAG_LEN`].
@@ -205,7 +182,7 @@ impl PacketKey {
     /// Bytes held outside of the value itself: none before the first packet. The cipher's own state counts as what the
     /// library below asks of its allocator.
     pub fn memory(&self) -> usize {
-        self.expanded.get().map_or(0, |_| size_of::<Expanded>() + AEAD_CONTEXT)
+        self.expanded.get().map_or(0, |_| size_of::<Expanded>() + backend::AEAD_HEAP)
     }
 
     fn expanded(&self) -> &Expanded {

@@ -49,6 +49,7 @@
 #![forbid(unsafe_code)]
 
 mod algorithm;
+mod backend;
 mod client_auth;
 mod client_hello;
 #[cfg(any(test, feature = "simulation"))]

@@ -1,4 +1,4 @@
-//! What rustls computes with: aws-lc-rs, with QUIC packet protection taken out.
+//! What rustls computes with: the library of `backend.rs`, with QUIC packet protection taken out.
 //!
 //! The cipher suites are copies of the provider's, but for their QUIC algorithm: ours makes keys that do nothing, of
 //! length 0. rustls needs one to speak QUIC at all and to say when keys change, but no packet key ever exists inside it;
@@ -6,12 +6,12 @@
 
 use std::sync::LazyLock;
 
-use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::crypto::cipher::{AeadKey, Iv};
-use rustls::crypto::{CipherSuiteCommon, CryptoProvider, SupportedKxGroup};
+use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
 use rustls::quic::{Algorithm, HeaderProtectionKey, PacketKey, Tag};
 use rustls::{Error, SupportedCipherSuite, Tls13CipherSuite};
 
+use crate::backend::{ALL_CIPHER_SUITES, default_provider, key_exchange};
 use crate::{CipherSuite, NamedGroup};
 
 /// The provider that offers `groups` and `suites`, the most preferred first.
@@ -19,23 +19,15 @@ pub(crate) fn provider(groups: &[NamedGroup], suites: &[CipherSuite]) -> CryptoP
     CryptoProvider {
         cipher_suites: suites.iter().map(|&suite| without_packet_protection(suite)).collect(),
         kx_groups: groups.iter().map(|&group| key_exchange(group)).collect(),
-        ..aws_lc_rs::default_provider()
-    }
-}
-
-fn key_exchange(group: NamedGroup) -> &'static dyn SupportedKxGroup {
-    match group {
-        NamedGroup::X25519MlKem768 => kx_group::X25519MLKEM768,
-        NamedGroup::X25519 => kx_group::X25519,
-        NamedGroup::Secp256r1 => kx_group::SECP256R1,
+        ..default_provider()
     }
 }
 
 fn without_packet_protection(suite: CipherSuite) -> SupportedCipherSuite {
     static SUITES: LazyLock<[Tls13CipherSuite; CipherSuite::ALL.len()]> = LazyLock::new(|| {
         CipherSuite::ALL.map(|suite| {
-            let provided = aws_lc_rs::ALL_CIPHER_SUITES.iter().find(|provided| provided.suite() == suite.tls());
-            let provided = provided.and_then(SupportedCipherSuite::tls13).expect("aws-lc-rs has every TLS 1.3 suite");
+            let provided = ALL_CIPHER_SUITES.iter().find(|provided| provided.suite() == suite.tls());
+            let provided = provided.and_then(SupportedCipherSuite::tls13).expect("every library has every TLS 1.3 suite");
             Tls13CipherSuite {
                 common: CipherSuiteCommon { ..provided.common },
                 hkdf_provider: provided.hkdf_provider,

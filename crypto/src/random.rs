@@ -2,13 +2,15 @@
 
 use std::io;
 
+use crate::backend;
+
 /// Fills `bytes` with what nobody can predict.
 ///
 /// # Errors
 ///
 /// The system has no randomness to give.
 pub fn random_bytes(bytes: &mut [u8]) -> io::Result<()> {
-    aws_lc_rs::rand::fill(bytes).map_err(|_| io::Error::other("the system gives no random bytes"))
+    backend::fill_random(bytes).map_err(|_| io::Error::other("the system gives no random bytes"))
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
 use subtle::ConstantTimeEq;
+
+use crate::backend::hmac;
 
 /// The static key from which an endpoint derives its stateless reset tokens.
 ///

@@ -1,6 +1,6 @@
 //! What early data rests on: limits and settings that a client remembers, and that the server must still keep.
 
-use aws_lc_rs::digest;
+use crate::backend::digest;
 
 /// The bytes of a digest in a ticket.
 const DIGEST_LEN: usize = 32;

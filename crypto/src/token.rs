@@ -5,10 +5,9 @@
 
 use std::fmt;
 
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::hmac;
-
 use crate::TAG_LEN;
+use crate::backend::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use crate::backend::hmac;
 
 /// Bytes of the nonce in front of a token.
 const NONCE_LEN: usize = 12;

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
+use crate::backend::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use crate::backend::hmac;
 use crate::{ConfigError, TAG_LEN};
 
 /// How long one key seals. 2^32 random nonces a key are the limit (NIST SP 800-38D, 8.3), which an hour keeps up to a million
