@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::backend::{aead, hkdf};
+use crate::backend::{aead, hmac};
 
 /// A TLS 1.3 cipher suite: the AEAD of packets, and the hash of key derivation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,10 +76,10 @@ impl CipherSuite {
         }
     }
 
-    pub(crate) fn hkdf(self) -> hkdf::Algorithm {
+    pub(crate) const fn hmac(self) -> hmac::Algorithm {
         match self {
-            Self::Aes128GcmSha256 | Self::ChaCha20Poly1305Sha256 => hkdf::HKDF_SHA256,
-            Self::Aes256GcmSha384 => hkdf::HKDF_SHA384,
+            Self::Aes128GcmSha256 | Self::ChaCha20Poly1305Sha256 => hmac::HMAC_SHA256,
+            Self::Aes256GcmSha384 => hmac::HMAC_SHA384,
         }
     }
 

@@ -5,8 +5,9 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::CipherSuite;
-use crate::backend::{digest, hkdf};
-use crate::keys::{Secret, expand_label};
+use crate::backend::digest;
+use crate::hkdf::Prk;
+use crate::keys::Secret;
 
 /// Yields the same keying material at both ends of a connection, and nowhere else.
 #[derive(Clone, Debug)]
@@ -44,9 +45,9 @@ impl Exporter {
         };
         let mut derived = Zeroizing::new([0; 48]);
         let derived = &mut derived[..self.suite.secret_len()];
-        let exporter = hkdf::Prk::new_less_safe(self.suite.hkdf(), self.secret.as_bytes());
-        expand_label(&exporter, label, digest::digest(hash, &[]).as_ref(), derived).map_err(|_| ExportError)?;
-        let derived = hkdf::Prk::new_less_safe(self.suite.hkdf(), derived);
-        expand_label(&derived, b"exporter", digest::digest(hash, context).as_ref(), out).map_err(|_| ExportError)
+        let exporter = Prk::new(self.suite.hmac(), self.secret.as_bytes());
+        exporter.expand_label(label, digest::digest(hash, &[]).as_ref(), derived).map_err(|_| ExportError)?;
+        let derived = Prk::new(self.suite.hmac(), derived);
+        derived.expand_label(b"exporter", digest::digest(hash, context).as_ref(), out).map_err(|_| ExportError)
     }
 }

@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 
 use crate::backend::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use crate::backend::hkdf;
-use crate::keys::{Secret, expand_label};
+use crate::hkdf::Prk;
+use crate::keys::Secret;
 use crate::{CipherSuite, Keys, Side, TAG_LEN, Version};
 
 #[cfg(test)]
@@ -30,12 +30,8 @@ pub fn initial_keys(version: Version, client_dcid: &[u8], side: Side) -> Keys {
 
 /// The client's and the server's Initial secret.
 fn secrets(version: Version, client_dcid: &[u8]) -> [Secret; 2] {
-    let initial_secret = hkdf::Salt::new(SUITE.hkdf(), salt(version)).extract(client_dcid);
-    [b"client in", b"server in"].map(|label| {
-        let mut secret = [0; 32];
-        expand_label(&initial_secret, label, &[], &mut secret).expect("one hash is shorter than HKDF's limit");
-        Secret::new(&secret).expect("one hash is a secret's length")
-    })
+    let initial_secret = Prk::extract(SUITE.hmac(), salt(version), client_dcid);
+    [b"client in", b"server in"].map(|label| Secret::expand_from(&initial_secret, label))
 }
 
 /// RFC 9001, 5.2, and RFC 9369, 3.3.1.

@@ -14,9 +14,9 @@ use std::sync::OnceLock;
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::backend;
 use crate::backend::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey, quic::HeaderProtectionKey};
-use crate::backend::error::Unspecified;
-use crate::backend::{self, hkdf};
+use crate::hkdf::Prk;
 use crate::{CipherSuite, OpenError, Version};
 
 #[cfg(test)]
@@ -64,38 +64,26 @@ impl Secret {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// The secret that this one yields under `label`, as long as `suite`'s hash.
-    pub(crate) fn expand(&self, suite: CipherSuite, label: &[u8]) -> Self {
-        let mut expanded = Self { bytes: [0; MAX_SECRET_LEN], len: suite.secret_len() as u8 };
-        self.expand_into(suite, label, &mut expanded.bytes[..suite.secret_len()]);
+    /// The secret that `prk` yields under `label`, as long as its hash.
+    pub(crate) fn expand_from(prk: &Prk, label: &[u8]) -> Self {
+        let mut expanded = Self { bytes: [0; MAX_SECRET_LEN], len: prk.output_len() as u8 };
+        expand(prk, label, &mut expanded.bytes[..prk.output_len()]);
         expanded
     }
 
-    fn expand_into(&self, suite: CipherSuite, label: &[u8], out: &mut [u8]) {
-        let prk = hkdf::Prk::new_less_safe(suite.hkdf(), self.as_bytes());
-        expand_label(&prk, label, &[], out).expect("a key, an IV or a secret is shorter than HKDF's limit");
+    fn prk(&self, suite: CipherSuite) -> Prk {
+        Prk::new(suite.hmac(), self.as_bytes())
     }
+}
+
+fn expand(prk: &Prk, label: &[u8], out: &mut [u8]) {
+    prk.expand_label(label, &[], out).expect("a key, an IV or a secret is shorter than HKDF's limit");
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
     }
-}
-
-/// HKDF-Expand-Label (RFC 8446, 7.1). Fails only if `out` is longer than 255 hashes.
-pub(crate) fn expand_label(prk: &hkdf::Prk, label: &[u8], context: &[u8], out: &mut [u8]) -> Result<(), Unspecified> {
-    const PREFIX: &[u8] = b"tls13 ";
-    struct Length(usize);
-    impl hkdf::KeyType for Length {
-        fn len(&self) -> usize {
-            self.0
-        }
-    }
-    let out_len = u16::try_from(out.len()).map_err(|_| Unspecified)?.to_be_bytes();
-    let label_len = u8::try_from(PREFIX.len() + label.len()).map_err(|_| Unspecified)?;
-    let context_len = u8::try_from(context.len()).map_err(|_| Unspecified)?;
-    prk.expand(&[&out_len, &[label_len], PREFIX, label, &[context_len], context], Length(out.len()))?.fill(out)
 }
 
 /// Protects the payloads of packets in one direction: `AEAD(key, iv XOR packet number)`, with the packet's header as
@@ -190,8 +178,9 @@ impl PacketKey {
             let mut key = Zeroizing::new([0; MAX_KEY_LEN]);
             let mut iv = [0; NONCE_LEN];
             let key = &mut key[..self.suite.key_len()];
-            self.secret.expand_into(self.suite, labels(self.version).key, key);
-            self.secret.expand_into(self.suite, labels(self.version).iv, &mut iv);
+            let prk = self.secret.prk(self.suite);
+            expand(&prk, labels(self.version).key, key);
+            expand(&prk, labels(self.version).iv, &mut iv);
             let key = UnboundKey::new(self.suite.aead(), key).expect("the key has its algorithm's length");
             Box::new(Expanded { key: LessSafeKey::new(key), iv })
         })
@@ -223,7 +212,7 @@ pub struct HeaderKey {
 impl HeaderKey {
     pub(crate) fn new(version: Version, suite: CipherSuite, secret: &Secret) -> Self {
         let mut key = Zeroizing::new([0; MAX_KEY_LEN]);
-        secret.expand_into(suite, labels(version).header, &mut key[..suite.key_len()]);
+        expand(&secret.prk(suite), labels(version).header, &mut key[..suite.key_len()]);
         Self { suite, key, expanded: OnceLock::new() }
     }
 
@@ -328,8 +317,8 @@ impl OneRttSecrets {
         Self {
             version: self.version,
             suite: self.suite,
-            local: self.local.expand(self.suite, update),
-            remote: self.remote.expand(self.suite, update),
+            local: Secret::expand_from(&self.local.prk(self.suite), update),
+            remote: Secret::expand_from(&self.remote.prk(self.suite), update),
         }
     }
 

@@ -59,6 +59,7 @@ mod credentials;
 mod error;
 mod exporter;
 mod handle_cipher;
+mod hkdf;
 mod initial;
 mod key_log;
 mod keys;

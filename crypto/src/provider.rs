@@ -1,8 +1,10 @@
 //! What rustls computes with: the library of `backend.rs`, with QUIC packet protection taken out.
 //!
-//! The cipher suites are copies of the provider's, but for their QUIC algorithm: ours makes keys that do nothing, of
-//! length 0. rustls needs one to speak QUIC at all and to say when keys change, but no packet key ever exists inside it;
+//! The cipher suites are copies of the provider's, but for their key schedule (`key_schedule.rs`) and their QUIC algorithm: ours makes keys
+//! that do nothing, of length 0. rustls needs one to speak QUIC at all and to say when keys change, but no packet key ever exists inside it;
 //! the keys are derived in `keys.rs` from the tapped secrets.
+
+mod key_schedule;
 
 use std::sync::LazyLock;
 
@@ -11,7 +13,8 @@ use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
 use rustls::quic::{Algorithm, HeaderProtectionKey, PacketKey, Tag};
 use rustls::{Error, SupportedCipherSuite, Tls13CipherSuite};
 
-use crate::backend::{ALL_CIPHER_SUITES, default_provider, key_exchange};
+use self::key_schedule::{KeySchedule, NoRecords};
+use crate::backend::{ALL_CIPHER_SUITES, default_provider, hmac, key_exchange};
 use crate::{CipherSuite, NamedGroup};
 
 /// The provider that offers `groups` and `suites`, the most preferred first.
@@ -30,8 +33,11 @@ fn without_packet_protection(suite: CipherSuite) -> SupportedCipherSuite {
             let provided = provided.and_then(SupportedCipherSuite::tls13).expect("every library has every TLS 1.3 suite");
             Tls13CipherSuite {
                 common: CipherSuiteCommon { ..provided.common },
-                hkdf_provider: provided.hkdf_provider,
-                aead_alg: provided.aead_alg,
+                hkdf_provider: match suite.secret_len() {
+                    48 => &KeySchedule(hmac::HMAC_SHA384),
+                    _ => &KeySchedule(hmac::HMAC_SHA256),
+                },
+                aead_alg: &NoRecords,
                 quic: Some(&NoPacketProtection),
             }
         })

@@ -5,7 +5,7 @@ use rustls::crypto::aws_lc_rs::kx_group;
 
 use crate::{NamedGroup, TAG_LEN};
 
-pub(crate) use aws_lc_rs::{aead, digest, error, hkdf, hmac};
+pub(crate) use aws_lc_rs::{aead, digest, error, hmac};
 pub(crate) use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, default_provider};
 
 /// ChaCha20-Poly1305 payloads in two parts are joined on the stack up to this length, which a packet of an Ethernet has:

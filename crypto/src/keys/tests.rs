@@ -16,7 +16,7 @@ pub(crate) fn derived(version: Version, suite: CipherSuite, secret: &Secret) -> 
     let labels = labels(version);
     [(labels.key, suite.key_len()), (labels.iv, NONCE_LEN), (labels.header, suite.key_len())].map(|(label, len)| {
         let mut out = vec![0; len];
-        secret.expand_into(suite, label, &mut out);
+        super::expand(&secret.prk(suite), label, &mut out);
         out
     })
 }
