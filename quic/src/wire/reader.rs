@@ -88,7 +88,10 @@ impl<'a> Reader<'a> {
     /// Takes all zero bytes up to the next other one, and says how many they were.
     pub fn skip_zeros(&mut self) -> usize {
         let rest = &self.bytes[self.position..];
-        let zeros = rest.iter().position(|byte| *byte != 0).unwrap_or(rest.len());
+        // A packet may be padded by a thousand bytes: words at a time, then the bytes of the first word that is not zero.
+        let words = rest.as_chunks::<16>().0.iter().take_while(|word| u128::from_ne_bytes(**word) == 0).count();
+        let whole = words * size_of::<u128>();
+        let zeros = whole + rest[whole..].iter().position(|byte| *byte != 0).unwrap_or(rest.len() - whole);
         self.position += zeros;
         zeros
     }
@@ -127,5 +130,18 @@ mod tests {
         assert_eq!(reader.position(), 0);
         let mut huge = Reader::new(&[0xff; 8]);
         assert_eq!(huge.length_prefixed(), Err(Truncated));
+    }
+
+    #[test]
+    fn zeros_end_at_the_first_other_byte_wherever_it_is() {
+        for len in 0..70 {
+            for other in 0..=len {
+                let mut bytes = vec![0; len];
+                bytes[other..].fill(7);
+                let mut reader = Reader::new(&bytes);
+                assert_eq!(reader.skip_zeros(), other, "of {len}");
+                assert_eq!(reader.rest().len(), len - other);
+            }
+        }
     }
 }
