@@ -70,7 +70,8 @@ impl TicketKeys {
         ticket.extend_from_slice(&nonce);
         ticket.extend_from_slice(plain);
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let sealed = secret.key(period).seal_in_place_separate_tag(nonce, Aad::from(context), &mut ticket[HEADER_LEN + NONCE_LEN..]);
+        let plain = &mut ticket[HEADER_LEN + NONCE_LEN..];
+        let sealed = secret.seal(period, |key| key.seal_in_place_separate_tag(nonce, Aad::from(context), plain));
         ticket.extend_from_slice(sealed.expect("a ticket is far shorter than an AEAD's limit").as_ref());
         ticket
     }
@@ -89,7 +90,7 @@ impl TicketKeys {
         secrets.iter().filter(|secret| secret.name == *name).find_map(|secret| {
             let mut opened = Zeroizing::new(sealed.to_vec());
             let nonce = Nonce::assume_unique_for_key(*nonce);
-            let len = secret.key(period).open_in_place(nonce, Aad::from(context), &mut opened).ok()?.len();
+            let len = secret.open(period, |key| Some(key.open_in_place(nonce, Aad::from(context), &mut opened).ok()?.len()))?;
             opened.truncate(len);
             Some(opened)
         })
@@ -131,13 +132,35 @@ impl TicketKeys {
 struct TicketSecret {
     name: [u8; NAME_LEN],
     secret: Zeroizing<[u8; 32]>,
+    /// The key of the hour that tickets are sealed in, and that most of them come back in.
+    current: RwLock<Option<(u32, LessSafeKey)>>,
 }
 
 impl TicketSecret {
     fn new(secret: [u8; 32]) -> Self {
         let secret = Zeroizing::new(secret);
         let name = derive(&secret, b"weald session ticket: name", &[]);
-        Self { name: *name.first_chunk().expect("32 bytes are more than 4"), secret }
+        Self { name: *name.first_chunk().expect("32 bytes are more than 4"), secret, current: RwLock::new(None) }
+    }
+
+    /// Opens something with the key of an hour, which a stranger names.
+    fn open<T>(&self, period: u32, open: impl FnOnce(&LessSafeKey) -> T) -> T {
+        match &*self.current.read().unwrap_or_else(PoisonError::into_inner) {
+            Some((current, key)) if *current == period => open(key),
+            _ => open(&self.key(period)),
+        }
+    }
+
+    /// Seals something with the key of this hour, which is kept.
+    fn seal<T>(&self, period: u32, seal: impl FnOnce(&LessSafeKey) -> T) -> T {
+        if let Some((current, key)) = &*self.current.read().unwrap_or_else(PoisonError::into_inner)
+            && *current == period
+        {
+            return seal(key);
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let (_, key) = current.insert((period, self.key(period)));
+        seal(key)
     }
 
     fn key(&self, period: u32) -> LessSafeKey {

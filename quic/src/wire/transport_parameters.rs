@@ -272,7 +272,8 @@ impl TransportParameters {
     /// The parameters as TLS carries them, and a reserved one that means nothing, so that peers learn to skip what they do
     /// not know (RFC 9000 section 18.1). What has its default value is left out.
     pub(crate) fn encode(&self, noise: &mut Noise) -> Vec<u8> {
-        let mut out = Encoder(Vec::new());
+        // Those of a server with three connection ids, a token and the noise take less.
+        let mut out = Encoder(Vec::with_capacity(256));
         for parameter in Parameter::ALL {
             self.encode_one(parameter, &mut out);
         }
