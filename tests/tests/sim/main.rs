@@ -8,6 +8,7 @@
 //! | `networks` | each fault by itself, thousands of networks drawn from seeds, the same trace for the same seed, lost acknowledgements | 13; 9002 |
 //! | `handshake` | nobody there, a certificate of another name | 10.1; 9001 4 |
 //! | `zero_rtt` | sessions that resume, early data: accepted, rejected, after a Retry, over bad networks, to a server that is gone | 7.4.1; 9001 4.6 |
+//! | `versions` | versions agreed on, negotiated and given up, with Retry and early data, over bad networks | 6; 9368; 9369 |
 //! | `closing` | idle timeout, keep-alive, close and its repetition, draining, a peer that vanishes, clients that break off | 10.1, 10.2 |
 //! | `addresses` | Retry, tokens, load, resets after a restart, connection ids that rotate, a budget of memory | 5.1, 8.1, 10.3, 21.11 |
 //! | `recovery` | ECN, pacing, persistent congestion, acknowledgements out of order | 13.4; 9002 6 and 7 |
@@ -30,6 +31,7 @@ mod recovery;
 mod streams;
 mod timing;
 mod traces;
+mod versions;
 mod wire_image;
 mod zero_rtt;
 
