@@ -6,5 +6,7 @@ mod closing;
 mod datagrams;
 mod early_data;
 mod files;
+mod groups;
 mod keys;
+mod observed;
 mod sides;

@@ -7,8 +7,15 @@ use std::{
 };
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::{
+    client::WebPkiServerVerifier,
+    crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs},
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer},
+    sign::CertifiedKey,
+};
 use weald_crypto::{Certificates, PrivateKey};
+
+use crate::observed::{self, Observed};
 
 /// What both ends offer.
 pub(crate) const ALPN: &[u8] = b"weald-interop";
@@ -35,13 +42,19 @@ impl Identity {
     }
 
     pub(crate) fn weald_server(&self) -> weald_quic::ServerConfig {
-        let key = PrivateKey::from_der(self.key.clone()).unwrap();
-        let builder = weald_crypto::ServerConfig::builder().alpn([ALPN]).certificate(self.chain(), key);
-        weald_quic::ServerConfig::new(builder.build().unwrap())
+        weald_quic::ServerConfig::new(self.weald_server_tls().build().unwrap())
+    }
+
+    pub(crate) fn weald_server_tls(&self) -> weald_crypto::ServerConfigBuilder {
+        weald_crypto::ServerConfig::builder().alpn([ALPN]).certificate(self.chain(), self.key())
     }
 
     pub(crate) fn weald_client(&self) -> weald_quic::ClientConfig {
-        weald_quic::ClientConfig::new(weald_crypto::ClientConfig::builder().alpn([ALPN]).roots(self.chain()).build().unwrap())
+        weald_quic::ClientConfig::new(self.weald_client_tls().build().unwrap())
+    }
+
+    pub(crate) fn weald_client_tls(&self) -> weald_crypto::ClientConfigBuilder {
+        weald_crypto::ClientConfig::builder().alpn([ALPN]).roots(self.chain())
     }
 
     pub(crate) fn quinn_server(&self) -> quinn::ServerConfig {
@@ -50,7 +63,7 @@ impl Identity {
 
     pub(crate) fn quinn_server_tls(&self) -> rustls::ServerConfig {
         let key = PrivatePkcs8KeyDer::from(self.key.clone());
-        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_no_client_auth()
@@ -71,13 +84,45 @@ impl Identity {
     pub(crate) fn quinn_client_tls(&self, alpn: &[u8]) -> rustls::ClientConfig {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
-        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![alpn.to_vec()];
         tls
+    }
+
+    /// A server's TLS with these groups, and what happens in it.
+    pub(crate) fn quinn_server_observed(&self, groups: &[&'static dyn SupportedKxGroup]) -> (rustls::ServerConfig, Arc<Observed>) {
+        let (provider, observed) = observed_provider(groups);
+        let key = PrivatePkcs8KeyDer::from(self.key.clone());
+        let certified = Arc::new(CertifiedKey::from_der(vec![self.certificate.clone()], key.into(), &provider).unwrap());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(observed::Certificate { certified, observed: observed.clone() }));
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        let sessions = tls.session_storage.clone();
+        tls.session_storage = Arc::new(observed::Sessions { sessions, observed: observed.clone() });
+        (tls, observed)
+    }
+
+    /// The same of a client.
+    pub(crate) fn quinn_client_observed(&self, groups: &[&'static dyn SupportedKxGroup]) -> (rustls::ClientConfig, Arc<Observed>) {
+        let (provider, observed) = observed_provider(groups);
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(observed::Verifier { verifier, observed: observed.clone() }))
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        (tls, observed)
     }
 
     pub(crate) fn key(&self) -> PrivateKey {
@@ -87,6 +132,11 @@ impl Identity {
     pub(crate) fn chain(&self) -> Certificates {
         Certificates::from_der([self.certificate.to_vec()])
     }
+}
+
+fn observed_provider(groups: &[&'static dyn SupportedKxGroup]) -> (Arc<CryptoProvider>, Arc<Observed>) {
+    let observed: Arc<Observed> = Arc::default();
+    (Arc::new(CryptoProvider { kx_groups: observed.groups(groups), ..aws_lc_rs::default_provider() }), observed)
 }
 
 pub(crate) fn quinn_server(tls: rustls::ServerConfig) -> quinn::ServerConfig {
