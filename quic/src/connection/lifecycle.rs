@@ -438,13 +438,13 @@ impl Connection {
 
     /// When a space must send an ACK even if it has nothing else to send.
     pub(super) fn ack_deadline(&self, space: SpaceId) -> Option<Instant> {
-        /// The answer to a client's first packets goes out with their ACK, if TLS is not slower than this.
+        /// The answer to packets of a handshake goes out with their ACK, if TLS is not slower than this.
         const HELD_BACK: Duration = Duration::from_millis(25);
         if !self.keys.has(level(space)) {
             return None;
         }
         let due = self.spaces.get(space)?.received.ack_deadline()?;
-        let is_held = space == SpaceId::Initial && self.side.is_server() && self.handshake.is_working();
+        let is_held = space != SpaceId::Data && self.handshake.is_working();
         Some(if is_held { due + HELD_BACK } else { due })
     }
 

@@ -196,9 +196,15 @@ impl Connection {
         if purpose == Purpose::Close {
             return true;
         }
-        let is_ack_due = self.ack_deadline(space).is_some_and(|due| due <= now);
+        let is_ack_due = self.ack_deadline(space).is_some_and(|due| due <= now) && !self.is_superseded(space, purpose);
         let is_probe = self.probes[space.index()] > 0;
         is_ack_due || is_probe || (purpose != Purpose::AckOnly && self.has_data(space))
+    }
+
+    /// Whether a client's Handshake packet goes out instead of an acknowledgement of Initial ones: a server that has it forgets those, as does
+    /// the client that sends it (RFC 9001 4.9.1), and neither a packet that says nothing more nor the padding of its datagram is missed.
+    fn is_superseded(&self, space: SpaceId, purpose: Purpose) -> bool {
+        space == SpaceId::Initial && self.side.is_client() && purpose != Purpose::AckOnly && self.has_data(SpaceId::Handshake)
     }
 
     /// Whether a packet of the space goes out past the congestion window.

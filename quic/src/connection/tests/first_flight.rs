@@ -433,3 +433,42 @@ fn a_client_uses_each_token_once_and_a_server_may_give_none() {
         assert_eq!(kept as u64, tokens, "one a connection, and the first is used");
     }
 }
+
+/// RFC 9001 4.9.1: what answers a server's flight is one datagram, whose Handshake packet stands for the acknowledgement of the Initial one.
+#[test]
+fn a_client_answers_with_one_datagram_that_is_not_padded() {
+    let mut pair = Pair::new(1, Network::CLEAN);
+    assert!(pair.run(SECOND, |pair| pair.client.connected));
+    pair.flush();
+    let of_client: Vec<_> = pair.trace.iter().filter(|(_, to_server, _)| *to_server).map(|(.., len)| *len).collect();
+    assert!(matches!(of_client[..], [1200, answer] if answer < 500), "{of_client:?}");
+    assert!(pair.run(SECOND, |pair| pair.server.confirmed));
+}
+
+/// Packets of a handshake are acknowledged by the answer to them, and without one if TLS takes long.
+#[test]
+fn an_acknowledgement_waits_for_slow_tls_but_not_for_long() {
+    let mut pair = Pair::new(1, Network::CLEAN);
+    for at_server in [true, false] {
+        // Until the first packets have arrived at the end whose TLS is slow.
+        let node = if at_server { &mut pair.server } else { &mut pair.client };
+        node.stuck = true;
+        let sent = |pair: &Pair| pair.trace.iter().filter(|(_, to_server, _)| *to_server != at_server).count();
+        let before = sent(&pair);
+        let arrived = |pair: &mut Pair| {
+            let node = if at_server { &pair.server } else { &pair.client };
+            node.connection.as_ref().is_some_and(|(_, connection)| connection.handshake.is_working())
+        };
+        // A client's own ClientHello is a job, too.
+        if !at_server {
+            assert!(pair.run(SECOND, |pair| pair.trace.iter().any(|(_, to_server, _)| !to_server)));
+        }
+        assert!(pair.run(SECOND, arrived));
+        let then = pair.now;
+        assert!(pair.run(SECOND, |pair| sent(pair) > before));
+        assert_eq!(pair.now - then, Duration::from_millis(25), "at the server: {at_server}");
+        let node = if at_server { &mut pair.server } else { &mut pair.client };
+        node.stuck = false;
+    }
+    assert!(pair.run(SECOND, |pair| pair.client.confirmed && pair.server.confirmed));
+}
