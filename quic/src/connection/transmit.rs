@@ -229,7 +229,8 @@ impl Connection {
                 && (self.ping
                     || self.path_responses.has_pending()
                     || self.remote_ids.has_pending()
-                    || self.local_ids.has_pending()
+                    // RFC 9000 9: nobody goes elsewhere before the handshake is confirmed, and needs ids for that.
+                    || (self.local_ids.has_pending() && self.handshake.is_confirmed())
                     || self.next_token.has_pending()
                     || self.has_datagrams()
                     || self.streams.has_pending()))
