@@ -283,10 +283,16 @@ pub(crate) struct IdIssuer {
 impl IdIssuer {
     /// The next id with its sequence number and the token that resets it. `None` after 2^32 ids.
     pub(crate) fn issue(&mut self) -> Option<(u32, ConnectionId, ResetToken)> {
+        let sequence = self.issue_later()?;
+        let (id, token) = self.reissue(sequence);
+        Some((sequence, id, token))
+    }
+
+    /// The sequence number of the next id, which is made when it is sent. `None` after 2^32 ids.
+    pub(crate) fn issue_later(&mut self) -> Option<u32> {
         let sequence = self.next_sequence;
         self.next_sequence = sequence.checked_add(1)?;
-        let id = self.keys.seal(self.worker, self.handle, sequence);
-        Some((sequence, id, self.keys.reset_token(id.as_slice())))
+        Some(sequence)
     }
 
     /// The id that was issued with this sequence number, made again.

@@ -161,7 +161,7 @@ impl LocalIds {
         if usize::from(self.count) == MAX_ACTIVE {
             return false;
         }
-        let Some((sequence, ..)) = self.issuer.issue() else { return false };
+        let Some(sequence) = self.issuer.issue_later() else { return false };
         self.active[usize::from(self.count)] = sequence;
         self.owed |= 1 << self.count;
         self.count += 1;
