@@ -1,5 +1,5 @@
-//! What happened on a connection, in words and in JSON: its version, Retry, tokens, resumption, early data, key updates, datagrams, and
-//! how it ended.
+//! What happened on a connection, in words and in JSON: its version, key exchange and cipher suite, Retry, tokens, resumption, early data,
+//! key updates, datagrams, and how it ended.
 
 use std::fmt;
 
@@ -11,6 +11,9 @@ use weald_quic::{Connection, ConnectionError, EarlyData, Version};
 pub(crate) struct Account {
     /// "v1" or "v2".
     quic_version: Option<String>,
+    /// The key exchange, as IANA names its group.
+    group: Option<String>,
+    cipher_suite: Option<String>,
     /// The server asked the client with a Retry to show that it owns its address.
     retried: bool,
     /// The client brought a token of an earlier connection, which saves it the Retry.
@@ -68,6 +71,8 @@ impl Account {
         let handshake = connection.is_handshake_complete().then(|| connection.handshake());
         Self {
             quic_version: handshake.as_ref().map(|handshake| handshake.version.to_string()),
+            group: handshake.as_ref().map(|handshake| handshake.group.to_string()),
+            cipher_suite: handshake.as_ref().map(|handshake| handshake.cipher_suite.to_string()),
             retried: stats.retried,
             address_token: stats.address_token,
             // Early data comes with a session.
@@ -104,12 +109,13 @@ impl End {
     }
 }
 
-/// What is worth a word, with commas between; nothing where all went the usual way.
+/// The key exchange, and what else is worth a word, with commas between.
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counted = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
         let unusual = self.quic_version.as_ref().filter(|version| **version != Version::V1.to_string());
         let parts = [
+            self.group.clone(),
             unusual.map(|version| format!("QUIC {version}")),
             self.retried.then(|| "Retry".to_owned()),
             self.address_token.then(|| "address token".to_owned()),

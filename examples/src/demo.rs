@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use weald_crypto::NamedGroup;
 use weald_http3::{Client, Config, RecvBody, server::Responder};
 use weald_quic::{ClientConfig, Connection, Endpoint, ServerConfig, TransportConfig};
 use weald_runtime::{Runtime, time::Instant};
@@ -64,9 +65,10 @@ const HASH: &str = "blake3";
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let identity = tls::Identity::self_signed(&[SERVER_NAME])?;
     let roots = identity.chain.clone();
-    let server_config = ServerConfig::new(tls::server(identity, None, &[weald_http3::ALPN, IDLE_ALPN], false)?).transport(transport());
+    let server_config =
+        ServerConfig::new(tls::server(identity, None, &[weald_http3::ALPN, IDLE_ALPN], &NamedGroup::ALL, false)?).transport(transport());
     let client_config = |alpn: &[u8]| -> Result<ClientConfig> {
-        Ok(ClientConfig::new(tls::client(tls::Trust::Roots(roots.clone()), None, &[alpn])?).transport(transport()))
+        Ok(ClientConfig::new(tls::client(tls::Trust::Roots(roots.clone()), None, &[alpn], &NamedGroup::ALL)?).transport(transport()))
     };
     let (http3, idle) = (client_config(weald_http3::ALPN)?, client_config(IDLE_ALPN)?);
 

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use url::Url;
-use weald_crypto::Certificates;
+use weald_crypto::{Certificates, NamedGroup};
 use weald_http3::Client;
 use weald_quic::{ClientConfig, Connection, ConnectionError, TransportConfig, VarInt, Version};
 use weald_runtime::time::Instant;
@@ -24,7 +24,7 @@ use self::{
     origin::{Origin, origins},
     sink::{Sink, file_name},
 };
-use crate::{account::Account, echo, hq, report, tls, versions::version};
+use crate::{account::Account, echo, groups::group, hq, report, tls, versions::version};
 
 /// Fetch URLs over HTTP/3, or over HTTP/0.9 where the server chooses hq-interop.
 ///
@@ -76,6 +76,10 @@ pub(crate) struct Arguments {
     /// them, and go on in version 2 if both ends prefer it, or if the server speaks nothing else.
     #[arg(long, value_name = "VERSION", value_delimiter = ',', default_value = "1,2", value_parser = version)]
     quic_version: Vec<Version>,
+    /// Key exchange groups to offer, the preferred first, with commas between. With X25519MLKEM768 alone, whoever records the connection
+    /// cannot read it later with a quantum computer, and servers that do not know the group are not talked to.
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',', default_value = "X25519MLKEM768,x25519,secp256r1", value_parser = group)]
+    groups: Vec<NamedGroup>,
     /// Fetch everything so many times over, each time over a new connection. Tokens and tickets that a server gives are kept for the next
     /// time, so that it need not ask again for the client's address with a Retry, nor show its certificate again.
     #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -110,8 +114,6 @@ struct Report {
 struct ConnectionReport {
     remote: SocketAddr,
     alpn: String,
-    group: String,
-    cipher_suite: String,
     handshake_ms: f64,
     /// What became of `--datagrams`.
     echoed: Option<echo::Echoed>,
@@ -152,7 +154,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     };
     let transport = TransportConfig::default().datagrams(arguments.datagrams.is_some());
     let versions = arguments.quic_version.iter().copied();
-    let config = ClientConfig::new(tls::client(trust, identity, &alpn)?).transport(transport).versions(versions);
+    let config = ClientConfig::new(tls::client(trust, identity, &alpn, &arguments.groups)?).transport(transport).versions(versions);
     let (report, failures) = weald_runtime::run(|| fetch_all(&arguments, &config, origins));
     if arguments.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&report)?).context("cannot write to standard output")?;
@@ -275,8 +277,6 @@ fn describe(connection: &Connection, echoed: Option<echo::Echoed>) -> Connection
     ConnectionReport {
         remote: connection.remote_address(),
         alpn: String::from_utf8_lossy(info.alpn.as_deref().unwrap_or_default()).into_owned(),
-        group: info.group.to_string(),
-        cipher_suite: info.cipher_suite.to_string(),
         handshake_ms: info.duration.as_secs_f64() * 1e3,
         echoed,
         account: Account::of(connection),
@@ -285,7 +285,7 @@ fn describe(connection: &Connection, echoed: Option<echo::Echoed>) -> Connection
 
 impl fmt::Display for ConnectionReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}, {}, handshake {:.2} ms", self.remote, self.alpn, self.group, self.handshake_ms)?;
+        write!(f, "{} {}, handshake {:.2} ms", self.remote, self.alpn, self.handshake_ms)?;
         let parts = [self.account.to_string(), self.echoed.as_ref().map(ToString::to_string).unwrap_or_default()];
         parts.iter().filter(|part| !part.is_empty()).try_for_each(|part| write!(f, ", {part}"))
     }

@@ -6,6 +6,7 @@ mod demo;
 mod echo;
 mod files;
 mod get;
+mod groups;
 mod hq;
 mod memory;
 mod report;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
-use weald_crypto::{Certificates, CryptoPool};
+use weald_crypto::{Certificates, CryptoPool, NamedGroup};
 use weald_http3::{
     Config, RecvBody,
     server::{Early, Responder},
@@ -21,6 +21,7 @@ use crate::{
     account::Account,
     echo,
     files::{Files, Found},
+    groups::group,
     hq, tls,
     versions::version,
 };
@@ -65,6 +66,10 @@ pub(crate) struct Arguments {
     /// began in if both ends prefer that one.
     #[arg(long, value_name = "VERSIONS", value_delimiter = ',', default_value = "2,1", value_parser = version)]
     quic_versions: Vec<Version>,
+    /// Key exchange groups to accept, the preferred first, with commas between. With X25519MLKEM768 alone, whoever records a connection
+    /// cannot read it later with a quantum computer, and clients that do not know the group are refused.
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',', default_value = "X25519MLKEM768,x25519,secp256r1", value_parser = group)]
+    groups: Vec<NamedGroup>,
     /// Refuse clients while there are so many connections; without it memory is the limit.
     #[arg(long, value_name = "COUNT")]
     max_connections: Option<usize>,
@@ -156,7 +161,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     if arguments.datagrams {
         protocols.push(echo::ALPN);
     }
-    let config = ServerConfig::new(tls::server(identity, client_roots, &protocols, arguments.early_data)?)
+    let config = ServerConfig::new(tls::server(identity, client_roots, &protocols, &arguments.groups, arguments.early_data)?)
         .application_settings(Config::default().remembered_settings())
         .transport(TransportConfig::default().datagrams(arguments.datagrams).key_update_interval(arguments.key_update_interval))
         .limits(ServerLimits::default().max_connections(arguments.max_connections))

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
-use weald_crypto::{Certificates, ClientAuth, ClientConfig, KeyLogFile, PrivateKey, ServerConfig};
+use weald_crypto::{Certificates, ClientAuth, ClientConfig, KeyLogFile, NamedGroup, PrivateKey, ServerConfig};
 
 /// A certificate with its key.
 pub(crate) struct Identity {
@@ -34,8 +34,15 @@ impl Identity {
 
 /// A server's TLS, with SSLKEYLOGFILE observed. With `client_roots`, clients must show a certificate signed under one of them.
 /// `early_data` says whether those who come again may send before the handshake.
-pub(crate) fn server(identity: Identity, client_roots: Option<Certificates>, alpn: &[&[u8]], early_data: bool) -> Result<ServerConfig> {
-    let builder = ServerConfig::builder().alpn(alpn.iter().copied()).certificate(identity.chain, identity.key);
+pub(crate) fn server(
+    identity: Identity,
+    client_roots: Option<Certificates>,
+    alpn: &[&[u8]],
+    groups: &[NamedGroup],
+    early_data: bool,
+) -> Result<ServerConfig> {
+    let builder =
+        ServerConfig::builder().alpn(alpn.iter().copied()).groups(groups.iter().copied()).certificate(identity.chain, identity.key);
     let mut builder = builder.early_data(early_data);
     if let Some(roots) = client_roots {
         builder = builder.client_roots(roots, ClientAuth::Required);
@@ -57,8 +64,8 @@ pub(crate) enum Trust {
 }
 
 /// A client's TLS, with SSLKEYLOGFILE observed. Servers that ask for a certificate are shown `identity`.
-pub(crate) fn client(trust: Trust, identity: Option<Identity>, alpn: &[&[u8]]) -> Result<ClientConfig> {
-    let mut builder = ClientConfig::builder().alpn(alpn.iter().copied());
+pub(crate) fn client(trust: Trust, identity: Option<Identity>, alpn: &[&[u8]], groups: &[NamedGroup]) -> Result<ClientConfig> {
+    let mut builder = ClientConfig::builder().alpn(alpn.iter().copied()).groups(groups.iter().copied());
     if let Some(Identity { chain, key }) = identity {
         builder = builder.identity(chain, key);
     }
