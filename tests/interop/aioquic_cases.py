@@ -4,6 +4,10 @@
 
 WEALD is the program; its `serve` and `get` say in JSON what happened on their connections. Prints a table of cases, and exits with an
 error unless all of them passed.
+
+aioquic has neither ML-KEM nor HelloRetryRequest: a client sends its half of a key exchange for each of its groups at once, and a server
+takes the first that it knows of those that come. A client that has sent early data forgets it at a Retry: it begins anew with other packets,
+and holds what its streams have sent for sent. Both are in the suites with quinn and quiche.
 """
 
 import asyncio
@@ -16,6 +20,7 @@ import sys
 import tempfile
 import time
 
+from aioquic import tls
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
 from aioquic.h0.connection import H0Connection
 from aioquic.h3.connection import FrameType, H3Connection, encode_frame
@@ -35,7 +40,7 @@ NAMES = {V1: "v1", V2: "v2"}
 SIZE = 10_000_000
 DATAGRAMS = 20
 # Far more than a case needs on a busy machine: one that takes longer hangs.
-LONGEST = 30
+LONGEST = 90
 # A code of four bytes as it goes over the wire, and words beyond ASCII.
 CODE, WORDS = 0x1234_5678, "closed by aioquic: été"
 
@@ -52,6 +57,25 @@ def check(what, found, expected):
 
 
 # aioquic's part.
+
+
+class Groups:
+    """The groups of the halves of key exchanges that aioquic has taken up, which it tells nobody."""
+
+    decode = staticmethod(tls.decode_public_key)
+    taken = []
+
+    @classmethod
+    def note(cls, key_share):
+        cls.taken.append(tls.Group(key_share[0]).name.lower())
+        return cls.decode(key_share)
+
+    @classmethod
+    def latest(cls):
+        return cls.taken[-1]
+
+
+tls.decode_public_key = Groups.note
 
 
 class Peer(QuicConnectionProtocol):
@@ -176,7 +200,7 @@ class Client(Peer):
 
 
 @contextlib.asynccontextmanager
-async def aioquic_server(alpn, retry=False, tickets=None, **options):
+async def aioquic_server(alpn, retry=False, tickets=None, fetched=None, **options):
     configuration = QuicConfiguration(is_client=False, alpn_protocols=[alpn], max_datagram_frame_size=65536, **options)
     configuration.load_cert_chain(work / "cert.pem", work / "key.pem")
     server = await serve(
@@ -186,7 +210,7 @@ async def aioquic_server(alpn, retry=False, tickets=None, **options):
         create_protocol=Server,
         retry=retry,
         session_ticket_handler=None if tickets is None else lambda ticket: tickets.update({ticket.ticket: ticket}),
-        session_ticket_fetcher=None if tickets is None else lambda label: tickets.pop(label, None),
+        session_ticket_fetcher=None if tickets is None else fetched or (lambda label: tickets.pop(label, None)),
     )
     try:
         yield server._transport.get_extra_info("sockname")[1]
@@ -216,9 +240,9 @@ async def aioquic_client(server, alpn, token=b"", token_handler=None, wait_conne
 class WealdServer:
     """A `weald serve` process."""
 
-    def __init__(self, *options):
+    def __init__(self, *options, port=0):
         identity = ["--cert", work / "cert.pem", "--key", work / "key.pem"]
-        command = [weald, "serve", "--json", "--listen", "127.0.0.1:0", "--root", work / "root", *identity, *options]
+        command = [weald, "serve", "--json", "--listen", f"127.0.0.1:{port}", "--root", work / "root", *identity, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.port = int(json.loads(self.process.stdout.readline())["address"].rsplit(":", 1)[1])
 
@@ -356,12 +380,64 @@ async def resume_at_weald_server(verdict, *options):
         check("weald resumed, took early data", (closed["resumed"], closed["early_data"]), (True, verdict))
 
 
-async def resume_at_weald_client(verdict, *options):
-    async with aioquic_server(HQ, tickets={}) as port:
+async def rejection_by_weald_server():
+    """A server that was started anew cannot read the tickets of the one before."""
+    tickets = []
+    async with WealdServer("--0rtt") as server:
+        async with aioquic_client(server, HQ, ticket_handler=tickets.append) as client:
+            await client.get()
+        port = server.port
+    async with WealdServer("--0rtt", port=port) as server:
+        async with aioquic_client(server, HQ, session_ticket=tickets.pop(), wait_connected=False) as client:
+            client.http = H0Connection(client._quic)
+            await client.get()
+            state = client._quic.tls
+            check("aioquic resumed, sent early data that was taken", (state.session_resumed, state.early_data_accepted), (False, False))
+        closed = await server.closed()
+        check("weald resumed, took early data", (closed["resumed"], closed["early_data"]), (False, "rejected"))
+
+
+async def rejection_by_aioquic_server():
+    """One that has lost its tickets."""
+    offered = []
+    async with aioquic_server(HQ, tickets={}, fetched=lambda label: offered.append(label)) as port:
+        first, second = whole(await weald_get(port, "/file", "--alpn", HQ, "--repeat", "2", "--0rtt"), times=2)
+        check("the first time", (first["resumed"], first["early_data"]), (False, "not_offered"))
+        check("the second time", (second["resumed"], second["early_data"]), (False, "rejected"))
+        check("tickets that aioquic saw", len(offered), 1)
+        check("aioquic resumed", Server.latest._quic.tls.session_resumed, False)
+
+
+async def group_at_weald_server(agreed, *options):
+    async with WealdServer(*options) as server:
+        async with aioquic_client(server, H3) as client:
+            await client.get()
+            check("aioquic's group", Groups.latest(), agreed)
+        check("weald's group", (await server.closed())["group"], agreed)
+
+
+async def group_at_weald_client(agreed, *options):
+    async with aioquic_server(H3) as port:
+        [connection] = saved_whole(await weald_get(port, "/file", *options, "--output", work / "out"))
+        check("weald's group", connection["group"], agreed)
+        check("aioquic's group", Groups.latest(), agreed)
+
+
+async def no_group_at_weald_client():
+    async with aioquic_server(H3) as port:
+        report, error = await weald_get(port, "/file", "--groups", "X25519MLKEM768")
+        check("connections", report["connections"], [])
+        # The alert handshake_failure.
+        check("weald says so", "CRYPTO_ERROR (alert 40)" in error, True)
+
+
+async def resume_at_weald_client(verdict, *options, retry=False):
+    async with aioquic_server(HQ, tickets={}, retry=retry) as port:
         first, second = whole(await weald_get(port, "/file", "--alpn", HQ, "--repeat", "2", *options), times=2)
         check("the first time", (first["resumed"], first["early_data"]), (False, "not_offered"))
-        check("the second time", (second["resumed"], second["early_data"]), (True, verdict))
+        check("the second time", (second["resumed"], second["early_data"], second["retried"]), (True, verdict, retry))
         check("aioquic resumed", Server.latest._quic.tls.session_resumed, True)
+        check("aioquic took early data", Server.latest._quic.tls.early_data_accepted, verdict == "accepted")
 
 
 async def datagrams_at_weald_server():
@@ -458,6 +534,16 @@ CASES = [
     ("resumption", "client", lambda: resume_at_weald_client("not_offered")),
     ("0-RTT", "server", lambda: resume_at_weald_server("accepted", "--0rtt")),
     ("0-RTT", "client", lambda: resume_at_weald_client("accepted", "--0rtt")),
+    ("0-RTT, and Retry", "client", lambda: resume_at_weald_client("accepted", "--0rtt", retry=True)),
+    ("0-RTT rejected", "server", rejection_by_weald_server),
+    ("0-RTT rejected", "client", rejection_by_aioquic_server),
+    ("hybrid preferred, X25519 agreed on", "server", lambda: group_at_weald_server("x25519")),
+    ("hybrid preferred, X25519 agreed on", "client", lambda: group_at_weald_client("x25519")),
+    ("P-256", "server", lambda: group_at_weald_server("secp256r1", "--groups", "X25519MLKEM768,secp256r1")),
+    ("P-256", "client", lambda: group_at_weald_client("secp256r1", "--groups", "secp256r1,x25519")),
+    # The alert handshake_failure.
+    ("hybrid or nothing", "server", lambda: refusal_by_weald(0x100 + 40, H3, "--groups", "X25519MLKEM768")),
+    ("hybrid or nothing", "client", no_group_at_weald_client),
     ("datagrams", "server", datagrams_at_weald_server),
     ("datagrams", "client", datagrams_at_weald_client),
     ("code of a close by aioquic", "server", close_by_aioquic_client),

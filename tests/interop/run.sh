@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# weald against aioquic, both roles: transfers, Retry, versions, key updates, tokens, resumption, 0-RTT, datagrams and codes of
+# weald against aioquic, both roles: transfers, Retry, versions, groups, key updates, tokens, resumption, 0-RTT, datagrams and codes of
 # closes, in a table.
 # Needs python3 with venv, and openssl; makes a virtual environment under target/. (quinn, both roles, is in `cargo test`.)
 set -euo pipefail
