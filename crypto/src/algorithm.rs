@@ -109,8 +109,9 @@ impl fmt::Display for CipherSuite {
 /// A key exchange group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NamedGroup {
-    /// X25519 and ML-KEM-768 together: safe while either of them is. The standard's form (0x11ec); its predecessor on
-    /// draft Kyber is superseded and not spoken.
+    /// X25519 and ML-KEM-768 together: safe while either of them is (draft-ietf-tls-ecdhe-mlkem, 0x11ec). Its predecessor on
+    /// Kyber, X25519Kyber768Draft00 (0x6399), is obsoleted there and not spoken: it is passed over where
+    /// a peer offers it.
     X25519MlKem768,
     /// Curve25519.
     X25519,

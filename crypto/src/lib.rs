@@ -1,4 +1,4 @@
-//! TLS 1.3 sessions and packet protection for QUIC (RFC 9001), on rustls and aws-lc-rs.
+//! TLS 1.3 sessions and packet protection for QUIC (RFC 9001), on rustls, and on aws-lc-rs or ring.
 //!
 //! This crate owns: what a handshake needs ([`ClientConfig`], [`ServerConfig`], [`Session`]), what a packet needs
 //! ([`PacketKey`], [`HeaderKey`], [`initial_keys`], [`retry_integrity_tag`]), what a connection id needs
@@ -43,10 +43,24 @@
 //! ([`Session::offer_early_data`]). It is rejected and the session resumes where the right column is not met, when the register of used
 //! tickets is full, and after a HelloRetryRequest; [`Tickets::stats`] counts why.
 //!
+//! # Which library computes
+//!
+//! aws-lc-rs, or ring: by the features `aws-lc-rs`, which is on by default, and `ring`. For ring the other is to be turned off,
+//! `default-features = false, features = ["ring"]`, and nothing of aws-lc is built then. With both on, aws-lc-rs computes: a build has
+//! the features that any of its crates asks for, and none of them should change what the others compute with. With neither, nothing
+//! compiles. [`LIBRARY`] says which it is.
+//!
+//! What goes over the wire is the same, and either end may have either library. ring has no ML-KEM, so the hybrid group is made of its
+//! X25519 and the `ml-kem` crate; it seals packets of two parts with a copy more; and it knows no certificates with keys of P-521 or
+//! ML-DSA.
+//!
 //! # Feature `simulation`
 //!
 //! Adds the `simulation` module: handshakes whose every byte follows from a seed. Nothing they protect is secret.
 #![forbid(unsafe_code)]
+
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+compile_error!("weald-crypto needs a library to compute with: turn on its feature `aws-lc-rs`, which is the default, or `ring`");
 
 mod algorithm;
 mod backend;
@@ -99,6 +113,9 @@ pub use session_store::SessionStore;
 pub use terms::Terms;
 pub use tickets::{TicketStats, Tickets};
 pub use token::TokenKey;
+
+/// The library that computes: `"aws-lc-rs"`, or `"ring"`.
+pub const LIBRARY: &str = backend::NAME;
 
 /// Which end of a connection this is: the one that sent the first packet, or the one that received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -27,6 +27,8 @@ pub(crate) fn provider(groups: &[NamedGroup], suites: &[CipherSuite]) -> CryptoP
 }
 
 fn without_packet_protection(suite: CipherSuite) -> SupportedCipherSuite {
+    static SHA_256: KeySchedule = KeySchedule(hmac::HMAC_SHA256);
+    static SHA_384: KeySchedule = KeySchedule(hmac::HMAC_SHA384);
     static SUITES: LazyLock<[Tls13CipherSuite; CipherSuite::ALL.len()]> = LazyLock::new(|| {
         CipherSuite::ALL.map(|suite| {
             let provided = ALL_CIPHER_SUITES.iter().find(|provided| provided.suite() == suite.tls());
@@ -34,8 +36,8 @@ fn without_packet_protection(suite: CipherSuite) -> SupportedCipherSuite {
             Tls13CipherSuite {
                 common: CipherSuiteCommon { ..provided.common },
                 hkdf_provider: match suite.secret_len() {
-                    48 => &KeySchedule(hmac::HMAC_SHA384),
-                    _ => &KeySchedule(hmac::HMAC_SHA256),
+                    48 => &SHA_384,
+                    _ => &SHA_256,
                 },
                 aead_alg: &NoRecords,
                 quic: Some(&NoPacketProtection),

@@ -1,6 +1,6 @@
 //! Handshakes whose every byte follows from a seed, for simulations. **Nothing they protect is secret.**
 //!
-//! aws-lc-rs takes randomness from the system whatever it is told, ECDSA signatures vary in length, and certificates are
+//! aws-lc-rs and ring take randomness from the system whatever they are told, ECDSA signatures vary in length, and certificates are
 //! checked against the time of day. So in a simulation: randomness and X25519 keys come from a generator that belongs to
 //! the session; the certificate is a fixture, signed with Ed25519, which needs no randomness; the keys of tickets follow from
 //! the seed; and the clock, a [`Clock`], stands still inside the fixture's validity until a test moves it. Everything else is the code that is used outside simulations.

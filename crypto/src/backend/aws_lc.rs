@@ -8,6 +8,9 @@ use crate::{NamedGroup, TAG_LEN};
 pub(crate) use aws_lc_rs::{aead, digest, error, hmac};
 pub(crate) use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, default_provider};
 
+/// See [`crate::LIBRARY`].
+pub(crate) const NAME: &str = "aws-lc-rs";
+
 /// ChaCha20-Poly1305 payloads in two parts are joined on the stack up to this length, which a packet of an Ethernet has:
 /// aws-lc encrypts the second part of a scatter seal block by block, and takes 2.9 us for 1,184 bytes where joining them
 /// takes 0.8. AES-GCM has no such penalty: its scatter seal was as fast as copying from a warm source, and faster from a cold

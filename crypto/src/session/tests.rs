@@ -9,7 +9,9 @@ use crate::{
 };
 
 mod early_data;
+mod key_shares;
 mod resumption;
+mod rustls_peer;
 
 const HOST: &str = "server.example";
 
