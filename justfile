@@ -37,9 +37,9 @@ sanitizers TOOL="all":
 interop:
     tests/interop/run.sh
 
-# Against quiche, in tests of a package that is built for it: minutes at first, and takes cmake, a C++ compiler and libclang
-interop-quiche:
-    tests/interop/quiche.sh
+# Against quiche and s2n-quic, in tests of a package that is built for it: minutes at first, and takes cmake, a C++ compiler and libclang
+interop-peers:
+    tests/interop/peers.sh
 
 # Take each guard out of a copy of the tree, one by one: the tests must notice
 guards:

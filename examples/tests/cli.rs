@@ -327,6 +327,27 @@ fn versions_are_agreed_on_and_said() {
 }
 
 #[test]
+fn groups_are_agreed_on_and_said() {
+    let root = folder_with_a_file(1000);
+    let mut server = Server::start_with(root.path(), &["--groups", "X25519MLKEM768,x25519"]);
+    for (groups, agreed) in [("X25519MLKEM768,x25519", "X25519MLKEM768"), ("x25519", "x25519"), ("SECP256R1,X25519", "x25519")] {
+        let report = get(&["--insecure", "--groups", groups, &server.url("/file")]);
+        assert_eq!(report["connections"][0]["group"], agreed, "{report}");
+        assert_eq!(report["connections"][0]["cipher_suite"], server.closed()["cipher_suite"]);
+        get(&["--insecure", "--groups", groups, &server.url("/file")]);
+        assert_eq!(server.closed()["group"], agreed);
+    }
+    let told = weald(&["get", "--insecure", &server.url("/file")]);
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(told.status.success() && said.contains(", X25519MLKEM768"), "{said}");
+
+    let refused = weald(&["get", "--insecure", "--groups", "secp256r1", &server.url("/file")]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("alert 40"), "{refused:?}");
+    let unknown = weald(&["get", "--insecure", "--groups", "x448", &server.url("/file")]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("groups are X25519MLKEM768, x25519, secp256r1"), "{unknown:?}");
+}
+
+#[test]
 fn what_is_asked_again_is_asked_before_the_handshake() {
     let root = folder_with_a_file(1000);
     let happened =

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# weald against quiche, both roles: transfers, Retry, key exchange groups, HelloRetryRequest, resumption, 0-RTT, versions. They are tests of
-# benches/peers, a package outside the workspace: quiche's TLS is C++, and its build takes minutes the first time.
+# weald against quiche, both roles: transfers, Retry, key exchange groups, HelloRetryRequest, resumption, 0-RTT, versions; and against s2n-quic:
+# transfers. They are tests of benches/peers, a package outside the workspace: quiche's TLS is C++, and its build takes minutes the first time.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
