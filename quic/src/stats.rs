@@ -88,7 +88,7 @@ pub struct EndpointStats {
     /// Datagrams that are no QUIC, or not for us.
     pub dropped: u64,
     /// Datagrams treated as lost because memory was short and their connection held more than others: see
-    /// [`Governor`](crate::Governor).
+    /// [`Governor`](crate::Governor); or because more of handshakes waited than there is room for.
     pub shed: u64,
     /// Clients that were not accepted: they were told so, or ignored, or their packets were not genuine.
     pub refused: u64,

@@ -181,12 +181,41 @@ fn an_established_connection_and_a_newcomer_are_served_in_a_flood_of_first_packe
 }
 
 #[test]
+fn an_established_connection_goes_before_strangers_that_came_first() {
+    on_a_worker(|| {
+        let config = server_config(1, TransportConfig::default()).retry(RetryPolicy::Always);
+        let server = Endpoint::server(config, loopback()).expect("a server");
+        let address = server.local_addr().expect("an address");
+        let established = client().connect(address, simulation::SERVER_NAME).expect("a connection");
+        let accepted = server.accept().expect("the same");
+        let mut strangers = Strangers::new(address);
+        let datagrams: Vec<_> = (0..250).map(|_| strangers.next()).collect();
+        let socket = UdpSocket::bind(loopback()).expect("a socket");
+        let mut stream = established.open_uni().expect("a stream");
+        let before = server.stats().retries;
+        let answered = || server.stats().retries - before;
+        // Both ends are on this worker: nobody looks at a socket until it parks.
+        for datagram in &datagrams {
+            socket.send_to(datagram, address).expect("it is sent");
+        }
+        stream.write_all(b".").expect("it is open");
+        let mut received = accepted.accept_uni().expect("it comes behind them");
+        received.read_exact(&mut [0]).expect("a byte");
+        assert!(answered() < 200, "{} strangers went first", answered());
+        while answered() < datagrams.len() as u64 {
+            sleep(Duration::from_millis(1));
+        }
+    });
+}
+
+#[test]
 fn past_a_full_queue_clients_are_refused_and_those_who_were_let_in_go_on() {
     on_a_worker(|| {
         let (server, pool, release) = overloaded(RetryPolicy::Never);
         let address = server.local_addr().expect("an address");
         let client = client();
-        let clients: Vec<_> = (0..3 * QUEUE)
+        // More than the worker does in its pool's stead meanwhile.
+        let clients: Vec<_> = (0..6 * QUEUE)
             .map(|_| {
                 let client = client.clone();
                 spawn(move || client.connect(address, simulation::SERVER_NAME))
@@ -196,7 +225,8 @@ fn past_a_full_queue_clients_are_refused_and_those_who_were_let_in_go_on() {
             assert!(pool.queued() <= QUEUE);
             sleep(Duration::from_millis(1));
         }
-        assert!(server.open_connections() <= 1 + QUEUE + SLACK, "{}", server.open_connections());
+        let served = pool.stats().here as usize;
+        assert!(server.open_connections() <= 1 + QUEUE + SLACK + served, "{}, {served} served", server.open_connections());
         drop(release);
         let mut refused = 0;
         for client in clients {
@@ -210,6 +240,6 @@ fn past_a_full_queue_clients_are_refused_and_those_who_were_let_in_go_on() {
             }
         }
         let stats = server.stats();
-        assert!((QUEUE..=2 * QUEUE).contains(&refused) && stats.overloaded as usize >= refused, "{refused} refused, {stats:?}");
+        assert!((QUEUE..=5 * QUEUE).contains(&refused) && stats.overloaded as usize >= refused, "{refused} refused, {stats:?}");
     });
 }

@@ -10,6 +10,7 @@ use weald_runtime::net::{Ecn, Transmit};
 use super::connection::Connection;
 use super::connection_shared::ConnectionRef;
 use super::error::ConnectError;
+use super::handshakes::Allowance;
 use super::link::{Command, Connect, Forwarded, Inbox};
 use super::worker::{Core, WorkerEndpoint};
 use crate::connection::DatagramMeta;
@@ -21,6 +22,9 @@ use crate::time::Instant;
 
 /// Datagrams that a connection is fed under one lock.
 const RUN: usize = 16;
+
+/// Steps of TLS whose results are taken in a round: each makes its connection seal some packets and open others.
+const RESULTS_A_ROUND: usize = 2;
 
 /// Datagrams in a row for one connection.
 struct Run<'a> {
@@ -48,22 +52,45 @@ impl WorkerEndpoint {
         for train in self.received.iter() {
             let meta = DatagramMeta { remote: train.remote, local: train.local, ecn: train.ecn.and_then(mark) };
             for datagram in train.segments() {
-                self.core.route(now, datagram, meta, &mut run);
+                if !self.core.handshakes.must_wait(datagram, meta.remote) {
+                    self.core.route(now, datagram, meta, &mut run);
+                } else if !self.core.handshakes.push(datagram, meta) {
+                    self.core.endpoint.count_shed();
+                }
             }
         }
         self.core.feed(now, &mut run);
-        for (worker, batch) in self.core.forwarding.iter_mut().enumerate() {
-            if !batch.is_empty() {
-                self.core.shared.links[worker].forward(batch);
-            }
-        }
         true
     }
 }
 
 impl Core {
-    /// Adds a datagram to the run, or does with it whatever else is to be done.
-    fn route<'a>(&mut self, now: Instant, datagram: &'a [u8], meta: DatagramMeta, run: &mut Run<'a>) {
+    /// Handles some of the datagrams that waited for those of established connections. Says whether there were any.
+    pub(super) fn take_handshakes(&mut self, now: Instant) -> bool {
+        let mut allowance = Allowance::new();
+        let mut busy = false;
+        while !allowance.is_spent()
+            && let Some((datagram, meta)) = self.handshakes.pop()
+        {
+            let mut run = Run::new();
+            allowance.spend(self.route(now, &datagram, meta, &mut run));
+            self.feed(now, &mut run);
+            busy = true;
+        }
+        busy
+    }
+
+    /// Sends datagrams that belong elsewhere there.
+    pub(super) fn forward(&mut self) {
+        for (worker, batch) in self.forwarding.iter_mut().enumerate() {
+            if !batch.is_empty() {
+                self.shared.links[worker].forward(batch);
+            }
+        }
+    }
+
+    /// Adds a datagram to the run, or does with it whatever else is to be done. Says whether a connection has, or had, work with it.
+    fn route<'a>(&mut self, now: Instant, datagram: &'a [u8], meta: DatagramMeta, run: &mut Run<'a>) -> bool {
         match self.endpoint.receive(now, datagram, meta) {
             Routed::Existing(connection) => {
                 if run.connection != Some(connection) || run.len == RUN {
@@ -71,11 +98,12 @@ impl Core {
                     run.connection = Some(connection);
                 }
                 run.push(datagram, meta);
+                return true;
             }
             Routed::Incoming(incoming) => {
                 // A connection that is made now may be the one of the run's next datagrams, not of those before.
                 self.feed(now, run);
-                self.accept(now, incoming, datagram, meta);
+                return self.accept(now, incoming, datagram, meta);
             }
             Routed::Forward { worker } => {
                 if let Some(batch) = self.forwarding.get_mut(usize::from(worker)) {
@@ -85,6 +113,7 @@ impl Core {
             Routed::Answer(answer) => self.answer(&answer, meta),
             Routed::Dropped => {}
         }
+        false
     }
 
     /// Gives the run to its connection.
@@ -106,7 +135,8 @@ impl Core {
         run.len = 0;
     }
 
-    fn accept(&mut self, now: Instant, incoming: Incoming, datagram: &[u8], meta: DatagramMeta) {
+    /// Says whether its keys were derived.
+    fn accept(&mut self, now: Instant, incoming: Incoming, datagram: &[u8], meta: DatagramMeta) -> bool {
         let load = self.executor.pressure(now);
         let pressure = load.max(self.shared.governor.pressure());
         let admission = if self.shared.has_room() { self.endpoint.admit(&incoming, pressure) } else { Admission::Refuse };
@@ -116,7 +146,7 @@ impl Core {
         let answer = match admission {
             Admission::Accept if self.shared.screens => {
                 if self.ask(now, incoming, datagram, meta) {
-                    return;
+                    return false;
                 }
                 self.endpoint.refuse(now, incoming)
             }
@@ -125,11 +155,11 @@ impl Core {
                     let connection = self.insert(now, handle, protocol);
                     self.mark(&connection);
                     self.settle(now, &connection, connection.lock_in_place());
-                    return;
+                    return true;
                 }
                 Err(error) => {
                     tracing::debug!(remote = %meta.remote, %error, "a client was not accepted");
-                    return;
+                    return true;
                 }
             },
             Admission::Retry => self.endpoint.retry(now, incoming),
@@ -138,6 +168,7 @@ impl Core {
         if let Some(answer) = answer {
             self.answer(&answer, meta);
         }
+        false
     }
 
     /// Answers a datagram that is for no connection, if there is room: who is not answered asks again.
@@ -154,9 +185,11 @@ impl Core {
         let mut inbox = std::mem::take(&mut self.inbox);
         self.link.take_inbox(&mut inbox);
         let Inbox { commands, done, forwarded, .. } = &mut inbox;
-        let busy = !(commands.is_empty() && done.is_empty() && forwarded.is_empty());
-        for (handle, done) in done.drain(..) {
-            self.executor.on_done(now);
+        done.iter().for_each(|_| self.executor.on_done(now));
+        self.results.extend(done.drain(..));
+        let busy = !(commands.is_empty() && self.results.is_empty() && forwarded.is_empty());
+        for _ in 0..RESULTS_A_ROUND {
+            let Some((handle, done)) = self.results.pop_front() else { break };
             if let Some(connection) = self.table.get(handle).cloned() {
                 let mut state = connection.lock_in_place();
                 state.work(now, |protocol| protocol.on_crypto_done(now, done, &mut self.scratch));

@@ -22,6 +22,7 @@ mod endpoint;
 mod endpoint_shared;
 mod error;
 mod executor;
+mod handshakes;
 mod host;
 mod inbound;
 mod incoming;

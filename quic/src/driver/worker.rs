@@ -17,13 +17,14 @@ use super::connection::Connection;
 use super::connection_shared::{ConnectionRef, ConnectionShared, State};
 use super::endpoint_shared::EndpointShared;
 use super::executor::Executor;
+use super::handshakes::Handshakes;
 use super::host;
 use super::incoming::Waiting;
 use super::instant;
 use super::link::{Forwarded, Inbox, Link};
 use super::table::Table;
 use super::waits::Woken;
-use crate::connection::Scratch;
+use crate::connection::{CryptoDone, Scratch};
 use crate::endpoint::Endpoint;
 use crate::error::{ApplicationCode, ConnectionError};
 use crate::handle::ConnectionHandle;
@@ -50,6 +51,9 @@ pub(super) struct Core {
     pub(super) newly_dirty: Vec<Arc<ConnectionShared>>,
     pub(super) executor: Executor,
     pub(super) inbox: Inbox,
+    /// Steps of TLS that have come back and wait for their turn.
+    pub(super) results: VecDeque<(ConnectionHandle, CryptoDone)>,
+    pub(super) handshakes: Handshakes,
     /// Datagrams for other workers, by worker.
     pub(super) forwarding: Vec<Vec<Forwarded>>,
     pub(super) woken: Woken,
@@ -73,6 +77,8 @@ impl WorkerEndpoint {
             newly_dirty: Vec::new(),
             executor,
             inbox: Inbox::default(),
+            results: VecDeque::new(),
+            handshakes: Handshakes::default(),
             forwarding,
             woken: Woken::default(),
             waiting: Waiting::default(),
@@ -89,8 +95,11 @@ impl Hook for WorkerEndpoint {
         let now = instant(context.now());
         let mut busy = self.core.take_inbox(now);
         busy |= self.receive(now);
+        busy |= self.core.take_handshakes(now);
+        self.core.forward();
         busy |= self.core.expire(now);
         busy |= self.core.run_jobs(now);
+        busy |= !self.core.handshakes.is_empty() || !self.core.results.is_empty();
         progress(busy)
     }
 

@@ -208,8 +208,9 @@ const KINDS: &[Kind] = &[
         &[
             "limits::connections_past_the_limit", "limits::clients_that_wait_and_go_on_sending",
             "admission::connections_that_the_application_never_accepts_are_bounded", "a_flood_of_initials_is_bounded",
+            "an_established_connection_goes_before_strangers_that_came_first",
         ],
-        &["accept-backlog", "incoming-backlog", "incoming-datagrams", "pending-handshakes", "max-connections"],
+        &["accept-backlog", "incoming-backlog", "incoming-datagrams", "pending-handshakes", "max-connections", "established-first"],
     ),
     kind(
         "ACKs for hours, in either direction",
