@@ -50,10 +50,6 @@ flood *ARGS:
     cargo build --release --bin weald
     cargo run --release -p weald-tests --bin flood -- {{ARGS}}
 
-# An established connection's echo while handshakes flood the server, with the handshakes' threads and without
-stall *ARGS:
-    cargo run --release -p weald-tests --bin stall -- {{ARGS}}
-
 # Break the concurrent code in one place at a time: the models and tests must notice; `--check` looks whether all still apply
 mutants *NAMES:
     tests/mutants/run.sh {{NAMES}}
@@ -70,7 +66,7 @@ simulate *ARGS:
 goodput *ARGS:
     cargo run --release -p weald-tests --bin goodput -- {{ARGS}}
 
-# Handshakes a second and what they cost, beside TLS alone and other stacks
+# Handshakes a second and what they cost, beside TLS alone and other stacks; and an established echo while they flood (`--parts echo`)
 bench-handshake *ARGS:
     cargo run --release --bin weald -- bench handshake --peers {{ARGS}}
 

@@ -1,11 +1,13 @@
 //! Handshakes: how many a second, and what each costs either end, beside other stacks and beside TLS alone.
 //!
 //! Owns the order of the runs and what is made of them. `protocol` is how a side is told what to do; the sides are in files of their own, and
-//! those that take a C compiler in `benches/peers`, a package that nobody builds who does not ask for it.
+//! those that take a C compiler in `benches/peers`, a package that nobody builds who does not ask for it. `echo` measures what handshakes do to
+//! a connection that is established.
 //!
 //! Every server and every client is a process of its own, servers on one processor and clients on another. A client keeps 64 connections
 //! going; each stays open for 10 ms after its handshake and is then closed. Rounds alternate over all stacks.
 
+pub mod echo;
 pub mod protocol;
 mod quinn_side;
 mod rustls_side;
@@ -31,8 +33,10 @@ use crate::{
 
 /// The stack that needs no peer: TLS in memory.
 const RUSTLS: &str = "rustls";
+/// Weald again, whose server has no threads for handshakes: steps run between packets.
+const WITHOUT_POOL: &str = "weald, pool off";
 /// Stacks that are built with this package.
-const BUILT_IN: [&str; 3] = ["weald", RUSTLS, "quinn"];
+const BUILT_IN: [&str; 4] = ["weald", WITHOUT_POOL, RUSTLS, "quinn"];
 /// Stacks of `benches/peers`.
 const OUTSIDE: [&str; 2] = ["s2n-quic", "quiche"];
 
@@ -114,13 +118,7 @@ impl Report {
 ///
 /// If there are no two processors, or if Weald's part or TLS alone fails. A peer that fails has a note.
 pub fn measure(options: &Options, launcher: &Launcher, mut progress: impl FnMut(u32, u32, &str)) -> Result<Report> {
-    let folder = Folder::new()?;
-    let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()]).context("cannot generate a certificate")?;
-    folder.write("certificate.der", made.cert.der())?;
-    folder.write("certificate.pem", made.cert.pem().as_bytes())?;
-    folder.write("key.der", &made.signing_key.serialize_der())?;
-    folder.write("key.pem", made.signing_key.serialize_pem().as_bytes())?;
-
+    let folder = Folder::with_identity()?;
     let outside = if options.peers { build_peers() } else { Err(anyhow::anyhow!("not asked for")) };
     let mut stacks: Vec<&str> = BUILT_IN.to_vec();
     if options.peers {
@@ -161,9 +159,14 @@ pub fn measure(options: &Options, launcher: &Launcher, mut progress: impl FnMut(
 ///
 /// If the arguments are none of a side's. What happens to the side itself is told to the measurement.
 pub fn side(arguments: &[String]) -> Result<()> {
+    if let [echo::SIDE, role @ ..] = &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        protocol::tell(echo::side(role));
+        return Ok(());
+    }
     let task = Task::decode(arguments)?;
     protocol::tell(keep_behind(usize::from(task.port.is_some()), 1).and_then(|()| match task.stack.as_str() {
-        "weald" => weald_side::run(&task),
+        "weald" => weald_side::run(&task, None),
+        WITHOUT_POOL => weald_side::run(&task, Some(0)),
         "quinn" => quinn_side::run(&task),
         RUSTLS => rustls_side::run(&task),
         other => bail!("there is no stack \"{other}\" here"),
@@ -229,7 +232,13 @@ impl Lane {
 impl Row {
     /// What a peer cannot do is a note; the others must do all.
     fn failed(&mut self, error: &anyhow::Error) -> Result<()> {
-        ensure!(self.stack != "weald" && self.stack != RUSTLS, "{}, {}, {}: {error:#}", self.stack, self.group, self.kind);
+        ensure!(
+            !["weald", WITHOUT_POOL, RUSTLS].contains(&self.stack.as_str()),
+            "{}, {}, {}: {error:#}",
+            self.stack,
+            self.group,
+            self.kind
+        );
         self.note = Some(format!("{error:#}"));
         Ok(())
     }
@@ -245,12 +254,11 @@ impl Pair {
     fn start(launcher: &Launcher, task: &Task) -> Result<Self> {
         if task.stack == RUSTLS {
             // On the servers' processor.
-            return Ok(Self { server: None, client: Side::start(launcher, task)? });
+            return Ok(Self { server: None, client: Side::start(launcher, &task.encode())? });
         }
-        let mut server = Side::start(launcher, task)?;
-        let port = server.line()?;
-        let port = port.parse().with_context(|| format!("the server says \"{port}\" where its port was expected"))?;
-        let client = Side::start(launcher, &Task { port: Some(port), ..task.clone() })?;
+        let mut server = Side::start(launcher, &task.encode())?;
+        let port = server.port()?;
+        let client = Side::start(launcher, &Task { port: Some(port), ..task.clone() }.encode())?;
         Ok(Self { server: Some(server), client })
     }
 
@@ -273,10 +281,10 @@ struct Side {
 }
 
 impl Side {
-    fn start(launcher: &Launcher, task: &Task) -> Result<Self> {
+    fn start(launcher: &Launcher, arguments: &[String]) -> Result<Self> {
         let mut process = Command::new(&launcher.program)
             .args(&launcher.arguments)
-            .args(task.encode())
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -290,6 +298,12 @@ impl Side {
             Some(line) => line.strip_prefix("error ").map_or(Ok(()), |error| Err(anyhow::anyhow!("{error}"))).map(|()| line),
             None => bail!("its process ended: {}", self.process.wait()?),
         }
+    }
+
+    /// What a server says first.
+    fn port(&mut self) -> Result<u16> {
+        let line = self.line()?;
+        line.parse().with_context(|| format!("the server says \"{line}\" where its port was expected"))
     }
 
     /// A client says so when it has what it needs.
@@ -307,9 +321,13 @@ impl Side {
     }
 
     fn ask(&mut self, question: &str) -> Result<String> {
-        let input = self.process.stdin.as_mut().context("it has no standard input")?;
-        writeln!(input, "{question}").context("it takes no more questions")?;
+        self.tell(question)?;
         self.line()
+    }
+
+    fn tell(&mut self, word: &str) -> Result<()> {
+        let input = self.process.stdin.as_mut().context("it has no standard input")?;
+        writeln!(input, "{word}").context("it takes no more questions")
     }
 }
 
@@ -325,10 +343,17 @@ impl Drop for Side {
 struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Result<Self> {
+    /// A new certificate for all servers.
+    fn with_identity() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("weald-bench-handshake-{}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
+        let folder = Self(path);
+        let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()]).context("cannot generate a certificate")?;
+        folder.write("certificate.der", made.cert.der())?;
+        folder.write("certificate.pem", made.cert.pem().as_bytes())?;
+        folder.write("key.der", &made.signing_key.serialize_der())?;
+        folder.write("key.pem", made.signing_key.serialize_pem().as_bytes())?;
+        Ok(folder)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {

@@ -6,24 +6,25 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use weald_crypto::{Certificates, CipherSuite, NamedGroup, PrivateKey, Tickets};
-use weald_quic::{ClientConfig, EarlyData, Endpoint, ServerConfig, VarInt};
+use weald_crypto::{Certificates, CipherSuite, CryptoPool, NamedGroup, PrivateKey, Tickets};
+use weald_quic::{ClientConfig, EarlyData, Endpoint, EndpointConfig, ServerConfig, VarInt};
 use weald_runtime::Runtime;
 
 use super::protocol::{ALPN, Batch, Group, IN_FLIGHT, Kind, LINGER, SERVER_NAME, Task, answer, serve};
 
-pub(super) fn run(task: &Task) -> Result<()> {
+pub(super) fn run(task: &Task, threads: Option<usize>) -> Result<()> {
     match task.port {
-        None => server(task),
+        None => server(task, threads),
         Some(port) => client(task, (Ipv4Addr::LOCALHOST, port).into()),
     }
 }
 
-fn server(task: &Task) -> Result<()> {
+/// What a server of `task` is to be, with `groups`.
+pub(super) fn server_config(task: &Task, groups: &[Group]) -> Result<ServerConfig> {
     let chain = Certificates::from_der([task.read("certificate.der")?]);
     let tls = weald_crypto::ServerConfig::builder()
         .alpn([ALPN])
-        .groups([group(task)])
+        .groups(groups.iter().copied().map(named))
         .cipher_suites([CipherSuite::Aes128GcmSha256])
         .certificate(chain, PrivateKey::from_der(task.read("key.der")?)?)
         .early_data(task.kind == Kind::ZeroRtt);
@@ -31,9 +32,15 @@ fn server(task: &Task) -> Result<()> {
         0 => tls.without_tickets(),
         count => tls.tickets(Tickets::new().count(count.into())),
     };
-    let tls = tls.build()?;
+    Ok(ServerConfig::new(tls.build()?))
+}
+
+/// `threads`: for handshakes, if it is not to be as it is for everyone.
+fn server(task: &Task, threads: Option<usize>) -> Result<()> {
+    let config = server_config(task, &[task.group])?;
+    let shared = threads.map_or_else(EndpointConfig::new, |threads| EndpointConfig::new().crypto_pool(CryptoPool::new(threads)));
     let runtime = Runtime::builder().name("server").workers(1).build()?;
-    let endpoint = runtime.run(|| Endpoint::server(ServerConfig::new(tls), (Ipv4Addr::LOCALHOST, 0).into()))?;
+    let endpoint = runtime.run(|| Endpoint::server_with(&shared, config, (Ipv4Addr::LOCALHOST, 0).into()))?;
     let port = endpoint.local_addr()?.port();
     drop(runtime.handle().spawn(move || {
         while let Some(connection) = endpoint.accept() {
@@ -103,18 +110,19 @@ fn connect(endpoint: &Endpoint, config: &ClientConfig, server: SocketAddr, kind:
     Ok(())
 }
 
-fn client_config(task: &Task) -> Result<ClientConfig> {
+/// What a client of `task` is to be.
+pub(super) fn client_config(task: &Task) -> Result<ClientConfig> {
     let tls = weald_crypto::ClientConfig::builder()
         .alpn([ALPN])
-        .groups([group(task)])
+        .groups([named(task.group)])
         .cipher_suites([CipherSuite::Aes128GcmSha256])
         .roots(Certificates::from_der([task.read("certificate.der")?]));
     let tls = if task.kind == Kind::Full { tls.without_sessions() } else { tls };
     Ok(ClientConfig::new(tls.build()?))
 }
 
-fn group(task: &Task) -> NamedGroup {
-    match task.group {
+fn named(group: Group) -> NamedGroup {
+    match group {
         Group::X25519 => NamedGroup::X25519,
         Group::X25519MlKem768 => NamedGroup::X25519MlKem768,
     }
