@@ -233,6 +233,11 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// The tickets that clients are given, if they are given any. Their counts are those of all who share them.
+    pub fn tickets(&self) -> Option<&Tickets> {
+        self.tickets.as_ref()
+    }
+
     /// Whether clients that resume may send early data, see [`ServerConfigBuilder::early_data`].
     pub fn takes_early_data(&self) -> bool {
         self.tls.max_early_data_size > 0

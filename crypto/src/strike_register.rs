@@ -113,6 +113,11 @@ impl StrikeRegister {
         state.previous.remove(&id);
     }
 
+    /// How many ids it remembers at most.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.saturating_mul(2)
+    }
+
     /// How many ids it remembers.
     pub(crate) fn len(&self) -> usize {
         let state = self.lock();

@@ -177,6 +177,7 @@ impl Tickets {
             early_data_other_terms: read(&counters.early_data_other_terms),
             early_data_register_full: read(&counters.early_data_register_full),
             strikes: self.register.len() as u64,
+            strike_capacity: self.register.capacity() as u64,
         }
     }
 
@@ -306,6 +307,29 @@ pub struct TicketStats {
     pub early_data_register_full: u64,
     /// Used tickets that are remembered now.
     pub strikes: u64,
+    /// How many are remembered at most: the [capacity](Tickets::strikes) for each of two generations, in each of which there may be room
+    /// when there is none in the other.
+    pub strike_capacity: u64,
+}
+
+impl TicketStats {
+    /// Every count that only grows, with its name.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 11] {
+        [
+            ("issued", self.issued),
+            ("resumed", self.resumed),
+            ("unopened", self.unopened),
+            ("expired", self.expired),
+            ("other_version", self.other_version),
+            ("early_data_accepted", self.early_data_accepted),
+            ("early_data_rejected", self.early_data_rejected),
+            ("early_data_replayed", self.early_data_replayed),
+            ("early_data_elsewhere", self.early_data_elsewhere),
+            ("early_data_other_terms", self.early_data_other_terms),
+            ("early_data_register_full", self.early_data_register_full),
+        ]
+    }
 }
 
 #[derive(Debug, Default)]

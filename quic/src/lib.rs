@@ -31,6 +31,7 @@ mod pressure;
 mod random;
 mod ranges;
 mod recovery;
+mod refusal;
 mod side;
 mod stats;
 mod stream_id;
@@ -44,8 +45,8 @@ pub use config::{ClientConfig, ConnectionLimits, EndpointConfig, RetryPolicy, Se
 pub use connection::{EarlyData, MemoryTokenStore, TokenStore};
 #[cfg(feature = "driver")]
 pub use driver::{
-    Chunk, ClosedStream, ConnectError, Connection, Endpoint, HandshakeInfo, Incoming, ReadError, ReadExactError, ReadToEndError,
-    ReceivingDatagram, RecvStream, SendDatagramError, SendStream, StoppedError, WriteError,
+    Chunk, ClosedStream, ConnectError, Connection, Endpoint, EndpointMetrics, HandshakeInfo, Incoming, ReadError, ReadExactError,
+    ReadToEndError, ReceivingDatagram, RecvStream, SendDatagramError, SendStream, StoppedError, WriteError,
 };
 pub use ecn::EcnMark;
 pub use error::{ApplicationClose, ApplicationCode, ConnectionClose, ConnectionError, TransportError, TransportErrorCode};
@@ -55,6 +56,7 @@ pub use id::{CidSequence, ConnectionId, ResetToken};
 pub use recovery::congestion::{
     AckEnd, AckedPacket, Algorithm, CongestionSignal, Controller, ControllerFactory, ControllerStart, RttSample, UnknownAlgorithm,
 };
+pub use refusal::{Refusal, Refusals};
 pub use side::Side;
 pub use stats::{ConnectionStats, EndpointStats};
 pub use stream_id::{Direction, StreamId};
@@ -71,6 +73,6 @@ pub mod protocol {
     };
     pub use crate::endpoint::{AcceptError, Admission, ConnectError, Endpoint, EndpointEvent, Incoming, Routed, WallTime};
     pub use crate::handle::{ConnectionHandle, EndpointKeys, SteeringKey};
-    pub use crate::pressure::Pressure;
+    pub use crate::pressure::{Pressure, Shortage};
     pub use crate::streams::{ReadError, StreamEvent, WriteError};
 }

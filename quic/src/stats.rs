@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::refusal::Refusals;
+
 /// What one connection did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -90,8 +92,9 @@ pub struct EndpointStats {
     /// Datagrams treated as lost because memory was short and their connection held more than others: see
     /// [`Governor`](crate::Governor); or because more of handshakes waited than there is room for.
     pub shed: u64,
-    /// Clients that were not accepted: they were told so, or ignored, or their packets were not genuine.
-    pub refused: u64,
+    /// Clients that were not accepted, by the reason: they were told so, or ignored, or their packets were not genuine.
+    /// One whose first flight is two packets counts twice.
+    pub refused: Refusals,
     /// Clients that were sent a Retry or refused because steps of TLS waited for processors: see
     /// [`EndpointConfig::crypto_pool`](crate::EndpointConfig::crypto_pool).
     pub overloaded: u64,
@@ -125,5 +128,26 @@ impl std::ops::Add for EndpointStats {
             resets: self.resets + other.resets,
             version_negotiations: self.version_negotiations + other.version_negotiations,
         }
+    }
+}
+
+impl EndpointStats {
+    /// Every count with its name. That of the `metrics` facade is `weald_quic_<name>_total`.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 12] {
+        [
+            ("accepted", self.accepted),
+            ("connected", self.connected),
+            ("forwarded", self.forwarded),
+            ("dropped", self.dropped),
+            ("shed", self.shed),
+            ("refused", self.refused.total()),
+            ("overloaded", self.overloaded),
+            ("retries", self.retries),
+            ("validated", self.validated),
+            ("invalid_tokens", self.invalid_tokens),
+            ("resets", self.resets),
+            ("version_negotiations", self.version_negotiations),
+        ]
     }
 }

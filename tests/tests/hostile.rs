@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use weald_crypto::Level;
-use weald_quic::{RetryPolicy, ServerLimits, TransportConfig};
+use weald_quic::{Refusal, RetryPolicy, ServerLimits, TransportConfig};
 use weald_runtime::net::UdpSocket;
 use weald_runtime::sim::{self, Verdict};
 use weald_runtime::sleep;
@@ -182,7 +182,7 @@ fn a_flood_of_initials_is_bounded() {
             assert!(most <= WORKERS * PENDING, "round {round}: {most} handshakes");
         }
         assert!(most >= PENDING, "the flood did not reach the bound: {most}");
-        assert!(server.stats().refused > 0);
+        assert!(server.stats().refused[Refusal::Limit] > 0);
         // RFC 9000, 8.1
         for (client, _) in &mut clients {
             while client.receive_raw(Duration::from_millis(1)).is_some() {}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use weald_crypto::{CryptoPool, simulation};
 use weald_quic::codec::Crypto;
-use weald_quic::{ConnectError, ConnectionError, Endpoint, EndpointConfig, RetryPolicy, TransportConfig, TransportErrorCode};
+use weald_quic::{ConnectError, ConnectionError, Endpoint, EndpointConfig, Refusal, RetryPolicy, TransportConfig, TransportErrorCode};
 use weald_runtime::net::UdpSocket;
 use weald_runtime::time::Instant;
 use weald_runtime::{Runtime, sleep, spawn};
@@ -221,7 +221,7 @@ fn past_a_full_queue_clients_are_refused_and_those_who_were_let_in_go_on() {
                 spawn(move || client.connect(address, simulation::SERVER_NAME))
             })
             .collect();
-        while server.stats().refused < QUEUE as u64 {
+        while server.stats().refused[Refusal::Processors] < QUEUE as u64 {
             assert!(pool.queued() <= QUEUE);
             sleep(Duration::from_millis(1));
         }

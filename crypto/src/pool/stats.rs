@@ -31,6 +31,26 @@ pub struct CryptoPoolStats {
     pub ran: Times,
 }
 
+impl CryptoPoolStats {
+    /// Every count that only grows, with its name. Those of the jobs that ended and waited are in [`CryptoPoolStats::times`].
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 4] {
+        [("jobs_not_taken", self.not_taken), ("jobs_here", self.here), ("panics", self.panics), ("threads_written_off", self.written_off)]
+    }
+
+    /// What there is now, with its name.
+    #[must_use]
+    pub fn lengths(&self) -> [(&'static str, usize); 4] {
+        [("threads", self.threads), ("threads_stuck", self.stuck), ("jobs_queued", self.queued), ("jobs_running", self.running)]
+    }
+
+    /// The histograms, with their names.
+    #[must_use]
+    pub fn times(&self) -> [(&'static str, Times); 2] {
+        [("wait", self.waited), ("job", self.ran)]
+    }
+}
+
 /// A histogram of durations. Bucket `n` counts those below 2^n microseconds, and not below half of that; the last one all that
 /// are longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -154,7 +154,7 @@ fn a_server_that_is_full_refuses() {
     let (refused, error) = weald_serves(
         identity.weald_server().limits(ServerLimits::default().max_connections(Some(0))),
         |endpoint| {
-            while endpoint.stats().refused == 0 {
+            while endpoint.stats().refused.total() == 0 {
                 weald_runtime::sleep(std::time::Duration::from_millis(2));
             }
             endpoint.stats().accepted

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use weald_crypto::CryptoPool;
+use weald_crypto::{CryptoPool, Tickets};
 use weald_runtime::channel::{RecvError, oneshot};
 use weald_runtime::net::{UdpSocket, UdpSocketOptions};
 use weald_runtime::{Handle, Hook, HookHandle, Progress, RoundContext, embedding};
@@ -15,6 +15,7 @@ use super::endpoint_shared::EndpointShared;
 use super::error::ConnectError;
 use super::incoming::Incoming;
 use super::link::{Command, Connect, Link};
+use super::metrics::EndpointMetrics;
 use super::worker::WorkerEndpoint;
 use super::{host, lock, steering};
 use crate::config::{ClientConfig, EndpointConfig, ServerConfig};
@@ -173,6 +174,19 @@ impl Endpoint {
     /// What all workers' parts of the endpoint did so far.
     pub fn stats(&self) -> EndpointStats {
         self.shared.links.iter().fold(EndpointStats::default(), |sum, link| sum + link.stats())
+    }
+
+    /// What the endpoint did so far, and what it holds: its counts, and those of what it may share with others.
+    pub fn metrics(&self) -> EndpointMetrics {
+        let governor = &self.shared.governor;
+        EndpointMetrics {
+            stats: self.stats(),
+            open_connections: self.open_connections(),
+            memory_held: governor.held(),
+            memory_limit: governor.limit(),
+            crypto_pool: self.crypto_pool().map(CryptoPool::stats),
+            tickets: self.shared.tickets.as_ref().map(Tickets::stats),
+        }
     }
 
     /// The budget of memory that the endpoint's connections share.

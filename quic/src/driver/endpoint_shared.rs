@@ -8,7 +8,7 @@ use std::ops::ControlFlow::{Break, Continue};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use weald_crypto::CryptoPool;
+use weald_crypto::{CryptoPool, Tickets};
 use weald_runtime::{Handle, HookId};
 
 use super::connection::Connection;
@@ -28,6 +28,8 @@ pub(super) struct EndpointShared {
     pub(super) links: Vec<Arc<Link>>,
     /// `None` in a simulation.
     pub(super) crypto_pool: Option<CryptoPool>,
+    /// `None` if it gives clients none.
+    pub(super) tickets: Option<Tickets>,
     pub(super) governor: Governor,
     /// Connections, or clients, that wait to be accepted; past it, new clients are refused.
     pub(super) backlog: usize,
@@ -66,6 +68,7 @@ impl EndpointShared {
             runtime,
             links,
             crypto_pool,
+            tickets: server.and_then(|server| server.crypto.tickets().cloned()),
             governor,
             backlog: server.map_or(0, |server| server.limits.backlog),
             screens: server.is_some_and(|server| server.screening),

@@ -17,7 +17,8 @@ use crate::connection::DatagramMeta;
 use crate::ecn::EcnMark;
 use crate::endpoint::{Admission, Incoming, Routed};
 use crate::handle::ConnectionHandle;
-use crate::pressure::Pressure;
+use crate::pressure::{Pressure, Shortage};
+use crate::refusal::Refusal;
 use crate::time::Instant;
 
 /// Datagrams that a connection is fed under one lock.
@@ -137,10 +138,9 @@ impl Core {
 
     /// Says whether its keys were derived.
     fn accept(&mut self, now: Instant, incoming: Incoming, datagram: &[u8], meta: DatagramMeta) -> bool {
-        let load = self.executor.pressure(now);
-        let pressure = load.max(self.shared.governor.pressure());
-        let admission = if self.shared.has_room() { self.endpoint.admit(&incoming, pressure) } else { Admission::Refuse };
-        if load > Pressure::None && admission != Admission::Accept {
+        let shortage = Shortage { memory: self.shared.governor.pressure(), processors: self.executor.pressure(now) };
+        let admission = if self.shared.has_room() { self.endpoint.admit(&incoming, shortage) } else { Admission::Refuse(Refusal::Backlog) };
+        if shortage.processors > Pressure::None && admission != Admission::Accept {
             self.endpoint.count_overload();
         }
         let answer = match admission {
@@ -148,7 +148,7 @@ impl Core {
                 if self.ask(now, incoming, datagram, meta) {
                     return false;
                 }
-                self.endpoint.refuse(now, incoming)
+                self.endpoint.refuse(now, incoming, Refusal::Backlog)
             }
             Admission::Accept => match self.endpoint.accept(now, incoming, datagram, meta) {
                 Ok((handle, protocol)) => {
@@ -163,7 +163,7 @@ impl Core {
                 }
             },
             Admission::Retry => self.endpoint.retry(now, incoming),
-            Admission::Refuse => self.endpoint.refuse(now, incoming),
+            Admission::Refuse(reason) => self.endpoint.refuse(now, incoming, reason),
         };
         if let Some(answer) = answer {
             self.answer(&answer, meta);
@@ -240,7 +240,9 @@ impl Core {
 
     /// Tells connections whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
-        self.waiting.expire(now);
+        for _ in 0..self.waiting.expire(now) {
+            self.endpoint.count_refusal(Refusal::Backlog);
+        }
         let mut due = Vec::new();
         while let Some(handle) = self.table.take_due(now) {
             due.push(handle);

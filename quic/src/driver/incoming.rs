@@ -22,6 +22,7 @@ use super::worker::Core;
 use crate::connection::DatagramMeta;
 use crate::endpoint::{self, AcceptError};
 use crate::error::{ConnectionError, TransportErrorCode};
+use crate::refusal::Refusal;
 use crate::time::Instant;
 
 /// Datagrams that are kept of a client: a ClientHello with a post-quantum key share fills two, and each may be sent again.
@@ -203,13 +204,15 @@ impl Waiting {
         if is_same { self.clients.remove(&ticket.client) } else { None }
     }
 
-    /// Forgets those that have waited long enough.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Forgets those that have waited long enough, and says how many there were.
+    pub(super) fn expire(&mut self, now: Instant) -> usize {
+        let mut forgotten = 0;
         while self.next_deadline().is_some_and(|deadline| deadline <= now)
             && let Some((_, ticket)) = self.deadlines.pop_front()
         {
-            drop(self.take(&ticket));
+            forgotten += usize::from(self.take(&ticket).is_some());
         }
+        forgotten
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -254,7 +257,7 @@ impl Core {
                 drop(reply.send(answer));
             }
             (Verdict::Refuse, Some(waiter)) => {
-                if let Some(answer) = self.endpoint.refuse(now, waiter.client) {
+                if let Some(answer) = self.endpoint.refuse(now, waiter.client, Refusal::Application) {
                     self.answer(&answer, waiter.meta);
                 }
             }
@@ -263,7 +266,8 @@ impl Core {
                     self.answer(&answer, waiter.meta);
                 }
             }
-            (Verdict::Ignore, _) | (Verdict::Refuse | Verdict::Retry, None) => {}
+            (Verdict::Ignore, Some(_)) => self.endpoint.count_refusal(Refusal::Application),
+            (Verdict::Refuse | Verdict::Retry | Verdict::Ignore, None) => {}
         }
     }
 

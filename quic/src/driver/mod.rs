@@ -27,6 +27,7 @@ mod host;
 mod inbound;
 mod incoming;
 mod link;
+mod metrics;
 mod outbound;
 mod recv_stream;
 mod send_stream;
@@ -42,6 +43,7 @@ pub use self::datagrams::ReceivingDatagram;
 pub use self::endpoint::Endpoint;
 pub use self::error::{ClosedStream, ConnectError, ReadError, ReadExactError, ReadToEndError, SendDatagramError, StoppedError, WriteError};
 pub use self::incoming::Incoming;
+pub use self::metrics::EndpointMetrics;
 pub use self::recv_stream::RecvStream;
 pub use self::send_stream::SendStream;
 

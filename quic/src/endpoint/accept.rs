@@ -10,6 +10,7 @@ use weald_crypto::ConfigError;
 use super::token::Used;
 use crate::config::MIN_UDP_PAYLOAD;
 use crate::id::ConnectionId;
+use crate::refusal::Refusal;
 use crate::wire::Version;
 
 /// Shortest destination id that a client may make up (RFC 9000 7.2).
@@ -83,6 +84,18 @@ pub enum AcceptError {
     TokenUsed,
     /// The packet uncovered a defect of this implementation.
     Defect,
+}
+
+impl AcceptError {
+    pub(super) fn reason(&self) -> Refusal {
+        match self {
+            Self::NotServing => Refusal::Closed,
+            Self::Full => Refusal::Limit,
+            Self::Unauthenticated => Refusal::Forged,
+            Self::TokenUsed => Refusal::TokenUsed,
+            Self::Defect => Refusal::Defect,
+        }
+    }
 }
 
 impl fmt::Display for AcceptError {

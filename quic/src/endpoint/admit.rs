@@ -16,7 +16,8 @@ use crate::containment::{Panicked, contain};
 use crate::error::TransportErrorCode;
 use crate::handle::ConnectionHandle;
 use crate::id::ConnectionId;
-use crate::pressure::Pressure;
+use crate::pressure::{Pressure, Shortage};
+use crate::refusal::Refusal;
 use crate::time::Instant;
 
 /// What is to be done with a client that asks for a connection.
@@ -26,29 +27,37 @@ pub enum Admission {
     Accept,
     /// Let it show that it owns its address: [`Endpoint::retry`].
     Retry,
-    /// There is no room: [`Endpoint::refuse`] it.
-    Refuse,
+    /// There is no room, for this reason: [`Endpoint::refuse`] it.
+    Refuse(Refusal),
 }
 
 impl Endpoint {
-    /// What is to be done with a client, by the limits and the policy of the configuration, and as memory allows. An answer
-    /// for the caller to act on: it changes nothing.
-    pub fn admit(&self, incoming: &Incoming, pressure: Pressure) -> Admission {
-        let Some(server) = &self.server else { return Admission::Refuse };
+    /// What is to be done with a client, by the limits and the policy of the configuration, and as what is short allows. An
+    /// answer for the caller to act on: it changes nothing.
+    pub fn admit(&self, incoming: &Incoming, shortage: Shortage) -> Admission {
+        let Some(server) = &self.server else { return Admission::Refuse(Refusal::Closed) };
         let limits = &server.limits;
-        if pressure == Pressure::Full || limits.max_connections.is_some_and(|limit| self.keys.accepted() >= limit) {
-            return Admission::Refuse;
+        if shortage.processors == Pressure::Full {
+            return Admission::Refuse(Refusal::Processors);
+        }
+        if shortage.memory == Pressure::Full {
+            return Admission::Refuse(Refusal::Memory);
+        }
+        if limits.max_connections.is_some_and(|limit| self.keys.accepted() >= limit) {
+            return Admission::Refuse(Refusal::Limit);
         }
         let pending = self.pending_handshakes();
         let wants_retry = match server.retry {
             RetryPolicy::Never => false,
-            RetryPolicy::UnderLoad => pressure == Pressure::High || pending >= limits.load_threshold().min(limits.max_pending_handshakes),
+            RetryPolicy::UnderLoad => {
+                shortage.worst() == Pressure::High || pending >= limits.load_threshold().min(limits.max_pending_handshakes)
+            }
             RetryPolicy::Always => true,
         };
         if wants_retry && !incoming.is_validated() {
             return Admission::Retry;
         }
-        if pending >= limits.max_pending_handshakes { Admission::Refuse } else { Admission::Accept }
+        if pending >= limits.max_pending_handshakes { Admission::Refuse(Refusal::Limit) } else { Admission::Accept }
     }
 
     /// Makes a connection for a client, and lets it receive the datagram that asked for it.
@@ -63,12 +72,12 @@ impl Endpoint {
         meta: DatagramMeta,
     ) -> Result<(ConnectionHandle, Connection), AcceptError> {
         let accepted = self.try_accept(now, incoming, datagram, meta);
-        match accepted {
+        match &accepted {
             Ok(_) => {
                 self.stats.accepted += 1;
                 self.stats.validated += u64::from(incoming.is_validated());
             }
-            Err(_) => self.stats.refused += 1,
+            Err(error) => self.count_refusal(error.reason()),
         }
         accepted
     }
@@ -86,9 +95,10 @@ impl Endpoint {
         Some(retry::retry(&incoming, source, &token))
     }
 
-    /// The packet that tells a client that it is not accepted (RFC 9000 5.2.2). `None` if too many were answered just now.
-    pub fn refuse(&mut self, now: Instant, incoming: Incoming) -> Option<Vec<u8>> {
-        self.stats.refused += 1;
+    /// The packet that tells a client that it is not accepted (RFC 9000 5.2.2), for a reason that is counted and not told. `None` if
+    /// too many were answered just now.
+    pub fn refuse(&mut self, now: Instant, incoming: Incoming, reason: Refusal) -> Option<Vec<u8>> {
+        self.count_refusal(reason);
         self.close(now, &incoming, TransportErrorCode::CONNECTION_REFUSED)
     }
 

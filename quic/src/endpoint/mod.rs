@@ -40,6 +40,7 @@ use crate::connection::{Connection, DatagramMeta, Lent, Scratch};
 use crate::handle::{ConnectionHandle, EndpointKeys, ID_LEN, Opened};
 use crate::id::{ConnectionId, ResetToken};
 use crate::random::{Noise, Secrets};
+use crate::refusal::Refusal;
 use crate::stats::EndpointStats;
 use crate::time::Instant;
 use crate::wire::PacketType;
@@ -307,6 +308,11 @@ impl Endpoint {
     #[cfg(feature = "driver")]
     pub(crate) fn count_overload(&mut self) {
         self.stats.overloaded += 1;
+    }
+
+    /// A client was not accepted.
+    pub(crate) fn count_refusal(&mut self, reason: Refusal) {
+        self.stats.refused.count(reason);
     }
 
     /// What the endpoint did so far.

@@ -122,7 +122,8 @@ fn pending_handshakes_are_bounded() {
         accept(&mut endpoint, &datagram, port).unwrap();
     }
     assert!(matches!(accept(&mut endpoint, &datagram, 4), Err(AcceptError::Full)));
-    assert_eq!((endpoint.connections(), endpoint.stats().refused), (3, 1));
+    assert_eq!((endpoint.connections(), endpoint.stats().refused.total()), (3, 1));
+    assert_eq!(endpoint.stats().refused[Refusal::Limit], 1);
 }
 
 #[test]

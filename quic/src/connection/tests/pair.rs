@@ -14,7 +14,7 @@ use crate::connection::{Connection, CryptoJob, DatagramMeta, Event, Scratch};
 use crate::endpoint::{Admission, Endpoint, Routed};
 use crate::error::ConnectionError;
 use crate::handle::{ConnectionHandle, EndpointKeys};
-use crate::pressure::Pressure;
+use crate::pressure::Shortage;
 use crate::stream_id::{Direction, StreamId};
 use crate::streams::{ReadError, StreamEvent, WriteError};
 use crate::time::Instant;
@@ -164,7 +164,7 @@ impl Node {
                 connection.receive(now, datagram, meta, &mut self.scratch);
             }
             Routed::Incoming(_) if self.lets_one_in && (self.connection.is_some() || self.dropped) => {}
-            Routed::Incoming(incoming) => match self.endpoint.admit(&incoming, Pressure::None) {
+            Routed::Incoming(incoming) => match self.endpoint.admit(&incoming, Shortage::default()) {
                 Admission::Accept => {
                     if let Ok(accepted) = self.endpoint.accept(now, incoming, datagram, meta) {
                         assert!(self.connection.is_none(), "one connection a pair");
@@ -172,7 +172,7 @@ impl Node {
                     }
                 }
                 Admission::Retry => return self.endpoint.retry(now, incoming),
-                Admission::Refuse => return self.endpoint.refuse(now, incoming),
+                Admission::Refuse(reason) => return self.endpoint.refuse(now, incoming, reason),
             },
             Routed::Answer(answer) => return Some(answer),
             Routed::Forward { .. } | Routed::Dropped => {}

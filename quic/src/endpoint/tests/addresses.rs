@@ -3,7 +3,8 @@
 use super::*;
 use crate::config::{RetryPolicy, ServerLimits};
 use crate::error::{ConnectionError, TransportErrorCode};
-use crate::protocol::{Event, Pressure};
+use crate::protocol::{Event, Pressure, Shortage};
+use crate::refusal::Refusal;
 
 /// A client that asks, and answers what it is told.
 struct Client {
@@ -56,7 +57,7 @@ fn after_retry(endpoint: &mut Endpoint, client: &mut Client) -> Vec<u8> {
     let first = client.next().unwrap();
     let asked = incoming(endpoint, &first, client.port);
     assert!(!asked.is_validated() && asked.may_retry());
-    assert_eq!(endpoint.admit(&asked, Pressure::None), Admission::Retry);
+    assert_eq!(endpoint.admit(&asked, Shortage::default()), Admission::Retry);
     let retry = endpoint.retry(now(), asked).unwrap();
     assert!(retry.len() < 200, "{} bytes", retry.len());
     client.hear(&retry);
@@ -90,7 +91,7 @@ fn a_retry_leaves_nothing_behind_and_shows_who_owns_the_address() {
     let validated = incoming(&mut endpoint, &second, 1);
     assert!(validated.is_validated() && !validated.may_retry());
     assert!(endpoint.retry(now(), validated).is_none(), "a client follows one");
-    assert_eq!(endpoint.admit(&validated, Pressure::None), Admission::Accept);
+    assert_eq!(endpoint.admit(&validated, Shortage::default()), Admission::Accept);
     let (handle, _connection) = endpoint.accept(now(), validated, &second, meta(1)).unwrap();
     // What goes to the Retry's id is the connection's from here on, as the same packet sent again.
     assert!(matches!(endpoint.receive(now(), &second, meta(1)), Routed::Existing(found) if found == handle));
@@ -128,7 +129,7 @@ fn a_validated_packet_may_come_again_whatever_became_of_it() {
     let second = after_retry(&mut endpoint, &mut client);
     // Refused, then ignored, then damaged.
     let refused = incoming(&mut endpoint, &second, 1);
-    assert!(endpoint.refuse(now(), refused).is_some());
+    assert!(endpoint.refuse(now(), refused, Refusal::Application).is_some());
     for _ in 0..3 {
         assert!(incoming(&mut endpoint, &second, 1).is_validated());
     }
@@ -179,7 +180,7 @@ fn tokens_of_strangers_prove_nothing() {
         datagram.resize(1200, 0x55);
         let asked = incoming(&mut endpoint, &datagram, 1);
         assert!(!asked.is_validated(), "{len}");
-        assert_eq!(endpoint.admit(&asked, Pressure::None), Admission::Retry);
+        assert_eq!(endpoint.admit(&asked, Shortage::default()), Admission::Retry);
         assert!(matches!(endpoint.accept(now(), asked, &datagram, meta(1)), Err(AcceptError::Unauthenticated)));
         // A token that ends behind the datagram.
         datagram[at..at + 2].copy_from_slice(&[0x7f, 0xff]);
@@ -205,7 +206,7 @@ fn under_load_clients_show_their_address_first() {
     let mut client = Client::new(6);
     let second = after_retry(&mut endpoint, &mut client);
     let asked = incoming(&mut endpoint, &second, 6);
-    assert_eq!(endpoint.admit(&asked, Pressure::None), Admission::Refuse);
+    assert_eq!(endpoint.admit(&asked, Shortage::default()), Admission::Refuse(Refusal::Limit));
     assert!(matches!(endpoint.accept(now(), asked, &second, meta(6)), Err(AcceptError::Full)));
     assert_eq!(endpoint.pending_handshakes(), 5);
 }
@@ -217,13 +218,13 @@ fn who_is_refused_is_told_so() {
     let mut client = Client::new(1);
     let first = client.next().unwrap();
     let asked = incoming(&mut endpoint, &first, 1);
-    assert_eq!(endpoint.admit(&asked, Pressure::None), Admission::Refuse);
-    let answer = endpoint.refuse(now(), asked).unwrap();
+    assert_eq!(endpoint.admit(&asked, Shortage::default()), Admission::Refuse(Refusal::Limit));
+    let answer = endpoint.refuse(now(), asked, Refusal::Limit).unwrap();
     assert!(answer.len() < 100, "{} bytes", answer.len());
     client.hear(&answer);
     assert_eq!(client.turned_away(), Some(TransportErrorCode::CONNECTION_REFUSED));
     // A flood is told so as often as the budget allows.
-    let told = (0..10_000).filter(|_| endpoint.refuse(now(), asked).is_some()).count();
+    let told = (0..10_000).filter(|_| endpoint.refuse(now(), asked, Refusal::Limit).is_some()).count();
     assert_eq!(told, MAX_ANSWERS as usize - 1);
 }
 
@@ -239,30 +240,37 @@ fn connections_of_all_workers_are_bounded_together() {
     let datagram = first_datagram(4);
     for worker in &mut workers {
         let asked = incoming(worker, &datagram, 4);
-        assert_eq!(worker.admit(&asked, Pressure::None), Admission::Refuse);
+        assert_eq!(worker.admit(&asked, Shortage::default()), Admission::Refuse(Refusal::Limit));
         assert!(matches!(worker.accept(now(), asked, &datagram, meta(4)), Err(AcceptError::Full)));
     }
     // One ends, and another may come, wherever it lands.
     let (handle, connection) = connections.pop().unwrap();
     end(&mut workers[1], handle, connection);
     let asked = incoming(&mut workers[0], &datagram, 4);
-    assert_eq!(workers[0].admit(&asked, Pressure::None), Admission::Accept);
+    assert_eq!(workers[0].admit(&asked, Shortage::default()), Admission::Accept);
     accept(&mut workers[0], &datagram, 4).unwrap();
     assert!(matches!(accept(&mut workers[1], &first_datagram(5), 5), Err(AcceptError::Full)));
 }
 
 #[test]
-fn when_memory_is_short_clients_show_their_address_and_when_it_is_gone_they_are_refused() {
+fn when_something_is_short_clients_show_their_address_and_when_it_is_gone_they_are_refused() {
     let mut endpoint = server(0, config());
     let mut client = Client::new(1);
     let first = client.next().unwrap();
     let asked = incoming(&mut endpoint, &first, 1);
-    let told = |incoming| [Pressure::None, Pressure::High, Pressure::Full].map(|pressure| endpoint.admit(incoming, pressure));
-    assert_eq!(told(&asked), [Admission::Accept, Admission::Retry, Admission::Refuse]);
+    let memory = |pressure| Shortage { memory: pressure, processors: Pressure::None };
+    let processors = |pressure| Shortage { memory: Pressure::None, processors: pressure };
+    let levels = [Pressure::None, Pressure::High, Pressure::Full];
+    let told = levels.map(|pressure| endpoint.admit(&asked, memory(pressure)));
+    assert_eq!(told, [Admission::Accept, Admission::Retry, Admission::Refuse(Refusal::Memory)]);
+    let told = levels.map(|pressure| endpoint.admit(&asked, processors(pressure)));
+    assert_eq!(told, [Admission::Accept, Admission::Retry, Admission::Refuse(Refusal::Processors)]);
     let retry = endpoint.retry(now(), asked).unwrap();
     client.hear(&retry);
     let second = client.next().unwrap();
     let asked = incoming(&mut endpoint, &second, 1);
-    let told = [Pressure::None, Pressure::High, Pressure::Full].map(|pressure| endpoint.admit(&asked, pressure));
-    assert_eq!(told, [Admission::Accept, Admission::Accept, Admission::Refuse]);
+    let told = levels.map(|pressure| endpoint.admit(&asked, memory(pressure)));
+    assert_eq!(told, [Admission::Accept, Admission::Accept, Admission::Refuse(Refusal::Memory)]);
+    let told = levels.map(|pressure| endpoint.admit(&asked, processors(pressure)));
+    assert_eq!(told, [Admission::Accept, Admission::Accept, Admission::Refuse(Refusal::Processors)]);
 }
