@@ -50,6 +50,10 @@ flood *ARGS:
     cargo build --release --bin weald
     cargo run --release -p weald-tests --bin flood -- {{ARGS}}
 
+# What a hundred thousand handshakes leave on the heap, by stage; exit code 1 if TLS leaves anything
+tls-state *ARGS:
+    cargo run --release -p weald-tests --bin tls_state -- {{ARGS}}
+
 # Break the concurrent code in one place at a time: the models and tests must notice; `--check` looks whether all still apply
 mutants *NAMES:
     tests/mutants/run.sh {{NAMES}}
