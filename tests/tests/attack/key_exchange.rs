@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use weald_crypto::{CipherSuite, Level, NamedGroup, simulation};
 use weald_quic::codec::{Crypto, Ping};
-use weald_quic::{ClientConfig, ConnectError, ConnectionError, Endpoint, ServerConfig};
+use weald_quic::{ClientConfig, ConnectError, ConnectionError, Endpoint, ServerConfig, Version};
 use weald_runtime::spawn;
+use weald_tests::attack::{Honest, serve};
 use weald_tests::attacker::{Attacker, Closed, Ended, Kind, Setup, Stage, under_attack};
-use weald_tests::world::{ALPN, client_address, link, simulate_untraced};
+use weald_tests::world::{ALPN, client_address, link, server_address, simulate_untraced};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Alerts (RFC 8446, 6.2) as codes of the transport (RFC 9001, 4.8).
@@ -250,4 +251,29 @@ fn a_request_for_another_group() {
         }
         assert_eq!(client.run(SECOND), client.closed().cloned());
     });
+}
+
+/// RFC 9368, 2.1, 2.3: in the version that both agree on, by Version Negotiation or on the way; and then in the group (RFC 8446, 4.1.4).
+#[test]
+fn a_request_for_another_group_in_another_version() {
+    const V1: Version = Version::V1;
+    const V2: Version = Version::V2;
+    for (row, spoken, offered, round_trips) in [
+        ("HelloRetryRequest after Version Negotiation", &[V2][..], [V1, V2], 3),
+        ("HelloRetryRequest in the version that a server goes on in", &[V2, V1], [V2, V1], 2),
+    ] {
+        simulate_untraced(5, link(), || {
+            let server = serve(ServerConfig::new(server_tls([NamedGroup::Secp256r1])).versions(spoken.iter().copied()));
+            let endpoint = Endpoint::client(client_address(1)).expect("a client");
+            let config = ClientConfig::new(client_tls([NamedGroup::X25519, NamedGroup::Secp256r1])).versions(offered);
+            let connection = endpoint.connect_with(config, server_address(), simulation::SERVER_NAME).expect(row);
+            let info = connection.handshake();
+            assert_eq!((info.version, info.group), (V2, NamedGroup::Secp256r1), "{row}");
+            assert!(info.duration >= round_trips * SECOND / 50, "{row}: {:?}", info.duration);
+            Honest::exchange(&connection, 1);
+            connection.close(0_u32.into(), b"");
+            endpoint.wait_idle();
+            server.close(0_u32.into(), b"");
+        });
+    }
 }

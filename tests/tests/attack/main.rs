@@ -22,6 +22,7 @@ mod qpack;
 mod samples;
 mod streams;
 mod table;
+mod tickets;
 mod tokens;
 mod zero_rtt;
 

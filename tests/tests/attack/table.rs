@@ -285,6 +285,15 @@ const KINDS: &[Kind] = &[
         &["memory-gone", "memory-share", "memory-short"],
     ),
     kind(
+        "more handshakes than the processors can do: of strangers, and of clients",
+        &[
+            "strangers_are_sent_a_retry_within_a_tenth_of_a_second_of_overload",
+            "an_established_connection_and_a_newcomer_are_served_in_a_flood_of_first_packets",
+            "past_a_full_queue_clients_are_refused_and_those_who_were_let_in_go_on",
+        ],
+        &["overload-retry", "overload-refusal"],
+    ),
+    kind(
         "ids, reset tokens and stream ids that collide",
         &["forgeries::reset_tokens_that_many_clients_have", "ids_that_collide_under_one_key_do_not_under_another"],
         &["keyed-tables", "stream-id-hash", "reset-token-address"],
@@ -410,6 +419,7 @@ const KINDS: &[Kind] = &[
         &[
             "key_exchange::shares_of_clients_with_a_wrong_length", "key_exchange::shares_of_servers_with_a_wrong_length",
             "key_exchange::shares_that_are_spoilt", "key_exchange::hellos_of_several_packets", "key_exchange::a_request_for_another_group",
+            "key_exchange::a_request_for_another_group_in_another_version",
         ],
         &["tls-failure-ends"],
     ),
@@ -432,6 +442,7 @@ const KINDS: &[Kind] = &[
         &[
             "forged_tickets_lead_to_a_full_handshake", "a_ticket_has_its_time", "renewal_ends_at_the_server", "a_ticket_of_another_version",
             "a_ticket_of_another_name", "a_ticket_gets_around_no_certificate", "few_tickets_are_opened_for_one_client_hello",
+            "tickets::forged_tickets_by_the_thousand",
         ],
         &["ticket-tag", "ticket-expiry", "ticket-renewal", "ticket-version", "ticket-client-policy", "ticket-offers"],
     ),
@@ -452,6 +463,7 @@ const KINDS: &[Kind] = &[
             "replays_are_rejected", "a_copy_is_of_no_use_at_any_time", "early_data_that_comes_late", "a_failed_handshake_leaves_the_ticket",
             "terms_must_be_kept", "another_application_protocol", "a_server_that_accepts_early_data_under_another_protocol",
             "a_full_register_rejects_early_data_and_resumes", "a_lost_register_rejects_early_data_and_resumes",
+            "tickets::more_early_data_than_can_be_remembered", "zero_rtt::captured_early_data_is_not_heard_after_a_restart",
         ],
         &[
             "early-data-once", "early-data-generation", "early-data-issuer", "early-data-clock", "early-data-register",
@@ -580,6 +592,9 @@ const VARIANTS: &[(&str, &[&str])] = &[
     ]),
     ("streams::streams_that_never_end", &["streams that never go on", "streams that never begin"]),
     ("streams::the_largest_codes_of_applications", &["the largest codes to a server", "the largest code to a client"]),
+    ("tickets::forged_tickets_by_the_thousand", &[
+        "a ticket with a bit flipped", "a ticket cut short", "a ticket with bytes behind it", "a ticket of nobody",
+    ]),
     ("tokens::retry_tokens_of_others_and_of_another_time", &[
         "a Retry's token from another port", "a Retry's token from another address", "a Retry's token that was used",
         "a Retry's token too late",
