@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use weald_crypto::SessionStore;
 use weald_crypto::simulation::{SERVER_NAME, roots, server_credentials};
 use weald_quic::protocol::{Admission, Connection, ConnectionHandle, DatagramMeta, Endpoint, EndpointKeys, Routed, Scratch, Shortage};
 use weald_quic::time::Instant;
@@ -253,7 +254,9 @@ impl Network {
     /// `count` handshakes from nothing to nothing: what they hold at each stage at the server, at the client, and elsewhere.
     fn batch(&mut self, count: usize, whole_process: bool) -> Vec<[isize; 3]> {
         // Of its own, so that none of them resumes.
-        let tls = weald_crypto::ClientConfig::builder().alpn([ALPN]).roots(roots()).build().expect("the fixture is valid");
+        let tickets = SessionStore::default();
+        let tls = weald_crypto::ClientConfig::builder().alpn([ALPN]).roots(roots()).sessions(tickets.clone());
+        let tls = tls.build().expect("the fixture is valid");
         let config = ClientConfig::new(tls);
         let given_out = || if whole_process { heap::given_out().cast_signed() } else { 0 };
         let (heap, process) = (heap::live().cast_signed(), given_out());
@@ -286,6 +289,8 @@ impl Network {
                         self.exchange(place);
                     }
                     self.rest(count);
+                    // They would be kept for the next connections: so many of each server, and no more.
+                    self.client.metered(|_| tickets.clear());
                     assert!(self.server.connections.iter().chain(&self.client.connections).all(Option::is_none), "a connection lives on");
                 }
             }
@@ -336,7 +341,7 @@ impl Network {
     fn rest(&mut self, count: usize) {
         let end = self.now + QUIET;
         while self.now < end {
-            self.now = self.now + Duration::from_millis(50);
+            self.now += Duration::from_millis(50);
             for place in 0..count {
                 self.server.expire(self.now, place);
                 self.client.expire(self.now, place);
