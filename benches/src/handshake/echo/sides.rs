@@ -93,7 +93,7 @@ pub(super) fn serve(folder: &str, threads: usize, place: Place) -> Result<()> {
         let served = Served {
             accepted: stats.accepted,
             retries: stats.retries,
-            refused: stats.refused,
+            refused: stats.refused.total(),
             steps: pool.ran.count(),
             here: pool.here,
             used: cpu_time()?.as_secs_f64(),
