@@ -25,8 +25,10 @@ use crate::handle::ConnectionHandle;
 use crate::pressure::Pressure;
 use crate::time::Instant;
 
-/// Steps that run here in a round. Each takes up to a millisecond, and established connections wait for no more than one.
-const STEPS_A_ROUND: usize = 1;
+/// Steps that run here in a round. Each takes up to a millisecond, and applications that have data wait for no more than one. Where none
+/// has, a round with several costs less: steps that came together leave together.
+const STEPS_A_ROUND: usize = 4;
+const STEPS_A_ROUND_WITH_DATA: usize = 1;
 
 /// Without news from the threads for so long, the worker runs a step itself.
 const HELP_AFTER: Duration = Duration::from_millis(20);
@@ -78,6 +80,11 @@ impl Executor {
         self.data_until = Some(now + DATA_LASTS);
     }
 
+    /// Whether data came for an application a moment ago, so that somebody waits for more of it.
+    pub(super) fn has_data(&self, now: Instant) -> bool {
+        self.data_until.is_some_and(|until| now < until)
+    }
+
     /// Whether the worker may poll before it sleeps: not while the threads work for it, unless there are processors for both.
     pub(super) fn may_spin(&self) -> bool {
         self.has_spare || self.out == 0
@@ -109,8 +116,9 @@ impl Executor {
         let threads = self.pool.clone().filter(|pool| pool.threads() > 0);
         // A step that nobody else waits for is done soonest and cheapest here: a thread is woken by one system call and answers by
         // another, and where all processors have a worker it takes this one's turn.
-        let has_data = self.data_until.is_some_and(|until| now < until);
+        let has_data = self.has_data(now);
         let stays = !self.has_spare && !has_data;
+        let steps = if has_data { STEPS_A_ROUND_WITH_DATA } else { STEPS_A_ROUND };
         for _ in 0..self.waiting.len() {
             let Some((connection, job)) = self.waiting.pop_front() else { break };
             if !is_live(connection) {
@@ -128,7 +136,7 @@ impl Executor {
                     }
                     handed = true;
                 }
-                None if here < STEPS_A_ROUND => {
+                None if here < steps => {
                     let step = self.step(connection, job);
                     self.run_here(step);
                     here += 1;
@@ -261,12 +269,32 @@ mod tests {
     }
 
     #[test]
-    fn without_threads_a_step_runs_in_a_round_and_those_of_the_gone_do_not() {
+    fn without_threads_a_few_steps_run_in_a_round_and_those_of_the_gone_do_not() {
+        for pool in [None, Some(CryptoPool::new(0))] {
+            with_steps(10, |steps, link| {
+                let handles: Vec<_> = steps.iter().map(|(handle, _)| *handle).collect();
+                let mut executor = Executor::new(pool, link, true);
+                let is_live = |handle| handle != handles[1];
+                for (handle, job) in steps {
+                    executor.push(at(0), handle, job);
+                }
+                assert!(executor.run(at(0), is_live));
+                assert_eq!(come_back(&mut executor, at(0)), [handles[0], handles[2], handles[3], handles[4]]);
+                assert!(executor.run(at(0), is_live) && executor.run(at(0), is_live) && !executor.run(at(0), is_live));
+                assert_eq!(come_back(&mut executor, at(0)), handles[5..]);
+                assert_eq!(executor.next_deadline(), None);
+            });
+        }
+    }
+
+    #[test]
+    fn without_threads_one_step_runs_in_a_round_while_there_is_data() {
         for pool in [None, Some(CryptoPool::new(0))] {
             with_steps(10, |steps, link| {
                 let handles: Vec<_> = steps.iter().map(|(handle, _)| *handle).collect();
                 let is_live = |handle| handle != handles[1];
                 let mut executor = Executor::new(pool, link, true);
+                executor.on_data(at(0));
                 for (handle, job) in steps {
                     executor.push(at(0), handle, job);
                 }

@@ -15,7 +15,7 @@ use crate::connection::DatagramMeta;
 const BYTES: usize = 2 << 20;
 
 /// What is done for handshakes in a round, before established connections are looked at again: 16 datagrams that take some microseconds
-/// each, such as those answered by a Retry, or two of those that begin or move a handshake.
+/// each, such as those answered by a Retry; while applications have data, two of those that begin or move a handshake.
 const WORK_A_ROUND: u32 = 16;
 const WORK_OF_A_HANDSHAKE: u32 = 8;
 
@@ -62,20 +62,24 @@ impl Handshakes {
 }
 
 /// What may still be done for handshakes in a round.
-pub(super) struct Allowance(u32);
+pub(super) struct Allowance {
+    left: u32,
+    of_a_handshake: u32,
+}
 
 impl Allowance {
-    pub(super) fn new() -> Self {
-        Self(WORK_A_ROUND)
+    /// `has_data`: applications wait meanwhile.
+    pub(super) fn new(has_data: bool) -> Self {
+        Self { left: WORK_A_ROUND, of_a_handshake: if has_data { WORK_OF_A_HANDSHAKE } else { 1 } }
     }
 
     pub(super) fn is_spent(&self) -> bool {
-        self.0 == 0
+        self.left == 0
     }
 
     /// `is_handshake`: a handshake began, or went on.
     pub(super) fn spend(&mut self, is_handshake: bool) {
-        self.0 = self.0.saturating_sub(if is_handshake { WORK_OF_A_HANDSHAKE } else { 1 });
+        self.left = self.left.saturating_sub(if is_handshake { self.of_a_handshake } else { 1 });
     }
 }
 
@@ -111,8 +115,8 @@ mod tests {
 
     #[test]
     fn a_round_answers_sixteen_or_works_for_two() {
-        for (is_handshake, expected) in [(false, 16), (true, 2)] {
-            let mut allowance = Allowance::new();
+        for (has_data, is_handshake, expected) in [(true, false, 16), (true, true, 2), (false, false, 16), (false, true, 16)] {
+            let mut allowance = Allowance::new(has_data);
             let spent = std::iter::repeat_with(|| allowance.spend(is_handshake)).take(expected).count();
             assert!(allowance.is_spent() && spent == expected);
         }

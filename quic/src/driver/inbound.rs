@@ -25,7 +25,9 @@ use crate::time::Instant;
 const RUN: usize = 16;
 
 /// Steps of TLS whose results are taken in a round: each makes its connection seal some packets and open others.
-const RESULTS_A_ROUND: usize = 2;
+const RESULTS_A_ROUND: usize = 16;
+/// The same while applications have data.
+const RESULTS_A_ROUND_WITH_DATA: usize = 2;
 
 /// Datagrams in a row for one connection.
 struct Run<'a> {
@@ -68,7 +70,7 @@ impl WorkerEndpoint {
 impl Core {
     /// Handles some of the datagrams that waited for those of established connections. Says whether there were any.
     pub(super) fn take_handshakes(&mut self, now: Instant) -> bool {
-        let mut allowance = Allowance::new();
+        let mut allowance = Allowance::new(self.executor.has_data(now));
         let mut busy = false;
         while !allowance.is_spent()
             && let Some((datagram, meta)) = self.handshakes.pop()
@@ -188,7 +190,8 @@ impl Core {
         done.iter().for_each(|_| self.executor.on_done(now));
         self.results.extend(done.drain(..));
         let busy = !(commands.is_empty() && self.results.is_empty() && forwarded.is_empty());
-        for _ in 0..RESULTS_A_ROUND {
+        let results = if self.executor.has_data(now) { RESULTS_A_ROUND_WITH_DATA } else { RESULTS_A_ROUND };
+        for _ in 0..results {
             let Some((handle, done)) = self.results.pop_front() else { break };
             if let Some(connection) = self.table.get(handle).cloned() {
                 let mut state = connection.lock_in_place();
