@@ -9,7 +9,7 @@ _default:
 check:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
-    cargo check -p weald-quic --no-default-features
+    cargo check -p weald-quic --no-default-features --features aws-lc-rs
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
     cargo deny check bans licenses sources
 

@@ -16,6 +16,7 @@ mod tls;
 mod versions;
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
@@ -25,7 +26,7 @@ use clap::{Parser, Subcommand};
 /// with any peer; `weald bench` measures beside other stacks, and `weald stress` looks for lost wake-ups. Set SSLKEYLOGFILE to a file to
 /// let Wireshark decrypt what is sent, and WEALD_LOG to `debug` or `trace` to see inside.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version = version(), max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -39,6 +40,12 @@ enum Command {
     #[command(subcommand)]
     Bench(bench::Command),
     Stress(stress::Arguments),
+}
+
+/// The version, and the library that computes.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} ({})", env!("CARGO_PKG_VERSION"), weald_crypto::LIBRARY));
+    &VERSION
 }
 
 fn main() -> ExitCode {
