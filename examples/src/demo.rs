@@ -65,8 +65,8 @@ const HASH: &str = "blake3";
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let identity = tls::Identity::self_signed(&[SERVER_NAME])?;
     let roots = identity.chain.clone();
-    let server_config =
-        ServerConfig::new(tls::server(identity, None, &[weald_http3::ALPN, IDLE_ALPN], &NamedGroup::ALL, false)?).transport(transport());
+    let server_config = ServerConfig::new(tls::server(identity, None, &[weald_http3::ALPN, IDLE_ALPN], &NamedGroup::ALL, None, false)?)
+        .transport(transport());
     let client_config = |alpn: &[u8]| -> Result<ClientConfig> {
         Ok(ClientConfig::new(tls::client(tls::Trust::Roots(roots.clone()), None, &[alpn], &NamedGroup::ALL)?).transport(transport()))
     };

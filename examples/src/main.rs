@@ -11,6 +11,7 @@ mod hq;
 mod memory;
 mod report;
 mod serve;
+mod statistics;
 mod stress;
 mod tls;
 mod versions;

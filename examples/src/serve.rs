@@ -4,6 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::SocketAddr,
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -15,14 +16,16 @@ use weald_http3::{
     server::{Early, Responder},
 };
 use weald_quic::{Connection, Endpoint, EndpointConfig, RetryPolicy, SendStream, ServerConfig, ServerLimits, TransportConfig, Version};
-use weald_runtime::unblock;
+use weald_runtime::{sleep, spawn, unblock};
 
 use crate::{
     account::Account,
     echo,
     files::{Files, Found},
     groups::group,
-    hq, tls,
+    hq,
+    statistics::Statistics,
+    tls,
     versions::version,
 };
 
@@ -39,7 +42,7 @@ use crate::{
 ///
 ///   weald serve --root site --retry always --max-connections 1000 --datagrams
 ///
-///   weald serve --root site --0rtt
+///   weald serve --root site --0rtt --ticket-keys ticket-keys
 #[derive(clap::Args)]
 // Lines of the comment above are lines of --help: they stay below 96 columns.
 #[command(verbatim_doc_comment)]
@@ -84,10 +87,26 @@ pub(crate) struct Arguments {
     /// send a copy of it; files are the same each time.
     #[arg(long = "0rtt")]
     early_data: bool,
+    /// Seal session tickets with the keys in this file, so that a client resumes at each server that has the same one; without it, at
+    /// this server until it ends. A key is 64 hexadecimal digits on a line; the first one seals, all open, and # begins a comment:
+    ///
+    ///   (umask 077; openssl rand -hex 32 > ticket-keys)
+    ///
+    /// Where there is no openssl: head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'
+    ///
+    /// The file is looked at again every second. To exchange keys, put the new one below the old one on all servers, then above it on
+    /// all, and take the old one out after a day, when its tickets are over. Write another file and move it (mv) onto this one.
+    /// Requests before the handshake (--0rtt) are taken by the server that gave the ticket alone; at others the client sends them again.
+    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    ticket_keys: Option<PathBuf>,
     /// Send datagrams (RFC 9221) back to clients that choose the protocol datagram-echo: `weald get --datagrams`.
     #[arg(long)]
     datagrams: bool,
-    /// Print one JSON object a line: the address first, then each request and the end of each connection.
+    /// Say every so many seconds what has been counted since the start: clients that were let in and refused, by the reason; steps of
+    /// handshakes, how long they took and waited; tickets that were given, resumed and turned down.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    stats: Option<u32>,
+    /// Print one JSON object a line: the address first, then each request, the end of each connection, and --stats.
     #[arg(long)]
     json: bool,
 }
@@ -139,6 +158,7 @@ enum Event<'a> {
         #[serde(flatten)]
         account: Account,
     },
+    Stats(Statistics),
 }
 
 /// What one answered request looked like, for the log.
@@ -161,7 +181,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     if arguments.datagrams {
         protocols.push(echo::ALPN);
     }
-    let config = ServerConfig::new(tls::server(identity, client_roots, &protocols, &arguments.groups, arguments.early_data)?)
+    let tickets = arguments.ticket_keys.as_deref().map(tls::tickets).transpose()?;
+    let config = ServerConfig::new(tls::server(identity, client_roots, &protocols, &arguments.groups, tickets, arguments.early_data)?)
         .application_settings(Config::default().remembered_settings())
         .transport(TransportConfig::default().datagrams(arguments.datagrams).key_update_interval(arguments.key_update_interval))
         .limits(ServerLimits::default().max_connections(arguments.max_connections))
@@ -180,6 +201,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         let log = Log { json: arguments.json, echoes: arguments.datagrams };
         let crypto_threads = endpoint.crypto_pool().map_or(0, CryptoPool::threads);
         log.listening(address, &arguments.root.display().to_string(), self_signed, crypto_threads);
+        if let Some(seconds) = arguments.stats {
+            let counting = endpoint.clone();
+            spawn(move || {
+                loop {
+                    sleep(Duration::from_secs(seconds.into()));
+                    log.stats(Statistics::of(&counting.metrics()));
+                }
+            });
+        }
         while let Some(connection) = endpoint.accept() {
             let files = files.clone();
             let quic = connection.clone();
@@ -329,6 +359,14 @@ impl Log {
         } else {
             let when = if early { ", 0-RTT" } else { "" };
             say(&format!("{remote} {protocol} {path:?} {status} {}{when}", crate::report::size(*bytes)));
+        }
+    }
+
+    fn stats(self, statistics: Statistics) {
+        if self.json {
+            say_json(&Event::Stats(statistics));
+        } else {
+            say(&statistics.to_string());
         }
     }
 

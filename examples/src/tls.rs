@@ -1,9 +1,14 @@
 //! Certificates, trust and key logs for the commands, in terms of their options.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, bail};
-use weald_crypto::{Certificates, ClientAuth, ClientConfig, KeyLogFile, NamedGroup, PrivateKey, ServerConfig};
+use weald_crypto::{Certificates, ClientAuth, ClientConfig, ConfigError, KeyLogFile, NamedGroup, PrivateKey, ServerConfig, Tickets};
 
 /// A certificate with its key.
 pub(crate) struct Identity {
@@ -32,18 +37,46 @@ impl Identity {
     }
 }
 
+/// The tickets of `--ticket-keys`.
+pub(crate) fn tickets(path: &Path) -> Result<Tickets> {
+    let tickets = Tickets::from_file(path).map_err(|error| {
+        let hint = match &error {
+            ConfigError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "the user whom the server runs as must be able to read it"
+            }
+            ConfigError::File { source, .. } if source.kind() == io::ErrorKind::NotFound => MAKE_KEYS,
+            ConfigError::TicketKeys { .. } => MAKE_KEYS,
+            _ => "give a file with --ticket-keys",
+        };
+        anyhow::anyhow!("{error}; {hint}")
+    });
+    let mode = path.metadata().map_or(0, |metadata| metadata.permissions().mode());
+    if mode & 0o004 != 0 {
+        let path = path.display();
+        tracing::warn!("everybody on this host can read {path}, and with it the sessions that resume: chmod o-r {path}");
+    }
+    tickets
+}
+
+/// What to do where there are no ticket keys.
+const MAKE_KEYS: &str = "a key is 64 hexadecimal digits on a line; (umask 077; openssl rand -hex 32 > FILE) makes one";
+
 /// A server's TLS, with SSLKEYLOGFILE observed. With `client_roots`, clients must show a certificate signed under one of them.
-/// `early_data` says whether those who come again may send before the handshake.
+/// `early_data` says whether those who come again may send before the handshake; `tickets` whose sessions they resume.
 pub(crate) fn server(
     identity: Identity,
     client_roots: Option<Certificates>,
     alpn: &[&[u8]],
     groups: &[NamedGroup],
+    tickets: Option<Tickets>,
     early_data: bool,
 ) -> Result<ServerConfig> {
     let builder =
         ServerConfig::builder().alpn(alpn.iter().copied()).groups(groups.iter().copied()).certificate(identity.chain, identity.key);
     let mut builder = builder.early_data(early_data);
+    if let Some(tickets) = tickets {
+        builder = builder.tickets(tickets);
+    }
     if let Some(roots) = client_roots {
         builder = builder.client_roots(roots, ClientAuth::Required);
     }

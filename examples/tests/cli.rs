@@ -379,6 +379,92 @@ fn what_is_asked_again_is_asked_before_the_handshake() {
 }
 
 #[test]
+fn sessions_resume_at_all_servers_with_the_same_ticket_keys() {
+    let root = folder_with_a_file(3000);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (old, new) = ("1f".repeat(32), "2E".repeat(32));
+    std::fs::write(path("old"), format!("# of the test\n{old}\n")).unwrap();
+    std::fs::write(path("new"), &new).unwrap();
+    let start = |keys: &str| Server::start_with(root.path(), &["--0rtt", "--ticket-keys", &path(keys)]);
+    let (one, two, other) = (start("old"), start("old"), start("new"));
+    // First at the one whose port is lower: whether the second connection resumes, and what became of its early data.
+    let visit = |servers: [&Server; 2]| {
+        let report = get(&["--insecure", "--0rtt", &servers[0].url("/file"), &servers[1].url("/file")]);
+        let transfers = report["transfers"].as_array().unwrap();
+        assert!(transfers.len() == 2 && transfers[0]["blake3"] == transfers[1]["blake3"], "{report}");
+        assert!(transfers.iter().all(|transfer| transfer["bytes"] == 3000), "{report}");
+        let second = &report["connections"][1];
+        (second["resumed"].as_bool().unwrap(), second["early_data"].as_str().unwrap().to_owned())
+    };
+    // Early data is the issuer's alone.
+    assert_eq!(visit([&one, &two]), (true, "rejected".to_owned()));
+    assert_eq!(visit([&one, &other]), (false, "rejected".to_owned()));
+
+    // The new key takes over while the servers run.
+    std::fs::write(path("next"), format!("{new}\n{old}\n")).unwrap();
+    std::fs::rename(path("next"), path("old")).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the file is looked at once a second, of the other process's clock")]
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    assert_eq!(visit([&one, &other]), (true, "rejected".to_owned()));
+    assert_eq!(visit([&one, &two]), (true, "rejected".to_owned()));
+}
+
+#[test]
+fn ticket_keys_that_are_none_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    let path = path.to_str().unwrap();
+    let refused = || failure(&["serve", "--listen", "127.0.0.1:0", "--ticket-keys", path]);
+    let said = refused();
+    assert!(said.contains(path) && said.contains("No such file") && said.contains("openssl rand -hex 32"), "{said}");
+    for (content, reason) in [
+        ("", "it holds no key"),
+        ("# a comment\n", "it holds no key"),
+        (&"1f".repeat(31), "line 1 is not 64 hexadecimal digits"),
+        (&format!("{}\n{}\n", "1f".repeat(32), "xy".repeat(32)), "line 2 is not 64 hexadecimal digits"),
+        (&"#".repeat(100_000), "longer than 65536 bytes"),
+    ] {
+        std::fs::write(path, content).unwrap();
+        let said = refused();
+        assert!(said.contains(path) && said.contains(reason) && said.contains("64 hexadecimal digits on a line"), "{said}");
+    }
+    let said = failure(&["serve", "--ticket-keys", folder.path().to_str().unwrap()]);
+    assert!(said.contains("directory") && said.contains(folder.path().to_str().unwrap()), "{said}");
+    let help = String::from_utf8(weald(&["serve", "--help"]).stdout).unwrap();
+    assert!(help.contains("openssl rand -hex 32 > ticket-keys") && help.contains("/dev/urandom"), "{help}");
+}
+
+/// Of a connection, and of one that resumed with early data.
+#[test]
+fn a_server_says_what_it_has_counted() {
+    let root = folder_with_a_file(1000);
+    let options = ["--0rtt", "--stats", "1", "--crypto-threads", "1"];
+    let mut server = Server::start_with(root.path(), &options);
+    get(&["--insecure", "--0rtt", "--repeat", "2", &server.url("/file")]);
+    let mut events = server.log.by_ref().map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+    let stats = events.find(|event| event["event"] == "stats" && event["tickets"]["resumed"] == 1).unwrap();
+    assert_eq!((&stats["endpoint"]["accepted"], &stats["endpoint"]["retries"]), (&2.into(), &0.into()), "{stats}");
+    assert_eq!(stats["refused"]["processors"], 0, "{stats}");
+    assert_eq!((&stats["tickets"]["issued"], &stats["tickets"]["early_data_accepted"]), (&2.into(), &1.into()), "{stats}");
+    let capacity = stats["tickets"]["strike_capacity"].as_u64();
+    assert!(stats["tickets"]["strikes"] == 1 && capacity > Some(1_000_000), "{stats}");
+    let pool = &stats["crypto_pool"];
+    assert!(pool["jobs"].as_u64() >= Some(2) && pool["job"]["mean_us"].as_u64() > Some(0), "{stats}");
+    assert_eq!((&pool["jobs_queued"], &pool["panics"], &pool["threads_stuck"]), (&0.into(), &0.into(), &0.into()), "{stats}");
+    drop(server);
+
+    // For people.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weald"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--stats", "1", "--root", root.path().to_str().unwrap()]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap).find(|line| line.contains("connections open"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(said.as_deref().is_some_and(|said| said.starts_with("0 connections open, ")), "{said:?}");
+}
+
+#[test]
 fn keys_are_updated_when_a_body_has_begun() {
     let root = folder_with_a_file(3_000_000);
     let mut server = Server::start_with(root.path(), &[]);
