@@ -446,7 +446,8 @@ fn a_server_says_what_it_has_counted() {
     let stats = events.find(|event| event["event"] == "stats" && event["tickets"]["resumed"] == 1).unwrap();
     assert_eq!((&stats["endpoint"]["accepted"], &stats["endpoint"]["retries"]), (&2.into(), &0.into()), "{stats}");
     assert_eq!(stats["refused"]["processors"], 0, "{stats}");
-    assert_eq!((&stats["tickets"]["issued"], &stats["tickets"]["early_data_accepted"]), (&2.into(), &1.into()), "{stats}");
+    // A client that has its answer early may be gone before there is another ticket for it.
+    assert!(matches!(stats["tickets"]["issued"].as_u64(), Some(1 | 2)) && stats["tickets"]["early_data_accepted"] == 1, "{stats}");
     let capacity = stats["tickets"]["strike_capacity"].as_u64();
     assert!(stats["tickets"]["strikes"] == 1 && capacity > Some(1_000_000), "{stats}");
     let pool = &stats["crypto_pool"];
