@@ -361,19 +361,22 @@ fn what_is_asked_again_is_asked_before_the_handshake() {
     ] {
         let mut server = Server::start_with(root.path(), options);
         let url = server.url("/file");
-        let report = get(&[&["--insecure", "--repeat", "4", "--alpn", alpn], asks, &[&url]].concat());
-        let again = || (true, verdict.to_owned());
-        let expected = [(false, "not_offered".to_owned()), again(), again(), again()];
-        assert_eq!(report["connections"].as_array().unwrap().iter().map(happened).collect::<Vec<_>>(), expected, "{report}");
-        assert_eq!(report["transfers"][0]["blake3"], report["transfers"][3]["blake3"]);
-        let early = expected.map(|expected| {
-            let mut events = server.log.by_ref().map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
-            let request = events.find(|event| event["event"] == "request").unwrap();
-            assert_eq!(happened(&server.closed()), expected);
-            request["early"].as_bool().unwrap()
-        });
         // On a busy machine a handshake may be over before there is time to ask.
-        assert_eq!((early[0], early.contains(&true)), (false, verdict == "accepted"), "{early:?}");
+        let came_early = (0..5).any(|_| {
+            let report = get(&[&["--insecure", "--repeat", "2", "--alpn", alpn], asks, &[&url]].concat());
+            let expected = [(false, "not_offered".to_owned()), (true, verdict.to_owned())];
+            assert_eq!(report["connections"].as_array().unwrap().iter().map(happened).collect::<Vec<_>>(), expected, "{report}");
+            assert_eq!(report["transfers"][0]["blake3"], report["transfers"][1]["blake3"]);
+            let early = expected.map(|expected| {
+                let mut events = server.log.by_ref().map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+                let request = events.find(|event| event["event"] == "request").unwrap();
+                assert_eq!(happened(&server.closed()), expected);
+                request["early"].as_bool().unwrap()
+            });
+            assert!(!early[0]);
+            early[1]
+        });
+        assert_eq!(came_early, verdict == "accepted");
     }
     let server = Server::start_with(root.path(), &["--0rtt"]);
     let told = weald(&["get", "--insecure", "--repeat", "2", "--0rtt", &server.url("/file")]);
