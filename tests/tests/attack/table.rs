@@ -188,7 +188,7 @@ const KINDS: &[Kind] = &[
     kind(
         "CRYPTO when TLS is gone",
         &["frames::crypto_after_the_handshake_from_a_client", "frames::crypto_after_the_handshake_from_a_server"],
-        &["crypto-from-clients", "crypto-of-left-levels", "crypto-other-than-tickets"],
+        &["crypto-from-clients", "crypto-of-left-levels", "tls-let-go", "crypto-other-than-tickets"],
     ),
     kind(
         "STREAM in single bytes between gaps, at random offsets",
@@ -285,13 +285,13 @@ const KINDS: &[Kind] = &[
         &["memory-gone", "memory-share", "memory-short"],
     ),
     kind(
-        "more handshakes than the processors can do: of strangers, and of clients",
+        "more handshakes than the processors can do: of strangers, and of clients; steps of TLS that panic or never end",
         &[
             "strangers_are_sent_a_retry_within_a_tenth_of_a_second_of_overload",
             "an_established_connection_and_a_newcomer_are_served_in_a_flood_of_first_packets",
             "past_a_full_queue_clients_are_refused_and_those_who_were_let_in_go_on",
         ],
-        &["overload-retry", "overload-refusal"],
+        &["overload-retry", "overload-refusal", "overload-quarter", "pool-queue-bound", "pool-worker-helps", "pool-panics", "pool-stuck-threads", "pool-stuck-bound"],
     ),
     kind(
         "ids, reset tokens and stream ids that collide",
