@@ -1,7 +1,7 @@
 //! The key schedule's HKDF, as rustls asks for it, and what it asks for in vain.
 //!
 //! rustls derives the keys of TLS records and of QUIC packets along with the secrets that they follow from. Here nobody has records, and
-//! packets are protected by `keys.rs`: those keys are left out, which were more than a third of all expansions of a handshake.
+//! packets are protected by `keys.rs`: those keys are left out.
 
 use rustls::crypto::cipher::{
     AeadKey, InboundOpaqueMessage, InboundPlainMessage, Iv, MessageDecrypter, MessageEncrypter, OutboundOpaqueMessage,
